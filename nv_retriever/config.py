@@ -1,0 +1,33 @@
+"""The base of every configuration model, and the settings that cannot change a result."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """An immutable model that refuses unknown keys; attribute docstrings are the fields' descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class Runtime(Frozen):
+    """How a run is carried out. Left out of every fingerprint by its type: nothing here changes a result."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run and exact search multiplies; auto takes a GPU where there is one."""
+    batch_tokens: int = Field(default=2048, ge=16)
+    """Tokens (padding included) in one encoder batch."""
+    memory_budget_mb: int | None = Field(default=None, ge=16)
+    """Memory that search may use, in MiB; by default a quarter of the machine's."""
+    workers: int | None = Field(default=None, ge=1)
+    """Threads of the numerical libraries; by default theirs."""
+
+    def memory_budget_bytes(self) -> int:
+        """Return the memory budget in bytes."""
+        if self.memory_budget_mb is not None:
+            return self.memory_budget_mb * 2**20
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

@@ -1,0 +1,31 @@
+"""What data set to read, and how."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nv_retriever.config import Frozen
+
+
+class DatasetConfig(Frozen):
+    """A collection of documents, queries and relevance labels."""
+
+    source: str = "stdlib"
+    """`stdlib` (the documentation of Python's standard library), a BEIR folder, a parquet/JSONL/CSV file of pairs or
+    triples, a BEIR name such as `scifact`, `hf:ORG/NAME`, or `irds:NAME`."""
+    document_template: str = "{title} {text}"
+    """The one text view of a document, shared by mining, training and evaluation; stripped at both ends."""
+    min_grade: int = Field(default=1, ge=1)
+    """Relevance labels of at least this grade are positives; lower ones are judged negatives."""
+    on_empty: Literal["fail", "skip"] = "fail"
+    """What to do with an empty or blank text: fail with its file and row, or skip it (counted)."""
+    on_unknown: Literal["fail", "skip"] = "fail"
+    """What to do with a label that names an unknown query or document."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many queries of each split (chosen by a hash of their ids); all documents are kept."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """For files of pairs: the column of each role, e.g. {"query": "question", "positive": "answer"}."""
+    revision: str | None = None
+    """Revision of a data set from the hub."""

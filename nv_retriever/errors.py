@@ -1,0 +1,24 @@
+"""Errors that a person can act on: where it went wrong, what was expected, what was found."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """A wrong input or wrong usage: the command line prints one line and exits with 2.
+
+    >>> print(InputError("queries.jsonl line 3", "an object with '_id' and 'text'", "a list"))
+    queries.jsonl line 3: expected an object with '_id' and 'text', found a list
+    """
+
+    def __init__(self, where: str, expected: str, found: str, hint: str = "") -> None:
+        self.where, self.expected, self.found, self.hint = where, expected, found, hint
+        message = f"{where}: expected {expected}, found {found}"
+        super().__init__(f"{message}; {hint}" if hint else message)
+
+
+class ArtifactError(RuntimeError):
+    """An artifact is missing, incomplete or damaged."""
+
+
+class GateError(RuntimeError):
+    """A quality gate of the run was not passed (leakage, false-negative rate, quarantined vectors)."""

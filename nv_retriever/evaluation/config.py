@@ -1,0 +1,26 @@
+"""How a retriever is measured."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nv_retriever.config import Frozen
+
+METRICS = ("nDCG@10", "R@100", "RR@10", "AP@100")
+
+
+class EvaluationConfig(Frozen):
+    """Retrieval over the whole corpus, measured by ir_measures."""
+
+    split: str = "test"
+    """The qrels split."""
+    metrics: tuple[str, ...] = METRICS
+    """Names of ir_measures."""
+    depth: int = Field(default=100, ge=1)
+    """Documents retrieved per query."""
+    ignore_identical_ids: bool = True
+    """Drop a result whose id is the query's id, as BEIR does."""
+    resamples: int = Field(default=10_000, ge=100)
+    """Of the randomisation test and the bootstrap."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Of the intervals."""

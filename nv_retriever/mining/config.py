@@ -1,0 +1,28 @@
+"""Which candidates become negatives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nv_retriever.config import Frozen
+
+
+class MiningConfig(Frozen):
+    """One mining run: filter, selection, anchor, ensemble, and what counts as a false negative beforehand."""
+
+    rule: str = "topk-percpos(0.95)"
+    """The filter: `topk`, `topk-shift(10)`, `topk-abs(0.7)`, `topk-marginpos(0.05)`, `topk-percpos(0.95)`, ..."""
+    selection: str = "top(4)"
+    """How survivors are chosen: `top(4)`, `sample(4, of=10)`, `top1+sample(4, of=10)`."""
+    anchor: Literal["each", "min", "max", "mean"] = "each"
+    """The positive score that the rule compares with, where a query has several positives."""
+    ensemble: Literal["none", "cross-sample", "intra-sample", "intra-sample-dedup"] = "none"
+    """How several teachers share a sample's negatives (paper, section 3.2)."""
+    min_score: float | None = None
+    """A floor: candidates that score lower are too easy."""
+    shortfall: Literal["fewer", "relax", "random", "drop"] = "fewer"
+    """What to do with a sample for which the corpus has too few allowed candidates."""
+    near_duplicates: float | None = Field(default=None, gt=0, le=1)
+    """Exclude candidates at least this similar to a positive (cosine of the teacher's vectors, else MinHash Jaccard)."""

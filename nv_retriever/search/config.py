@@ -1,0 +1,22 @@
+"""How candidates are searched."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nv_retriever.config import Frozen
+
+
+class SearchConfig(Frozen):
+    """The candidate table: how deep, and with which index."""
+
+    depth: int = Field(default=100, ge=1)
+    """Candidates kept per query; queries that the filter leaves short are searched deeper, exactly."""
+    index: str = "exact"
+    """`exact`, or an approximate FAISS index: `ivf(nlist=1024, nprobe=32)`, `ivfpq(…)`, `hnsw(…)`."""
+    min_recall: float = Field(default=0.95, ge=0, le=1)
+    """An approximate index whose measured recall against exact search is lower fails the run."""
+    exclude_same_id: bool = True
+    """Exclude the document whose id is the query's id (as in ArguAna or Quora)."""
+    max_quarantined: float = Field(default=0.0, ge=0, le=1)
+    """The run fails when a larger share of the vectors is not finite; those below it are quarantined and counted."""

@@ -1,0 +1,44 @@
+"""What models score queries against documents."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nv_retriever.config import Frozen
+
+
+class EncoderConfig(Frozen):
+    """A model that turns texts into vectors. Fields left at None come from the model's own configuration or preset."""
+
+    model: str = "minilm"
+    """Hub name or folder of a sentence-transformers or transformers encoder; `minilm` is the packaged all-MiniLM-L6-v2."""
+    query_prompt: str | None = None
+    """Put before every query."""
+    document_prompt: str | None = None
+    """Put before every document."""
+    pooling: Literal["mean", "cls", "lasttoken", "max"] | None = None
+    """How token states become one vector."""
+    normalize: bool | None = None
+    """Whether vectors are scaled to length 1 (scores are cosines) or not (dot products)."""
+    query_max_length: int | None = Field(default=None, ge=2)
+    """Tokens of a query, special ones included; longer ones are truncated."""
+    document_max_length: int | None = Field(default=None, ge=2)
+    """Tokens of a document, special ones included."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Numeric path of the encoder; auto takes the fastest one whose fidelity to fp32 is bounded."""
+    revision: str | None = None
+    """Revision of a model from the hub."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you say so."""
+
+
+class TeacherConfig(Frozen):
+    """A teacher by name: MODEL, `bm25`, `cross-encoder:MODEL`, `endpoint:URL#MODEL` or `vectors:FOLDER`."""
+
+    name: str = "minilm"
+    """MODEL (hub name or folder), `bm25`, `cross-encoder:MODEL` (rescores the first teacher's candidates),
+    `endpoint:URL#MODEL` (an OpenAI-compatible embedding server), or `vectors:FOLDER` (precomputed)."""
+    encoder: EncoderConfig = EncoderConfig()
+    """Details of a MODEL teacher; its `model` is taken from the name."""

@@ -1,0 +1,1 @@
+"""One cached Prefect task a stage."""
