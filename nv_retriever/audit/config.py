@@ -1,0 +1,54 @@
+"""What an audit of a miner sweeps, and what it asks of the result."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nv_retriever.config import Frozen
+
+DEFAULT_RULES = (
+    "topk",
+    "topk-shift(10)",
+    "topk-abs(0.7)",
+    *(f"topk-marginpos({margin})" for margin in ("0.0", "0.02", "0.05", "0.1", "0.15", "0.2", "0.3")),
+    *(f"topk-percpos({share})" for share in ("1.05", "0.98", "0.95", "0.9", "0.85", "0.8", "0.7", "0.6", "0.5")),
+)
+"""The paper's settings, and enough beyond them to see where the trade-off turns; rules that have no meaning for a
+teacher's scores are left out of its sweep."""
+
+
+class AuditConfig(Frozen):
+    """An audit: which rules are swept, how many negatives they must find, and which false-negative rate is too much."""
+
+    rules: tuple[str, ...] = DEFAULT_RULES
+    """The filters to compare; `topk` is always added, as the one to compare with."""
+    negatives: int = Field(default=4, ge=1)
+    """Negatives wanted per sample, the hardest survivors (`top(n)`)."""
+    max_samples: int | None = Field(default=50_000, ge=1)
+    """At most this many (query, visible positive) samples, drawn by a hash of seed and ids; None takes every one."""
+    positives_per_query: int | None = Field(default=None, ge=1)
+    """Positives of a query that are visible in turn, drawn likewise; by default every one."""
+    min_queries: int = Field(default=30, ge=1)
+    """With fewer queries of several positives, false negatives are not measurable: the recommendation falls back on the
+    drop rate and the shortage."""
+    target_rate: float | None = Field(default=None, ge=0, le=1)
+    """The false-negative rate whose upper bound a recommended rule must stay below; by default the relative target."""
+    target_reduction: float = Field(default=0.5, ge=0, lt=1)
+    """Without target_rate: the share of naive top-k's false negatives that a recommended rule must at least remove (the
+    paper's best setting removed 50 to 57 %)."""
+    min_coverage: float = Field(default=0.95, ge=0, le=1)
+    """Share of the samples that must get all wanted negatives under a recommended rule."""
+    max_drop: float = Field(default=0.5, ge=0, le=1)
+    """In the fall-back: the share of the 50 best candidates that a recommended rule may drop."""
+    max_rate: float | None = Field(default=None, ge=0, le=1)
+    """The gate: a run whose rule has a higher false-negative rate fails; None never fails."""
+    near_duplicates: float = Field(default=0.8, gt=0, le=1)
+    """Documents whose word shingles are at least this similar (Jaccard) are reported as near-duplicates."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Of the intervals."""
+    resamples: int = Field(default=1_000, ge=100)
+    """Of the bootstrap over queries."""
+    bins: int = Field(default=40, ge=2, le=200)
+    """Of the score histograms."""
+    seed: int = Field(default=0, ge=0)
+    """Of the draw and the bootstrap."""
