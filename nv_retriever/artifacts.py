@@ -26,7 +26,8 @@ from nv_retriever.fingerprint import file_digest
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 CACHE_RECORD = "prefect.json"
-"""Prefect's record of the task's result lives in the artifact's folder and is no part of the artifact."""
+TRACKING_RECORD = "mlflow.json"
+"""Records of other tools that live in the artifact's folder and are no part of the artifact."""
 
 
 class ArtifactRef(Frozen):
@@ -154,7 +155,7 @@ class ArtifactStore:
             name = str(path.relative_to(build.folder))
             if path.name.endswith(".part"):
                 path.unlink()
-            elif path.is_file() and name not in (MANIFEST, CACHE_RECORD):
+            elif path.is_file() and name not in (MANIFEST, CACHE_RECORD, TRACKING_RECORD):
                 stat = path.stat()
                 files[name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file_digest(path)}
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

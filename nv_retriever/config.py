@@ -14,8 +14,12 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
 
-class Runtime(Frozen):
-    """How a run is carried out. Left out of every fingerprint by its type: nothing here changes a result."""
+class Unfingerprinted(Frozen):
+    """Settings that cannot change a result: values of this type are left out of every fingerprint."""
+
+
+class Runtime(Unfingerprinted):
+    """How a run is carried out: nothing here changes a result."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run and exact search multiplies; auto takes a GPU where there is one."""

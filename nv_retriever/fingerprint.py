@@ -13,13 +13,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nv_retriever.config import Runtime
+from nv_retriever.config import Unfingerprinted
 
 _CHUNK = 1 << 22
 
 
 def canonical(value: object) -> Any:
-    """Return `value` as plain JSON data with one spelling; `Runtime` values are left out, unknown types raise TypeError."""
+    """Return `value` as plain JSON data with one spelling; unknown types raise TypeError.
+
+    `Unfingerprinted` values are left out. An object with a method `__fingerprint__` is represented by what it returns.
+    """
+    if hasattr(value, "__fingerprint__"):
+        return canonical(value.__fingerprint__())
     if value is None or isinstance(value, bool | int | str):
         return value.value if isinstance(value, enum.Enum) else value
     if isinstance(value, float):
@@ -31,7 +36,7 @@ def canonical(value: object) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError("a fingerprint takes mappings with text keys only")
-        return {key: canonical(item) for key, item in sorted(value.items()) if not isinstance(item, Runtime)}
+        return {key: canonical(item) for key, item in sorted(value.items()) if not isinstance(item, Unfingerprinted)}
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
     raise TypeError(f"a fingerprint takes JSON data and configuration models only, found {type(value).__name__}")

@@ -42,3 +42,25 @@ class TeacherConfig(Frozen):
     `endpoint:URL#MODEL` (an OpenAI-compatible embedding server), or `vectors:FOLDER` (precomputed)."""
     encoder: EncoderConfig = EncoderConfig()
     """Details of a MODEL teacher; its `model` is taken from the name."""
+
+    @property
+    def kind(self) -> Literal["encoder", "bm25", "cross-encoder", "endpoint", "vectors"]:
+        """What sort of teacher the name means."""
+        head = self.name.split(":", 1)[0]
+        if head == "bm25":
+            return "bm25"
+        if head == "cross-encoder":
+            return "cross-encoder"
+        if head == "endpoint":
+            return "endpoint"
+        return "vectors" if head == "vectors" else "encoder"
+
+    @property
+    def label(self) -> str:
+        """The name in tables: a folder's last part, everything else as given."""
+        head, _, rest = self.name.rpartition("/")
+        return rest if self.kind == "encoder" and head.startswith(("/", ".")) else self.name
+
+    def encoder_config(self) -> EncoderConfig:
+        """Return the encoder's configuration with this teacher's model."""
+        return self.encoder.model_copy(update={"model": self.name}) if self.kind == "encoder" else self.encoder

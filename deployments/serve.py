@@ -1,0 +1,82 @@
+"""Serve the flows: the Prefect UI can start and schedule them as long as this process runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from nv_retriever.errors import InputError
+from nv_retriever.pipeline import PipelineConfig
+
+NIGHTLY = "0 2 * * *"
+START_SECONDS = 120
+
+
+def api_url(port: int) -> str:
+    """Return the API of the server on this machine."""
+    return f"http://127.0.0.1:{port}/api"
+
+
+def is_healthy(url: str) -> bool:
+    """Return whether a Prefect server answers."""
+    try:
+        return httpx.get(f"{url}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def start_server(port: int) -> subprocess.Popen[bytes]:
+    """Start a Prefect server on loopback and wait until it is healthy."""
+    environment = os.environ | {"PREFECT_UI_API_URL": api_url(port)}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + START_SECONDS
+    while not is_healthy(api_url(port)):
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.terminate()
+            raise InputError(f"port {port}", "a Prefect server that starts", "none", "choose another --port")
+        time.sleep(0.2)
+    return server
+
+
+def serve_deployments(port: int, home: str, config: PipelineConfig) -> None:
+    """Register the deployments with the configured server, or with one started here, and serve them until interrupted."""
+    server = None
+    if not os.environ.get("PREFECT_API_URL"):
+        if not is_healthy(api_url(port)):
+            server = start_server(port)
+        os.environ["PREFECT_API_URL"] = api_url(port)
+    root = Path(__file__).resolve().parent.parent
+    os.chdir(root)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    try:
+        register_and_serve(home, config)
+    finally:
+        if server is not None:
+            server.terminate()
+
+
+def register_and_serve(home: str, config: PipelineConfig) -> None:
+    """Serve the four flows, the whole pipeline with a paused nightly schedule."""
+    from prefect import serve
+    from prefect.schedules import Cron
+
+    from flows.evaluation import evaluation
+    from flows.mining import mining
+    from flows.pipeline import pipeline
+    from flows.training import training
+
+    parameters = {"config": config.model_dump(mode="json"), "home": home}
+    nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
+    print(f"Prefect UI: {os.environ['PREFECT_API_URL'].removesuffix('/api')} (Ctrl-C stops)", file=sys.stderr)
+    serve(
+        pipeline.to_deployment(name="run", parameters=parameters, schedules=[nightly]),
+        mining.to_deployment(name="mine", parameters=parameters),
+        training.to_deployment(name="train", parameters=parameters),
+        evaluation.to_deployment(name="evaluate", parameters=parameters),
+    )

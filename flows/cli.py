@@ -1,0 +1,287 @@
+"""The command line: parse, start a flow, print. Heavy imports happen inside the commands only."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from nv_retriever.errors import GateError, InputError
+
+Json = dict[str, Any]
+COMMON = "Common options"
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every command takes."""
+
+    config: Annotated[Path | None, typer.Option(help="Settings in a YAML file.", rich_help_panel=COMMON)] = None
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, a.b=value (repeatable).", rich_help_panel=COMMON)
+    ] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="stdlib, a BEIR folder, a file of pairs, a BEIR name, or hf:ORG/NAME.", rich_help_panel=COMMON),
+    ] = None
+    split: Annotated[
+        str | None, typer.Option(help="The qrels split that is mined (or evaluated, by `evaluate`).", rich_help_panel=COMMON)
+    ] = None
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODEL, bm25, cross-encoder:MODEL, endpoint:URL#MODEL, vectors:FOLDER (repeatable).", rich_help_panel=COMMON
+        ),
+    ] = None
+    student: Annotated[str | None, typer.Option(help="The model that is trained.", rich_help_panel=COMMON)] = None
+    method: Annotated[str | None, typer.Option(help="The rule, e.g. 'topk-percpos(0.95)'.", rich_help_panel=COMMON)] = None
+    negatives: Annotated[int | None, typer.Option(help="Negatives per sample.", min=1, rich_help_panel=COMMON)] = None
+    seed: Annotated[int | None, typer.Option(help="The one seed.", min=0, rich_help_panel=COMMON)] = None
+    limit: Annotated[int | None, typer.Option(help="At most N queries of each split.", min=1, rich_help_panel=COMMON)] = None
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of artifacts and databases; NVR_HOME or .nvr.", rich_help_panel=COMMON)
+    ] = None
+    json_: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout as the last line.", rich_help_panel=COMMON)
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no log lines.", rich_help_panel=COMMON)] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)] = False
+
+    def settings(self, evaluates: bool = False) -> Any:
+        """Return the validated configuration: the file, then --set, then the options."""
+        from flows.settings import assign, build_config, load_yaml, parse_assignment
+
+        tree = load_yaml(self.config) if self.config else {}
+        for text in self.set_ or []:
+            assign(tree, *parse_assignment(text))
+        split = ["evaluation", "split"] if evaluates else ["split"]
+        options: list[tuple[list[str], Any]] = [
+            (["dataset", "source"], self.dataset),
+            (["dataset", "limit"], self.limit),
+            (split, self.split),
+            (["seed"], self.seed),
+            (["mining", "rule"], self.method),
+            (["mining", "selection"], None if self.negatives is None else f"top({self.negatives})"),
+            (["student"], None if self.student is None else {"encoder": {"model": self.student}}),
+            (["teachers"], [{"name": name} for name in self.teacher] if self.teacher else None),
+        ]
+        for path, value in options:
+            if value is not None:
+                assign(tree, path, value)
+        return build_config(tree, str(self.config or "command line"))
+
+    def home_folder(self) -> str:
+        """Return the absolute home folder."""
+        return str(Path(self.home or os.environ.get("NVR_HOME") or ".nvr").resolve())
+
+
+app = typer.Typer(
+    name="nvr",
+    help="From documents, queries and labels to a measurably better retriever, by hard negatives that are true.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command whose last parameter `common` is spelled out as the common options."""
+    hints = get_type_hints(Common, include_extras=True)
+    own = [
+        parameter.replace(annotation=annotation)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "common" and (annotation := get_type_hints(function, include_extras=True)[name])
+    ]
+    shared = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(Common)
+    ]
+
+    @functools.wraps(function)
+    def wrapper(**options: Any) -> None:
+        common = Common(**{field.name: options.pop(field.name) for field in fields(Common)})
+        guarded(functools.partial(function, common=common, **options), common)
+
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    wrapper.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    app.command()(wrapper)
+    return function
+
+
+def guarded(run: Callable[[], None], common: Common) -> None:
+    """Run a command with quiet surroundings; expected errors are one line, the exit code says what they mean."""
+    prepare_environment(common)
+    try:
+        run()
+    except InputError as error:
+        fail(error, 2, common)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except GateError as error:
+        fail(error, 1, common)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        fail(error, 1, common)
+
+
+def fail(error: Exception, code: int, common: Common) -> None:
+    """Print an error as one line, or with its traceback where asked, and leave."""
+    if common.debug:
+        raise error
+    kind = "" if isinstance(error, InputError | GateError) else f"{type(error).__name__}: "
+    print(f"nvr: {kind}{error}" + ("" if kind == "" else " (--debug shows where)"), file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def prepare_environment(common: Common) -> None:
+    """Set what the tools below read from the environment, before they are imported; the user's settings win."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_LEVEL": "ERROR" if common.quiet else "INFO",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    level = logging.WARNING if common.quiet else logging.INFO
+    logging.getLogger("nv_retriever").setLevel(level)
+
+
+def start(flow: Any, **parameters: Any) -> Json:
+    """Run a flow in this process and return what it says; without Prefect's one-second heartbeat joins."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        result: Json = flow(**parameters)
+    return result
+
+
+def emit(result: Json, common: Common, show: Callable[[Json], None]) -> None:
+    """Print the result: for people, or as the one JSON object of the contract."""
+    if common.json_:
+        print(json.dumps(result, allow_nan=False, default=str))
+    else:
+        show(result)
+
+
+@command
+def run(common: Common) -> None:
+    """Run the whole pipeline: ingest, embed, index, mine, train, evaluate."""
+    from flows.console import show_run
+
+    config = common.settings()
+    from flows.pipeline import pipeline
+
+    result = start(pipeline, config=config, home=common.home_folder())
+    emit(result, common, functools.partial(show_run, dataset=config.dataset.source))
+
+
+@command
+def mine(
+    export: Annotated[str | None, typer.Option(help="Also write the negatives in this format.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write them.")] = None,
+    *,
+    common: Common,
+) -> None:
+    """Mine hard negatives; with --export and --out, write them for another trainer."""
+    from flows.console import show_mining
+
+    if (export is None) != (out is None):
+        raise InputError("nvr mine", "--export FORMAT and --out PATH together", "only one of them")
+    if export is not None:
+        from nv_retriever.store.exports import check_format
+
+        check_format(export)
+    config = common.settings()
+    from flows.mining import mining
+
+    home = common.home_folder()
+    result = start(mining, config=config, home=home, export_format=export, out=str(out.resolve()) if out else None)
+    emit(result, common, show_mining)
+
+
+@command
+def train(common: Common) -> None:
+    """Train the student on mined triples; what is not mined yet is mined first."""
+    from flows.console import show_training
+
+    config = common.settings()
+    from flows.training import training
+
+    emit(start(training, config=config, home=common.home_folder()), common, show_training)
+
+
+@command
+def evaluate(
+    model: Annotated[str, typer.Option(help="Hub name or folder of an encoder, bm25, endpoint:URL#MODEL.")] = "minilm",
+    *,
+    common: Common,
+) -> None:
+    """Measure any model on any data set."""
+    from flows.console import show_evaluation
+
+    config = common.settings(evaluates=True)
+    from flows.evaluation import evaluation
+
+    result = start(evaluation, model=model, config=config, home=common.home_folder())
+    emit(result, common, show_evaluation)
+
+
+@command
+def plan(common: Common) -> None:
+    """Say what `nvr run` would do, what is cached, and why something is stale; touches nothing."""
+    from flows.console import show_plan
+    from flows.staleness import explain_plan
+
+    emit(explain_plan(common.settings(), common.home_folder()), common, show_plan)
+
+
+@command
+def explain(
+    query_id: Annotated[str, typer.Argument(help="The id of a query of the mined split.")],
+    *,
+    common: Common,
+) -> None:
+    """Say why this negative, and why not that one: teacher, rank, score, anchor, limit, reason."""
+    from flows.explanation import explain_query
+
+    result, show = explain_query(query_id, common.settings(), common.home_folder())
+    emit(result, common, show)
+
+
+@command
+def serve(
+    port: Annotated[int, typer.Option(help="Port of the Prefect server that is started where none is reachable.")] = 4200,
+    *,
+    common: Common,
+) -> None:
+    """Register the deployments and serve them, so that the Prefect UI can trigger and schedule them."""
+    from deployments.serve import serve_deployments
+
+    serve_deployments(port=port, home=common.home_folder(), config=common.settings())
+
+
+def main() -> None:
+    """Enter the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

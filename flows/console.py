@@ -1,0 +1,86 @@
+"""What people see at the end of a command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Json = dict[str, Any]
+
+
+def stages_table(result: Json) -> Table:
+    """Return the table of stages."""
+    table = Table("stage", "artifact", "from cache", "seconds", title="Stages")
+    for stage in result["stages"]:
+        table.add_row(stage["stage"], stage["artifact"], "yes" if stage["cached"] else "no", f"{stage['seconds']:.1f}")
+    return table
+
+
+def show_run(result: Json, dataset: str) -> None:
+    """Print stages, mining counts, the comparison base · BM25 · trained, and what to try next."""
+    console = Console()
+    console.print(stages_table(result))
+    mining = result["mining"]
+    console.print(
+        f"Mined {mining['triples']:,} negatives for {mining['queries']:,} queries ({mining['short']:,} samples short); "
+        f"run {mining['run_id']} in {mining['database']}"
+    )
+    evaluation = result["evaluation"]
+    difference = evaluation["difference"]
+    metrics = list(evaluation["base"])
+    table = Table("system", *metrics, f"Δ {metrics[0]} to base", "95 % interval", "p", title=f"Retrieval on {dataset}")
+    for system in ("base", "bm25", "trained"):
+        cells = [f"{evaluation[system][metric]:.4f}" for metric in metrics]
+        proof = ["", "", ""]
+        if system == "trained":
+            low, high = difference["ci95"]
+            proof = [f"{difference[metrics[0]]:+.4f}", f"[{low:+.4f}, {high:+.4f}]", f"{difference['p']:.2g}"]
+        table.add_row(system, *cells, *proof)
+    console.print(table)
+    console.print(f"Checkpoint: {result['checkpoint']}")
+    console.print("Next: nvr plan · nvr run --method 'topk-marginpos(0.05)' · nvr run --dataset FOLDER · nvr serve")
+
+
+def show_mining(result: Json) -> None:
+    """Print what was mined, and where it is."""
+    console = Console()
+    console.print(stages_table(result))
+    console.print(
+        f"Mined {result['triples']:,} negatives for {result['queries']:,} queries ({result['short']:,} samples short); "
+        f"run {result['run_id']} in {result['database']}"
+    )
+    if result["export"]:
+        export = result["export"]
+        console.print(
+            f"Wrote {export['rows']:,} rows as {export['format']} to {export['path']} ({export['skipped']:,} skipped)"
+        )
+
+
+def show_training(result: Json) -> None:
+    """Print where the checkpoint is."""
+    console = Console()
+    console.print(stages_table(result))
+    console.print(f"Checkpoint: {result['checkpoint']}\nMLflow run: {result['mlflow_run_id']}")
+
+
+def show_evaluation(result: Json) -> None:
+    """Print the scores."""
+    console = Console()
+    table = Table("metric", "mean", title=f"{result['model']} on {result['dataset']} {result['split']}")
+    for metric, value in result["metrics"].items():
+        table.add_row(metric, f"{value:.4f}")
+    console.print(table)
+    console.print(f"Per query: {result['per_query']}\nMLflow run: {result['mlflow_run_id']}")
+
+
+def show_plan(result: Json) -> None:
+    """Print what would run, and why."""
+    console = Console()
+    table = Table("stage", "what", "artifact", "state", "why", title="Plan")
+    for stage in result["stages"]:
+        table.add_row(
+            stage["stage"], stage["what"], stage["artifact"], "cached" if stage["cached"] else "would run", stage["why"]
+        )
+    console.print(table)

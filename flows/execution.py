@@ -1,0 +1,69 @@
+"""Carry out a plan: every specification once, in order, as its stage's cached task."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from nv_retriever.config import Runtime
+from nv_retriever.errors import GateError, InputError
+from nv_retriever.pipeline import ordered
+from nv_retriever.stages import (
+    CandidatesSpec,
+    CheckpointSpec,
+    DatasetSpec,
+    EmbeddingSpec,
+    EvaluationSpec,
+    MiningSpec,
+    Spec,
+    StudentSpec,
+)
+from tasks.embed import embed
+from tasks.evaluate import evaluate
+from tasks.index import index
+from tasks.ingest import ingest
+from tasks.mine import mine
+from tasks.stage import StageReport, StageTask, run_stage
+from tasks.train import make_student, train
+
+TASKS: dict[type[Spec], StageTask] = {
+    DatasetSpec: ingest,
+    EmbeddingSpec: embed,
+    CandidatesSpec: index,
+    MiningSpec: mine,
+    StudentSpec: make_student,
+    CheckpointSpec: train,
+    EvaluationSpec: evaluate,
+}
+
+
+class ExpectedErrors(logging.Filter):
+    """Errors that are meant for people are logged as one line, without their traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record of an expected error; keep every record."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, InputError | GateError):
+            record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
+        return True
+
+
+def resolve_home(home: str | None) -> str:
+    """Return the absolute home folder: the one given, NVR_HOME, or `.nvr` below the working directory."""
+    return str(Path(home or os.environ.get("NVR_HOME") or ".nvr").resolve())
+
+
+def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence[StageReport] = ()) -> list[StageReport]:
+    """Carry out the targets and everything upstream of them that is not `done`; return all reports, in order."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, ExpectedErrors) for known in logger.filters):
+            logger.addFilter(ExpectedErrors())
+    reports = {report.artifact: report for report in done}
+    for spec in ordered(targets):
+        if str(spec.ref) not in reports:
+            upstream = [item.ref for item in spec.upstream()]
+            reports[str(spec.ref)] = run_stage(TASKS[type(spec)], spec, home, runtime, upstream)
+    return list(reports.values())

@@ -1,0 +1,105 @@
+"""From YAML, `--set` and options to one validated configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from nv_retriever.errors import InputError
+from nv_retriever.pipeline import PipelineConfig
+
+Tree = dict[str, Any]
+
+
+def load_yaml(path: Path) -> Tree:
+    """Return the settings of a YAML file; raises InputError with the line of a mistake."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(str(path), "a configuration file", "nothing") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path} line {mark.line + 1}" if mark else str(path)
+        raise InputError(where, "YAML", str(getattr(error, "problem", error))) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise InputError(str(path), "a mapping of settings", type(tree).__name__)
+    return tree
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """Return path and value of `a.b=value`; the value is read as YAML.
+
+    >>> parse_assignment("training.epochs=2")
+    (['training', 'epochs'], 2)
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {text}", "a.b=value", "no '='" if not equals else "no key")
+    try:
+        return key.strip().split("."), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}", "a value in YAML", str(getattr(error, "problem", error))) from None
+
+
+def assign(tree: Tree, path: list[str], value: Any) -> None:
+    """Set a nested value; a number as a key means an element of a list."""
+    node: Any = tree
+    for depth, key in enumerate(path[:-1]):
+        if isinstance(node, list):
+            try:
+                node = node[int(key)]
+            except (ValueError, IndexError):
+                raise InputError(f"--set {'.'.join(path)}", f"a position below {len(node)}", key) from None
+        else:
+            node = node.setdefault(key, {})
+        if not isinstance(node, dict | list):
+            raise InputError(f"--set {'.'.join(path)}", "a group of settings", f"{'.'.join(path[: depth + 1])}={node!r}")
+    if isinstance(node, list):
+        try:
+            node[int(path[-1])] = value
+        except (ValueError, IndexError):
+            raise InputError(f"--set {'.'.join(path)}", f"a position below {len(node)}", path[-1]) from None
+    else:
+        node[path[-1]] = value
+
+
+def build_config(tree: Tree, where: str) -> PipelineConfig:
+    """Return the validated configuration; raises InputError that lists the valid keys or says what is wrong."""
+    try:
+        return PipelineConfig.model_validate(tree)
+    except InputError:
+        raise
+    except ValidationError as error:
+        raise config_error(error, where) from None
+
+
+def config_error(error: ValidationError, where: str) -> InputError:
+    """Return the first problem of a validation as an input error."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        valid = ", ".join(fields_at(PipelineConfig, path[:-1]))
+        return InputError(f"{where}: {'.'.join(path)}", f"one of {valid}", f"the unknown key {path[-1]!r}")
+    found = repr(first.get("input"))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return InputError(f"{where}: {'.'.join(path)}", message[:1].lower() + message[1:], found if len(found) < 200 else "that")
+
+
+def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the names of the settings below a path of a configuration model."""
+    for key in path:
+        if key.isdigit():
+            continue
+        annotation = model.model_fields[key].annotation
+        models = [
+            part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, BaseModel)
+        ]
+        if not models:
+            return []
+        model = models[0]
+    return sorted(model.model_fields)

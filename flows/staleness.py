@@ -1,0 +1,68 @@
+"""What would run, and why: the plan's specifications against the artifacts that are there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nv_retriever.artifacts import MANIFEST, ArtifactStore
+from nv_retriever.pipeline import PipelineConfig, plan_run
+from nv_retriever.stages import Spec
+
+
+def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
+    """Return for every artifact of the plan whether it is cached, and otherwise why it would be built."""
+    store = ArtifactStore(home)
+    stages = []
+    for spec in plan_run(config).specs():
+        cached = store.is_complete(spec.ref)
+        why = "" if cached else why_stale(spec, store)
+        stages.append({"stage": spec.stage, "what": name_of(spec), "artifact": str(spec.ref), "cached": cached, "why": why})
+    return {"home": home, "stages": stages}
+
+
+def why_stale(spec: Spec, store: ArtifactStore) -> str:
+    """Return the reason: damaged, unfinished, never built, or what differs from the closest artifact of its kind."""
+    folder = store.folder(spec.ref)
+    if (folder / MANIFEST).exists():
+        return f"damaged: {store.check(spec.ref)}"
+    if folder.exists():
+        return "unfinished: a run was stopped here and will go on"
+    differences = [compare(spec.describe(), other) for other in known_specs(folder.parent)]
+    if not differences:
+        return "never built"
+    closest = min(differences, key=len)
+    return "changed: " + "; ".join(closest[:3]) + (f"; and {len(closest) - 3} more" if len(closest) > 3 else "")
+
+
+def known_specs(folder: Path) -> list[dict[str, Any]]:
+    """Return the specifications of the finished artifacts below a folder."""
+    specs = []
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+        try:
+            specs.append(json.loads(manifest.read_text(encoding="utf-8"))["spec"])
+        except (ValueError, KeyError, OSError):
+            continue
+    return specs
+
+
+def compare(new: Any, old: Any, path: str = "") -> list[str]:
+    """Return the settings that differ, as `path: old → new`.
+
+    >>> compare({"mining": {"rule": "topk"}}, {"mining": {"rule": "topk-abs(0.7)"}})
+    ['mining.rule: topk-abs(0.7) → topk']
+    """
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = [*new, *(key for key in old if key not in new)]
+        return [line for key in keys for line in compare(new.get(key), old.get(key), f"{path}.{key}" if path else key)]
+    return [] if new == old else [f"{path}: {old} → {new}"]
+
+
+def name_of(spec: Spec) -> str:
+    """Return how a specification is called in plans and tables."""
+    parts = [spec.stage, spec.kind]
+    for attribute in ("part", "teacher", "system"):
+        if hasattr(spec, attribute):
+            parts.append(str(getattr(spec, attribute)))
+    return " ".join(parts)

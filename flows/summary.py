@@ -1,0 +1,74 @@
+"""What a flow says at its end: the JSON object of the contract, and tables in Prefect's UI."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.stages import EvaluationSpec, MiningSpec
+from tasks.mine import database_path, run_id
+from tasks.stage import StageReport
+from tasks.tracking import tracking_uri
+
+Json = dict[str, Any]
+
+
+def stages_json(reports: list[StageReport]) -> list[Json]:
+    """Return the stages as the contract's JSON."""
+    return [report.model_dump() for report in reports]
+
+
+def mining_json(spec: MiningSpec, home: str) -> Json:
+    """Return the counts of a mining run: run_id, triples, queries, short, database."""
+    counts = ArtifactStore(home).manifest(spec.ref)["counts"]
+    return {"run_id": run_id(spec.ref), **counts, "database": str(database_path(home))}
+
+
+def metrics_json(spec: EvaluationSpec, home: str) -> dict[str, float]:
+    """Return the mean of every metric."""
+    folder = ArtifactStore(home).open(spec.ref)
+    metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
+
+
+def stage_table(reports: list[StageReport]) -> None:
+    """Show in the Prefect UI what ran and what came from the cache."""
+    rows = [
+        {"stage": r.stage, "artifact": r.artifact, "from cache": "yes" if r.cached else "no", "seconds": r.seconds}
+        for r in reports
+    ]
+    create_table_artifact(table=rows, key="stages", description="Stages of the run and their artifacts")
+
+
+def mining_table(spec: MiningSpec, home: str) -> None:
+    """Show the mining statistics in the Prefect UI."""
+    rows = [{"what": name, "value": str(value)} for name, value in mining_json(spec, home).items()]
+    rows.insert(0, {"what": "rule", "value": spec.mining.rule})
+    rows.insert(1, {"what": "selection", "value": spec.mining.selection})
+    create_table_artifact(table=rows, key="mining", description=f"Mined negatives of {spec.dataset.config.source}")
+
+
+def score_table(systems: dict[str, dict[str, float]], dataset: str) -> None:
+    """Show the scores of all systems side by side in the Prefect UI."""
+    rows = [{"system": name} | {m: f"{v:.4f}" for m, v in metrics.items()} for name, metrics in systems.items()]
+    create_table_artifact(table=rows, key="scores", description=f"Scores on {dataset}")
+
+
+def mlflow_link(mlflow_run: str, home: str) -> None:
+    """Link the MLflow run from the Prefect UI; a local store is named with the command that opens it."""
+    uri = tracking_uri(home)
+    if uri.startswith("http"):
+        create_link_artifact(link=f"{uri}/#/runs/{mlflow_run}", key="mlflow-run", description=f"MLflow run {mlflow_run}")
+        return
+    link = f"http://127.0.0.1:5000/#/runs/{mlflow_run}"
+    command = f"mlflow ui --backend-store-uri {uri} --host 127.0.0.1 --workers 1"
+    create_link_artifact(link=link, key="mlflow-run", description=f"MLflow run {mlflow_run}; the page needs `{command}`")
+
+
+def flow_run_id() -> str | None:
+    """Return the id of the running flow."""
+    return str(flow_run.id) if flow_run.id else None

@@ -1,0 +1,38 @@
+"""Training: from mined triples (mined now, or from the cache) to a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.execution import execute, resolve_home
+from flows.summary import flow_run_id, mining_json, mlflow_link, stage_table, stages_json
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.pipeline import PipelineConfig, checkpoint_spec
+from tasks.mine import add_to_database
+from tasks.tracking import track_training
+
+
+@flow(name="nv-retriever-train", flow_run_name="train {config.dataset.source} {config.mining.rule}")
+def training(config: PipelineConfig = PipelineConfig(), home: str | None = None) -> dict[str, Any]:  # noqa: B008
+    """Train the student on mined hard negatives.
+
+    Args:
+        config: what to do; evaluation settings are not used.
+        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+    """
+    home = resolve_home(home)
+    spec = checkpoint_spec(config)
+    reports = execute([spec], home, config.runtime)
+    add_to_database(spec.mining, home)
+    mlflow_run = track_training(spec, home)
+    stage_table(reports)
+    mlflow_link(mlflow_run, home)
+    return {
+        "checkpoint": str(ArtifactStore(home).folder(spec.ref) / "model"),
+        "mining": mining_json(spec.mining, home),
+        "stages": stages_json(reports),
+        "flow_run_id": flow_run_id(),
+        "mlflow_run_id": mlflow_run,
+    }

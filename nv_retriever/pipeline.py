@@ -1,0 +1,221 @@
+"""The configuration of a whole run, and the plan that follows from it: every artifact named before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from nv_retriever.config import Frozen, Runtime
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.evaluation.config import EvaluationConfig
+from nv_retriever.mining.config import MiningConfig
+from nv_retriever.search.config import SearchConfig
+from nv_retriever.stages import (
+    CandidatesSpec,
+    CheckpointSpec,
+    DatasetSpec,
+    EmbeddingSpec,
+    EvaluationSpec,
+    Location,
+    MiningSpec,
+    Spec,
+    StudentSpec,
+    TeacherLocation,
+)
+from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.teachers.identity import EncoderIdentity
+from nv_retriever.training.config import StudentConfig, TrainingConfig
+
+EmbeddingModel = EncoderIdentity | StudentSpec | CheckpointSpec | str
+
+
+class PipelineConfig(Frozen):
+    """Everything that a run can be told; one source for YAML, command line, the Prefect form, MLflow and fingerprints."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    """Documents, queries and labels."""
+    split: str = "train"
+    """The split that is mined and trained on."""
+    teachers: tuple[TeacherConfig, ...] = Field(default=(TeacherConfig(),), min_length=1)
+    """Who scores candidates; several ones form an ensemble."""
+    search: SearchConfig = SearchConfig()
+    """The candidate tables."""
+    mining: MiningConfig = MiningConfig()
+    """Which candidates become negatives."""
+    student: StudentConfig = StudentConfig(layers=3)
+    """The model that is trained; by default the first three layers of the packaged MiniLM."""
+    training: TrainingConfig = TrainingConfig()
+    """How it is trained."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How retrievers are measured."""
+    leakage: Literal["fail", "allow"] = "fail"
+    """What to do when queries of the evaluation split are, word for word, queries of the training split."""
+    seed: int = Field(default=0, ge=0)
+    """The one seed."""
+    runtime: Runtime = Runtime()
+    """How the run is carried out; changes no result."""
+
+
+def dataset_spec(config: DatasetConfig) -> DatasetSpec:
+    """Return the specification of the data set; reads its files' digests, raises InputError where it is missing."""
+    from nv_retriever.data.build import source_digest
+
+    digest = source_digest(config)
+    name = Path(config.source).resolve().name if Path(config.source).exists() else config.source
+    return DatasetSpec(
+        config=config.model_copy(update={"source": name}), digest=digest, location=Location(source=config.source)
+    )
+
+
+def student_spec(config: StudentConfig) -> StudentSpec:
+    """Return the specification of the untrained student."""
+    from nv_retriever.teachers.encoder import resolve_encoder
+
+    return StudentSpec(
+        identity=resolve_encoder(config.encoder), layers=config.layers, location=Location(encoder=config.encoder)
+    )
+
+
+def embedding_specs(
+    dataset: DatasetSpec, split: str, model: EmbeddingModel, location: Location
+) -> tuple[EmbeddingSpec, EmbeddingSpec]:
+    """Return the specifications of the vectors of the documents, and of the queries of `split`."""
+    documents, queries = (
+        EmbeddingSpec(dataset=dataset, part=part, model=model, location=location) for part in ("documents", split)
+    )
+    return documents, queries
+
+
+def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[CandidatesSpec, ...]:
+    """Return the specification of every teacher's candidate table; a cross-encoder rescores the first table."""
+    from nv_retriever.teachers.parse import teacher_digest
+
+    specs: list[CandidatesSpec] = []
+    for teacher in config.teachers:
+        location = TeacherLocation(teacher=teacher)
+        documents, queries = teacher_embeddings(teacher, dataset, config.split)
+        rescores = teacher.name.startswith("cross-encoder:")
+        specs.append(
+            CandidatesSpec(
+                dataset=dataset,
+                split=config.split,
+                teacher=teacher.label,
+                digest="" if documents else teacher_digest(teacher),
+                documents=documents,
+                queries=queries,
+                first=specs[0] if rescores and specs else None,
+                search=config.search,
+                location=location,
+            )
+        )
+    return tuple(specs)
+
+
+def teacher_embeddings(
+    teacher: TeacherConfig, dataset: DatasetSpec, split: str
+) -> tuple[EmbeddingSpec | None, EmbeddingSpec | None]:
+    """Return the vectors that a teacher needs, or (None, None) where it scores texts directly."""
+    from nv_retriever.teachers.encoder import resolve_encoder
+    from nv_retriever.teachers.parse import teacher_digest
+
+    if teacher.kind in ("bm25", "cross-encoder"):
+        return None, None
+    model = resolve_encoder(teacher.encoder_config()) if teacher.kind == "encoder" else teacher_digest(teacher)
+    location = Location(source=teacher.name, encoder=teacher.encoder_config())
+    return embedding_specs(dataset, split, model, location)
+
+
+def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> MiningSpec:
+    """Return the specification of the mined triples, with everything upstream of it."""
+    dataset = dataset or dataset_spec(config.dataset)
+    return MiningSpec(
+        dataset=dataset,
+        split=config.split,
+        candidates=candidates_specs(config, dataset),
+        mining=config.mining,
+        seed=config.seed,
+    )
+
+
+def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> CheckpointSpec:
+    """Return the specification of the trained student, with everything upstream of it."""
+    mining = mining_spec(config, dataset)
+    return CheckpointSpec(
+        dataset=mining.dataset,
+        mining=mining,
+        student=student_spec(config.student),
+        training=config.training,
+        seed=config.seed,
+    )
+
+
+def evaluation_spec(
+    config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | CheckpointSpec | TeacherConfig
+) -> EvaluationSpec:
+    """Return the specification of one system's scores on the evaluation split."""
+    from nv_retriever.teachers.parse import teacher_digest
+
+    split = config.evaluation.split
+    documents: EmbeddingSpec | None
+    queries: EmbeddingSpec | None
+    if isinstance(model, TeacherConfig):
+        teacher = model
+        documents, queries = teacher_embeddings(model, dataset, split)
+    else:
+        teacher = TeacherConfig(name=config.student.encoder.model, encoder=config.student.encoder)
+        location = Location(encoder=config.student.encoder)
+        documents, queries = embedding_specs(dataset, split, model, location)
+    return EvaluationSpec(
+        dataset=dataset,
+        system=system,
+        digest="" if documents else teacher_digest(teacher),
+        documents=documents,
+        queries=queries,
+        evaluation=config.evaluation,
+        location=TeacherLocation(teacher=teacher),
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The artifacts of a whole run."""
+
+    checkpoint: CheckpointSpec
+    base: EvaluationSpec
+    bm25: EvaluationSpec
+    trained: EvaluationSpec
+
+    def specs(self) -> list[Spec]:
+        """Return every specification once, each after what it reads from."""
+        return ordered([self.checkpoint, self.base, self.bm25, self.trained])
+
+
+def plan_run(config: PipelineConfig) -> Plan:
+    """Return the plan of the whole pipeline; a pure function of the configuration and of the inputs' content."""
+    dataset = dataset_spec(config.dataset)
+    checkpoint = checkpoint_spec(config, dataset)
+    return Plan(
+        checkpoint=checkpoint,
+        base=evaluation_spec(config, dataset, "base", checkpoint.student),
+        bm25=evaluation_spec(config, dataset, "bm25", TeacherConfig(name="bm25")),
+        trained=evaluation_spec(config, dataset, "trained", checkpoint),
+    )
+
+
+def ordered(specs: Sequence[Spec]) -> list[Spec]:
+    """Return the specifications and all upstream ones, each once, each after what it reads from."""
+    found: dict[str, Spec] = {}
+
+    def visit(spec: Spec) -> None:
+        if str(spec.ref) not in found:
+            for upstream in spec.upstream():
+                visit(upstream)
+            found.setdefault(str(spec.ref), spec)
+
+    for spec in specs:
+        visit(spec)
+    return list(found.values())

@@ -1,0 +1,172 @@
+"""The stages of the workflow as specifications: what determines an artifact, named before anything runs.
+
+A specification holds its configuration, the specifications that it reads from, and digests of external inputs.
+In a fingerprint an upstream specification counts as its reference only, so the whole plan is one graph of values.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from nv_retriever.artifacts import ArtifactRef
+from nv_retriever.config import Frozen, Unfingerprinted
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.evaluation.config import EvaluationConfig
+from nv_retriever.fingerprint import canonical, fingerprint
+from nv_retriever.mining.config import MiningConfig
+from nv_retriever.search.config import SearchConfig
+from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from nv_retriever.teachers.identity import EncoderIdentity
+from nv_retriever.training.config import StudentConfig, TrainingConfig
+
+StageName = Literal["ingest", "embed", "index", "mine", "train", "evaluate", "audit"]
+
+
+class Location(Unfingerprinted):
+    """Where an external input lies: needed to read it, irrelevant for what it is."""
+
+    source: str = ""
+    encoder: EncoderConfig = EncoderConfig()
+
+
+class Spec(Frozen):
+    """What determines one artifact."""
+
+    kind: ClassVar[str]
+    stage: ClassVar[StageName]
+    version: ClassVar[int] = 1
+    """Raised when the stage's code changes what it writes."""
+
+    @cached_property
+    def ref(self) -> ArtifactRef:
+        """The artifact's reference."""
+        return ArtifactRef(kind=self.kind, fingerprint=fingerprint(self.describe()))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the fingerprint is taken of, as plain JSON data."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {"kind": self.kind, "version": self.version, **canonical(fields)}
+
+    def upstream(self) -> list[Spec]:
+        """Return the specifications that this one reads from."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        flat = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+        return [item for item in flat if isinstance(item, Spec)]
+
+    def __fingerprint__(self) -> str:
+        return str(self.ref)
+
+
+class DatasetSpec(Spec):
+    """Documents, queries and labels in canonical order."""
+
+    kind: ClassVar[str] = "dataset"
+    stage: ClassVar[StageName] = "ingest"
+    config: DatasetConfig
+    digest: str
+    location: Location
+
+
+class StudentSpec(Spec):
+    """The untrained student."""
+
+    kind: ClassVar[str] = "model"
+    stage: ClassVar[StageName] = "train"
+    identity: EncoderIdentity
+    layers: int | None
+    location: Location
+
+
+class EmbeddingSpec(Spec):
+    """Vectors of a data set's documents, or of the queries of one split."""
+
+    kind: ClassVar[str] = "embeddings"
+    stage: ClassVar[StageName] = "embed"
+    dataset: DatasetSpec
+    part: str
+    model: EncoderIdentity | StudentSpec | CheckpointSpec | str
+    """Who embeds: an encoder, a model of this workflow, or the digest of an endpoint or of precomputed vectors."""
+    location: Location
+
+
+class CandidatesSpec(Spec):
+    """The candidate table of one teacher."""
+
+    kind: ClassVar[str] = "candidates"
+    stage: ClassVar[StageName] = "index"
+    dataset: DatasetSpec
+    split: str
+    teacher: str
+    """Name under which the teacher appears in tables."""
+    digest: str
+    """Of a teacher without vectors (a cross-encoder's weights, BM25's settings)."""
+    documents: EmbeddingSpec | None = None
+    queries: EmbeddingSpec | None = None
+    first: CandidatesSpec | None = None
+    """The table whose candidates a cross-encoder rescores."""
+    search: SearchConfig
+    location: TeacherLocation
+
+
+class TeacherLocation(Unfingerprinted):
+    """The teacher as configured."""
+
+    teacher: TeacherConfig
+
+
+class MiningSpec(Spec):
+    """Mined triples."""
+
+    kind: ClassVar[str] = "mining"
+    stage: ClassVar[StageName] = "mine"
+    dataset: DatasetSpec
+    split: str
+    candidates: tuple[CandidatesSpec, ...]
+    mining: MiningConfig
+    seed: int
+
+
+class CheckpointSpec(Spec):
+    """A trained student."""
+
+    kind: ClassVar[str] = "checkpoint"
+    stage: ClassVar[StageName] = "train"
+    dataset: DatasetSpec
+    mining: MiningSpec
+    student: StudentSpec
+    training: TrainingConfig
+    seed: int
+
+
+class EvaluationSpec(Spec):
+    """Scores of one system on one split."""
+
+    kind: ClassVar[str] = "evaluation"
+    stage: ClassVar[StageName] = "evaluate"
+    dataset: DatasetSpec
+    system: str
+    """`base`, `trained`, or a teacher's name: how the system appears in tables."""
+    digest: str = ""
+    documents: EmbeddingSpec | None = None
+    queries: EmbeddingSpec | None = None
+    evaluation: EvaluationConfig
+    location: TeacherLocation
+
+
+for _spec in (EmbeddingSpec, CandidatesSpec, MiningSpec, CheckpointSpec, EvaluationSpec):
+    _spec.model_rebuild()
+
+__all__ = [
+    "CandidatesSpec",
+    "CheckpointSpec",
+    "DatasetSpec",
+    "EmbeddingSpec",
+    "EvaluationSpec",
+    "Location",
+    "MiningSpec",
+    "Spec",
+    "StudentConfig",
+    "StudentSpec",
+    "TeacherLocation",
+]

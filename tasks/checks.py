@@ -1,0 +1,44 @@
+"""Checks between stages that can stop a run, and the comparison at its end."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.errors import GateError
+from nv_retriever.stages import DatasetSpec, EvaluationSpec
+from tasks.opening import open_dataset
+
+
+def check_leakage(
+    training: DatasetSpec,
+    split: str,
+    evaluation: DatasetSpec,
+    evaluation_split: str,
+    home: str,
+    policy: Literal["fail", "allow"],
+) -> dict[str, int]:
+    """Return how much of the evaluation split is in the training split; raises GateError for leaked queries."""
+    from nv_retriever.data.leakage import find_leakage
+
+    store = ArtifactStore(home)
+    leakage = find_leakage(open_dataset(training, store), split, open_dataset(evaluation, store), evaluation_split)
+    counts = {"queries": len(leakage.queries), "documents": len(leakage.documents)}
+    if counts["queries"] and policy == "fail":
+        raise GateError(
+            f"{counts['queries']} queries of {evaluation.config.source} {evaluation_split} are word for word queries of "
+            f"{training.config.source} {split}; measured gains would be memory (first: {leakage.queries[0]!r}). "
+            "Remove them, or say `--set leakage=allow`"
+        )
+    return counts
+
+
+def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, seed: int) -> dict[str, Any]:
+    """Return difference, interval and p-value of the first metric, trained minus base, paired by query."""
+    from nv_retriever.evaluation.compare import compare
+
+    store = ArtifactStore(home)
+    config = trained.evaluation
+    metric = config.metrics[0]
+    result = compare(store.open(base.ref), store.open(trained.ref), metric, config, seed=seed)
+    return {metric: result.difference, "ci95": [result.low, result.high], "p": result.p, "queries": result.queries}

@@ -1,0 +1,17 @@
+"""Ingestion: documents, queries and labels, validated and in canonical order."""
+
+from __future__ import annotations
+
+from nv_retriever.artifacts import ArtifactRef
+from nv_retriever.config import Runtime
+from nv_retriever.stages import DatasetSpec
+from tasks.stage import build, stage_task
+
+
+@stage_task("ingest")
+def ingest(spec: DatasetSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+    """Read the source into a data set artifact."""
+    from nv_retriever.data.build import write_dataset
+
+    config = spec.config.model_copy(update={"source": spec.location.source})
+    return build(spec, home, lambda folder, store: write_dataset(folder, config))

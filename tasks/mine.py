@@ -1,0 +1,55 @@
+"""Mining: which candidates become negatives, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nv_retriever.artifacts import ArtifactRef, ArtifactStore
+from nv_retriever.config import Runtime
+from nv_retriever.stages import MiningSpec
+from tasks.opening import open_dataset, open_scorer
+from tasks.stage import build, stage_task
+
+RUN_ID_DIGITS = 16
+
+
+def run_id(ref: ArtifactRef) -> str:
+    """Return the mining run's id in the database, which follows from the artifact."""
+    return ref.fingerprint[:RUN_ID_DIGITS]
+
+
+@stage_task("mine")
+def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+    """Mine the triples."""
+
+    def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
+        from nv_retriever.mining.build import write_mining
+        from nv_retriever.search.candidates import Candidates
+
+        return write_mining(
+            folder,
+            open_dataset(spec.dataset, store),
+            spec.split,
+            [Candidates.open(store.open(candidates.ref)) for candidates in spec.candidates],
+            lambda teacher: open_scorer(spec.candidates[teacher], store, runtime),
+            spec.mining,
+            spec.seed,
+            run_id(spec.ref),
+        )
+
+    return build(spec, home, write)
+
+
+def database_path(home: str) -> Path:
+    """Return where the home's DuckDB file is."""
+    return Path(home) / "triples.duckdb"
+
+
+def add_to_database(spec: MiningSpec, home: str) -> None:
+    """Fill the database from the artifact, unless the run is in it already."""
+    from nv_retriever.store.database import TripleStore
+
+    database = TripleStore(database_path(home))
+    if not database.has(run_id(spec.ref)):
+        database.add(ArtifactStore(home).open(spec.ref))

@@ -1,0 +1,41 @@
+"""From specifications to the library's objects: open what a stage reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.config import Runtime
+from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, StudentSpec
+
+if TYPE_CHECKING:
+    from nv_retriever.data.dataset import Dataset
+    from nv_retriever.search.types import Scorer
+
+
+def open_dataset(spec: DatasetSpec, store: ArtifactStore) -> Dataset:
+    """Return the reader of an ingested data set."""
+    from nv_retriever.data.dataset import Dataset
+
+    return Dataset.open(store.open(spec.ref))
+
+
+def open_scorer(spec: CandidatesSpec | EvaluationSpec, store: ArtifactStore, runtime: Runtime) -> Scorer:
+    """Return what scores the split's queries against the documents."""
+    from nv_retriever.teachers import open as teachers
+
+    first = spec.first if isinstance(spec, CandidatesSpec) else None
+    return teachers.open_scorer(
+        spec.location.teacher,
+        open_dataset(spec.dataset, store),
+        spec.split if isinstance(spec, CandidatesSpec) else spec.evaluation.split,
+        documents=store.open(spec.documents.ref) if spec.documents else None,
+        queries=store.open(spec.queries.ref) if spec.queries else None,
+        first=store.open(first.ref) if first else None,
+        runtime=runtime,
+    )
+
+
+def model_folder(spec: StudentSpec | CheckpointSpec, store: ArtifactStore) -> str:
+    """Return the plain sentence-transformers folder of a model of this workflow."""
+    return str(store.open(spec.ref) / "model")

@@ -1,0 +1,64 @@
+"""What every stage's task shares: the cache policy, the build of the artifact, the report of what was done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, task
+from prefect.filesystems import LocalFileSystem
+
+from nv_retriever.artifacts import ArtifactRef, ArtifactStore
+from nv_retriever.config import Frozen, Runtime
+from nv_retriever.stages import Spec
+from tasks.cache_policy import ArtifactCachePolicy
+
+StageTask = Task[..., ArtifactRef]
+
+
+class StageReport(Frozen):
+    """What became of one stage in a run."""
+
+    stage: str
+    """ingest, embed, index, mine, train, evaluate."""
+    artifact: str
+    """<kind>/<fingerprint>."""
+    cached: bool
+    """Whether the artifact was there already."""
+    seconds: float
+    """Wall time of the stage's own work."""
+
+
+def stage_task(name: str) -> Callable[[Callable[..., ArtifactRef]], StageTask]:
+    """Return a decorator: a Prefect task named after its stage, cached by the artifact that it makes."""
+    return task(
+        name=name,
+        task_run_name=name + " {spec.kind}",
+        cache_policy=ArtifactCachePolicy(),
+        persist_result=True,
+        result_serializer="json",
+        retries=0,
+    )
+
+
+def build(spec: Spec, home: str, write: Callable[[Path, ArtifactStore], dict[str, Any]]) -> ArtifactRef:
+    """Fill the folder of the artifact with `write`, unless it is there, and return its reference."""
+    store = ArtifactStore(home)
+    with store.build(spec.ref) as artifact:
+        if not artifact.complete:
+            counts = write(artifact.folder, store)
+            artifact.info.update(spec=spec.describe(), counts=counts)
+    return spec.ref
+
+
+def run_stage(stage: StageTask, spec: Spec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> StageReport:
+    """Call the stage's task within a flow, and report; a home on this machine keeps the cache record in the artifact."""
+    store = ArtifactStore(home)
+    cached = store.is_complete(spec.ref)
+    started = time.perf_counter()
+    storage = LocalFileSystem(basepath=str(store.root))
+    stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, upstream=upstream)
+    seconds = 0.0 if cached else time.perf_counter() - started
+    return StageReport(stage=spec.stage, artifact=str(spec.ref), cached=cached, seconds=round(seconds, 3))

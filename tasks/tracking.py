@@ -1,0 +1,243 @@
+"""MLflow: one run per training and one per evaluation, found again by the artifact that it describes.
+
+The only module that imports mlflow. A run is identified by the tag `nvr.artifact`, so a resumed training goes on in its
+run, and a database that was lost is filled again from the artifacts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
+from nv_retriever.stages import CheckpointSpec, DatasetSpec, EvaluationSpec, Spec
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+EXPERIMENT = "nv-retriever"
+
+LOG_EVERY = 50
+"""Points that are sent together: a call costs about as much as thirty points."""
+MAX_PARAM_LENGTH = 6000
+
+
+def tracking_uri(home: str) -> str:
+    """Return where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a SQLite file in the home."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(home).resolve() / 'mlflow.db'}"
+
+
+def open_client(home: str) -> tuple[MlflowClient, str]:
+    """Return a client of the home's tracking store and the experiment's id, both made on first use."""
+    import logging
+
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    uri = tracking_uri(home)
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return client, experiment.experiment_id
+    own = "MLFLOW_TRACKING_URI" not in os.environ
+    location = (Path(home).resolve() / "mlartifacts").as_uri() if own else None
+    return client, client.create_experiment(EXPERIMENT, artifact_location=location)
+
+
+def find_or_create(client: MlflowClient, experiment: str, spec: Spec, name: str, tags: dict[str, str]) -> str:
+    """Return the id of the run that describes the artifact."""
+    found = client.search_runs([experiment], f"tags.`nvr.artifact` = '{spec.ref}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    tags = {"nvr.artifact": str(spec.ref), "nvr.stage": spec.stage, **tags}
+    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+
+
+def log_params(client: MlflowClient, run_id: str, values: dict[str, Any]) -> None:
+    """Log nested settings as flat parameters; a parameter that is there already stays."""
+    from mlflow.entities import Param
+
+    known = client.get_run(run_id).data.params
+    flat = {key: text[:MAX_PARAM_LENGTH] for key, text in flatten(values).items() if key not in known}
+    client.log_batch(run_id, params=[Param(key, text) for key, text in flat.items()])
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested settings as `a.b` -> text.
+
+    >>> flatten({"training": {"epochs": 1.0}, "seed": 0})
+    {'training.epochs': '1.0', 'seed': '0'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        elif value is not None and value != "":
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def log_dataset(client: MlflowClient, run_id: str, spec: DatasetSpec, home: str, context: str) -> None:
+    """Log the data set as the run's input: name, digest, counts."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    store = ArtifactStore(home)
+    profile = json.dumps(store.manifest(spec.ref).get("counts", {}))
+    source = json.dumps({"source": spec.config.source, "artifact": str(spec.ref)})
+    dataset = Dataset(
+        name=spec.config.source, digest=spec.ref.fingerprint[:16], source_type="nvr", source=source, profile=profile
+    )
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+
+def recorded_run(spec: Spec, home: str) -> str | None:
+    """Return the run id noted beside the artifact for the current tracking store, without opening the store."""
+    try:
+        record = json.loads((ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    uri = tracking_uri(home)
+    local = Path(uri.removeprefix("sqlite:///"))
+    if record.get("tracking_uri") != uri or (uri.startswith("sqlite:///") and not local.exists()):
+        return None
+    return str(record["run_id"])
+
+
+def note_run(spec: Spec, home: str, run_id: str) -> None:
+    """Note the run id beside the artifact."""
+    write_json(
+        ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD, {"tracking_uri": tracking_uri(home), "run_id": run_id}
+    )
+
+
+class TrainingRun:
+    """The MLflow run of one training: curves while it runs, everything else when it is done."""
+
+    def __init__(self, spec: CheckpointSpec, home: str) -> None:
+        self.client, experiment = open_client(home)
+        tags = {"nvr.mining_run": spec.mining.ref.fingerprint[:16], "nvr.dataset": spec.dataset.config.source}
+        name = f"train {spec.dataset.config.source} {spec.mining.mining.rule}"
+        self.run_id = find_or_create(self.client, experiment, spec, name, tags)
+        self.spec, self.home = spec, home
+        self._points: list[Any] = []
+        self._last_step = self._logged_steps()
+
+    def _logged_steps(self) -> int:
+        history = self.client.get_metric_history(self.run_id, "loss")
+        return max((point.step for point in history), default=-1)
+
+    def __enter__(self) -> TrainingRun:
+        self.client.update_run(self.run_id, status="RUNNING")
+        settings = self.spec.describe() | {"mining": self.spec.mining.describe()}
+        log_params(self.client, self.run_id, settings)
+        log_dataset(self.client, self.run_id, self.spec.dataset, self.home, "training")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.flush()
+        if kind is not None:
+            self.client.set_terminated(self.run_id, status="KILLED" if kind is KeyboardInterrupt else "FAILED")
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Log a point of the curves; points of a resumed run that are known already are passed over."""
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        if step <= self._last_step:
+            return
+        now = get_current_time_millis()
+        self._points += [Metric(key, value, now, step) for key, value in metrics.items()]
+        if len(self._points) >= LOG_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the points that wait."""
+        if self._points:
+            self.client.log_batch(self.run_id, metrics=self._points)
+            self._points = []
+
+
+def track_training(spec: CheckpointSpec, home: str) -> str:
+    """Return the id of the checkpoint's run, after completing it: curves, the registered model, its alias `newest`."""
+    known = recorded_run(spec, home)
+    if known:
+        return known
+    folder = ArtifactStore(home).open(spec.ref)
+    with TrainingRun(spec, home) as run:
+        for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+            point = json.loads(line)
+            step = int(point.pop("step"))
+            run.log(step, {key: float(value) for key, value in point.items() if isinstance(value, int | float)})
+    register_model(run.client, run.run_id, folder / "model", registered_name(spec))
+    run.client.set_terminated(run.run_id)
+    note_run(spec, home, run.run_id)
+    return run.run_id
+
+
+def registered_name(spec: CheckpointSpec) -> str:
+    """Return the name of the registered model: one a data set."""
+    return f"nv-retriever-{spec.dataset.config.source}".replace("/", "-").replace(":", "-")
+
+
+def register_model(client: MlflowClient, run_id: str, folder: Path, name: str) -> None:
+    """Log the checkpoint as an MLflow model of the sentence-transformers flavour, and register it as `newest`."""
+    import mlflow
+    from sentence_transformers import SentenceTransformer
+
+    if client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+        return
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.sentence_transformers.log_model(
+            SentenceTransformer(str(folder), device="cpu"),
+            name="model",
+            registered_model_name=name,
+            pip_requirements=["sentence-transformers"],
+        )
+    client.set_registered_model_alias(name, "newest", str(logged.registered_model_version))
+
+
+def promote(spec: CheckpointSpec, home: str) -> None:
+    """Give the checkpoint's registered model the alias `champion`."""
+    client, _ = open_client(home)
+    name = registered_name(spec)
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{track_training(spec, home)}'")
+    if versions and versions[0].version != champion_version(client, name):
+        client.set_registered_model_alias(name, "champion", versions[0].version)
+
+
+def champion_version(client: MlflowClient, name: str) -> str | None:
+    """Return the version that has the alias `champion`."""
+    version = client.get_registered_model(name).aliases.get("champion")
+    return None if version is None else str(version)
+
+
+def track_evaluation(spec: EvaluationSpec, home: str, extra: dict[str, float] | None = None) -> str:
+    """Return the id of the evaluation's run, after logging scores, data set, and the per-query values."""
+    known = recorded_run(spec, home)
+    if known:
+        return known
+    from mlflow.entities import Metric
+    from mlflow.utils.time import get_current_time_millis
+
+    folder = ArtifactStore(home).open(spec.ref)
+    client, experiment = open_client(home)
+    source, split = spec.dataset.config.source, spec.evaluation.split
+    run_id = find_or_create(
+        client, experiment, spec, f"evaluate {spec.system} on {source}", {"nvr.dataset": source, "nvr.system": spec.system}
+    )
+    log_params(client, run_id, spec.describe())
+    log_dataset(client, run_id, spec.dataset, home, f"evaluation {split}")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | (extra or {})
+    now = get_current_time_millis()
+    scores = [Metric(f"{source}/{name.replace('@', '_')}", value, now, 0) for name, value in metrics.items()]
+    client.log_batch(run_id, metrics=scores)
+    for name in ("metrics.json", "per_query.parquet"):
+        client.log_artifact(run_id, str(folder / name))
+    client.set_terminated(run_id)
+    note_run(spec, home, run_id)
+    return run_id
