@@ -1,0 +1,68 @@
+"""Connections to a DuckDB file that several processes use: wait and retry while another process holds it.
+
+DuckDB lets one process in while a writer is open, readers included, and no writer while a reader is open. Whoever comes
+second gets an IOException at once, so that both sides open, work, close, and try again when refused.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nv_retriever.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import duckdb
+
+FIRST_PAUSE_SECONDS = 0.005
+LONGEST_PAUSE_SECONDS = 0.25
+
+
+class StoreBusyError(RuntimeError):
+    """Another process kept the database open for longer than this one was willing to wait."""
+
+
+class StoreDamagedError(ArtifactError):
+    """The database file cannot be read; it can be rebuilt from the mining artifacts."""
+
+
+def connect(path: Path, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+    """Return a connection, waiting at most `wait_seconds` for other processes to let go of the file.
+
+    Raises StoreBusyError when they do not, StoreDamagedError when the file is no database.
+    """
+    import duckdb
+
+    deadline = time.monotonic() + wait_seconds
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=read_only)
+        except duckdb.Error as error:
+            if not is_conflict(error):
+                raise damaged(path, error) from error
+            if time.monotonic() >= deadline:
+                raise StoreBusyError(f"{path} is in use, waited {wait_seconds:g} s: {first_line(error)}") from error
+        time.sleep(min(pause, max(deadline - time.monotonic(), 0.0)) * random.uniform(0.5, 1.0))
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Return whether a connection was refused because the file is open elsewhere: it may be free in a moment."""
+    text = str(error)
+    return "Could not set lock" in text or "different configuration than existing connections" in text
+
+
+def damaged(path: Path, error: Exception) -> StoreDamagedError:
+    """Return the error that says what to do about a file that DuckDB cannot read."""
+    return StoreDamagedError(
+        f"{path} cannot be read as the database of mined triples ({first_line(error)}); the mining artifacts hold the "
+        f"same rows: TripleStore(path).rebuild(TripleStore(path).mining_folders()) writes it anew"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,68 @@
+"""A mining artifact as the store and the exports read it: run.json, triples.parquet, shortfall.parquet."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nv_retriever.artifacts import MANIFEST
+from nv_retriever.errors import ArtifactError
+
+RUN = "run.json"
+TRIPLES = "triples.parquet"
+SHORTFALL = "shortfall.parquet"
+
+
+@dataclass(frozen=True)
+class MiningArtifact:
+    """One mining run on disk."""
+
+    folder: Path
+    run: dict[str, Any]
+    """run.json."""
+    manifest: dict[str, Any]
+    """manifest.json, empty where the folder was not made by the artifact store."""
+
+    @classmethod
+    def open(cls, folder: Path) -> MiningArtifact:
+        """Read run.json (and manifest.json); raises ArtifactError where the folder holds no finished mining run."""
+        folder = Path(folder)
+        run = _json(folder / RUN)
+        if not isinstance(run.get("run_id"), str) or not run["run_id"]:
+            raise ArtifactError(f"{folder / RUN} has no run_id")
+        if not (folder / TRIPLES).is_file():
+            raise ArtifactError(f"{folder / TRIPLES} is missing")
+        return cls(folder, run, _json(folder / MANIFEST) if (folder / MANIFEST).exists() else {})
+
+    @property
+    def run_id(self) -> str:
+        """The run's id: the first 16 hex digits of the artifact's fingerprint."""
+        return str(self.run["run_id"])
+
+    @property
+    def dataset_artifact(self) -> str | None:
+        """The reference (dataset/<fingerprint>) of the data set that was mined, where run.json or the manifest says it."""
+        spec = self.manifest.get("spec")
+        found = self.run.get("dataset_artifact") or (spec.get("dataset") if isinstance(spec, dict) else None)
+        return found if isinstance(found, str) and re.fullmatch(r"[\w-]+/[\w-]+", found) else None
+
+    @property
+    def created_at(self) -> str | None:
+        """When the run was made (ISO 8601): run.json's word, else the manifest's."""
+        found = self.run.get("created_at") or self.manifest.get("created_at")
+        return str(found) if found else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} is damaged: expected an object, found {type(value).__name__}")
+    return value
