@@ -10,20 +10,20 @@ DEFAULT_RULES = (
     "topk",
     "topk-shift(10)",
     "topk-abs(0.7)",
-    *(f"topk-marginpos({margin})" for margin in ("0.0", "0.02", "0.05", "0.1", "0.15", "0.2", "0.3")),
-    *(f"topk-percpos({share})" for share in ("1.05", "0.98", "0.95", "0.9", "0.85", "0.8", "0.7", "0.6", "0.5")),
+    *(f"topk-marginpos({margin})" for margin in ("0", "0.02", "0.05", "0.1", "0.15", "0.2", "0.3")),
+    *(f"topk-percpos({share})" for share in ("1.05", "1", "0.98", "0.95", "0.9", "0.85", "0.8", "0.7", "0.6", "0.5")),
 )
 """The paper's settings, and enough beyond them to see where the trade-off turns; rules that have no meaning for a
 teacher's scores are left out of its sweep."""
 
 
 class AuditConfig(Frozen):
-    """An audit: which rules are swept, how many negatives they must find, and which false-negative rate is too much."""
+    """An audit: which rules are swept, how negatives are taken, and which false-negative rate is too much."""
 
     rules: tuple[str, ...] = DEFAULT_RULES
     """The filters to compare; `topk` is always added, as the one to compare with."""
-    negatives: int = Field(default=4, ge=1)
-    """Negatives wanted per sample, the hardest survivors (`top(n)`)."""
+    selection: str = "top(4)"
+    """How negatives are taken from the survivors; its number is what every sample should get."""
     max_samples: int | None = Field(default=50_000, ge=1)
     """At most this many (query, visible positive) samples, drawn by a hash of seed and ids; None takes every one."""
     positives_per_query: int | None = Field(default=None, ge=1)

@@ -97,8 +97,7 @@ class Ranked:
 def _order_keys(seed: int, first: npt.NDArray[np.object_], second: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
     """Return a pseudo-random number per pair of ids, from the seed and the ids alone."""
     digests = b"".join(
-        hashlib.blake2b(f"{seed}\x00{a}\x00{b}".encode(), digest_size=8).digest()
-        for a, b in zip(first, second, strict=True)
+        hashlib.blake2b(f"{seed}\x00{a}\x00{b}".encode(), digest_size=8).digest() for a, b in zip(first, second, strict=True)
     )
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nv_retriever.audit.samples import Labelled
+from nv_retriever.search.types import Exclusions, TopK
 
 
 @dataclass
@@ -75,3 +76,40 @@ def random_world(seed: int, n_queries: int, n_documents: int, depth: int, ties: 
     ]
     groups = generator.integers(0, max(1, int(n_documents * 0.8)), size=n_documents).astype(np.int32)
     return World(scores.astype(np.float32), positives, groups, depth)
+
+
+class WorldScorer:
+    """Exact search over the world's scores, one query after the other."""
+
+    score_kind = "cosine"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.n_queries, self.n_documents = world.scores.shape
+        self.searched = 0
+
+    def search(self, query_rows, k, excluded, limits=None) -> TopK:
+        documents = np.full((len(query_rows), k), -1, np.int32)
+        scores = np.full((len(query_rows), k), np.nan, np.float32)
+        above = np.zeros(len(query_rows), np.int64)
+        self.searched += len(query_rows)
+        for i, query in enumerate(query_rows):
+            out = set(excluded.documents[excluded.offsets[i] : excluded.offsets[i + 1]].tolist())
+            ranking = self.world.ranking(int(query), out)
+            if limits is not None:
+                above[i] = sum(self.world.scores[query, d] >= limits[i] for d in ranking)
+                ranking = [d for d in ranking if self.world.scores[query, d] < limits[i]]
+            best = ranking[:k]
+            documents[i, : len(best)] = best
+            scores[i, : len(best)] = self.world.scores[query, best]
+        return TopK(documents, scores, above)
+
+    def score_pairs(self, query_rows, document_rows):
+        return self.world.scores[query_rows, document_rows]
+
+
+def exclusions(world: World) -> Exclusions:
+    lists = [sorted(world.excluded(q)) for q in range(world.n_queries)]
+    offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
+    documents = np.array([d for x in lists for d in x], np.int32)
+    return Exclusions(offsets, documents, np.ones(len(documents), np.uint8))

@@ -37,8 +37,14 @@ def test_samples_are_the_positives_of_queries_with_two_distinct_positives(world:
         for q in range(world.n_queries)
         for d in sorted(world.positives[q])
         if np.isfinite(world.scores[q, d])
-        and len({world.groups[p] for p in world.excluded(q) if np.isfinite(world.scores[q, p])
-                 and world.groups[p] in {world.groups[x] for x in world.positives[q]}}) > 1
+        and len(
+            {
+                world.groups[p]
+                for p in world.excluded(q)
+                if np.isfinite(world.scores[q, p]) and world.groups[p] in {world.groups[x] for x in world.positives[q]}
+            }
+        )
+        > 1
     ]
     samples = drawn(world)
     assert list(zip(samples.queries.tolist(), samples.documents.tolist(), strict=True)) == expected
