@@ -1,0 +1,120 @@
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from nv_retriever.artifacts import MANIFEST, ArtifactRef, ArtifactStore, write_aside, write_json
+from nv_retriever.errors import ArtifactError
+
+REF = ArtifactRef(kind="thing", fingerprint="0123")
+
+
+def make(store, content="content"):
+    with store.build(REF) as build:
+        if not build.complete:
+            write_json(build.folder / "data.json", {"content": content})
+            build.info["counts"] = {"rows": 1}
+        return build
+
+
+def test_miss_build_hit(tmp_path):
+    store = ArtifactStore(tmp_path)
+    assert not store.is_complete(REF)
+    assert not make(store).complete
+    assert store.is_complete(REF)
+    assert make(store).complete
+    assert store.manifest(REF)["counts"] == {"rows": 1}
+
+
+def test_a_deleted_folder_is_a_miss(tmp_path):
+    store = ArtifactStore(tmp_path)
+    make(store)
+    for file in store.folder(REF).iterdir():
+        file.unlink()
+    store.folder(REF).rmdir()
+    assert not store.is_complete(REF)
+    with pytest.raises(ArtifactError, match="does not exist"):
+        store.open(REF)
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "manifest"])
+def test_damage_is_a_miss_with_a_warning_and_is_repaired(tmp_path, damage, caplog):
+    store = ArtifactStore(tmp_path)
+    make(store)
+    path = store.folder(REF) / ("data.json" if damage != "manifest" else MANIFEST)
+    if damage == "delete":
+        path.unlink()
+    elif damage == "truncate":
+        path.write_bytes(path.read_bytes()[:-3])
+    elif damage == "flip":
+        path.write_bytes(path.read_bytes().replace(b"c", b"d", 1))
+    else:
+        path.write_text("{")
+    assert not store.is_complete(REF)
+    assert "damaged" in caplog.text
+    make(store)
+    assert json.loads((store.open(REF) / "data.json").read_text()) == {"content": "content"}
+
+
+def test_an_untouched_copy_with_other_times_is_sound(tmp_path):
+    store = ArtifactStore(tmp_path)
+    make(store)
+    os.utime(store.folder(REF) / "data.json", (1, 1))
+    assert store.is_complete(REF)
+
+
+def test_a_failed_build_leaves_no_manifest_and_keeps_its_parts(tmp_path):
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(RuntimeError), store.build(REF) as build:
+        write_json(build.folder / "part.json", 1)
+        raise RuntimeError
+    assert not store.is_complete(REF)
+    with store.build(REF) as build:
+        assert (build.folder / "part.json").exists()
+
+
+def test_write_aside_is_all_or_nothing(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), write_aside(path) as aside:
+        aside.write_text("new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def _build_in_process(home, results):
+    results.put(make(ArtifactStore(home)).complete)
+
+
+def test_two_processes_build_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_build_in_process, args=(tmp_path, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(results.get() for _ in processes) == [False, True]
+
+
+def test_a_killed_build_frees_its_lock_and_goes_on(tmp_path):
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        from nv_retriever.artifacts import *
+        with ArtifactStore({str(tmp_path)!r}).build(ArtifactRef(kind="thing", fingerprint="0123")) as build:
+            write_json(build.folder / "part.json", 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    store = ArtifactStore(tmp_path)
+    assert not store.is_complete(REF)
+    make(store)
+    assert set(store.manifest(REF)["files"]) == {"part.json", "data.json"}

@@ -1,0 +1,47 @@
+"""Imports go one way, and what starts fast stays fast."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = ["nv_retriever", "tasks", "flows", "deployments"]
+HEAVY = {"torch", "transformers", "sentence_transformers", "mlflow", "prefect", "faiss", "datasets", "pandas"}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(str(node.module).split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_go_one_way(layer):
+    above = set(LAYERS[LAYERS.index(layer) + 1 :])
+    # The command line is the door: `nvr serve` hands over to the deployments.
+    exceptions = {("flows/cli.py", "deployments")}
+    wrong = {
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / layer).rglob("*.py")
+        for name in imported(path) & (above | ({"prefect", "mlflow"} if layer == "nv_retriever" else set()))
+    }
+    assert wrong - exceptions == set()
+
+
+def test_only_one_module_imports_mlflow():
+    files = [path for layer in LAYERS for path in (ROOT / layer).rglob("*.py") if "mlflow" in imported(path)]
+    assert [str(path.relative_to(ROOT)) for path in files] == ["tasks/tracking.py"]
+
+
+@pytest.mark.parametrize("module", ["flows.cli", "nv_retriever", "nv_retriever.pipeline", "nv_retriever.stages"])
+def test_import_is_light(module):
+    code = f"import sys, {module}; print(*(set(sys.modules) & {HEAVY!r}))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == ""

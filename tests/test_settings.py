@@ -1,0 +1,31 @@
+import pytest
+
+from flows.settings import build_config, load_yaml, parse_assignment
+from nv_retriever.errors import InputError
+
+
+def test_unknown_keys_list_the_valid_ones():
+    with pytest.raises(InputError, match=r"training\.epoch: expected one of .*epochs.*found the unknown key 'epoch'"):
+        build_config({"training": {"epoch": 1}}, "config.yaml")
+    with pytest.raises(InputError, match="expected one of .*dataset.*found the unknown key 'datasets'"):
+        build_config({"datasets": {}}, "config.yaml")
+
+
+def test_wrong_values_say_what_was_expected_and_found():
+    with pytest.raises(InputError, match=r"training\.batch_size: .*greater than or equal to 1, found 0"):
+        build_config({"training": {"batch_size": 0}}, "--set")
+
+
+@pytest.mark.parametrize("text", ["training.epochs", "=3", "a=[1"])
+def test_wrong_assignments(text):
+    with pytest.raises(InputError):
+        parse_assignment(text)
+
+
+def test_yaml_mistakes_name_the_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: 1\ntraining: [\n")
+    with pytest.raises(InputError, match=r"config\.yaml line 3"):
+        load_yaml(path)
+    with pytest.raises(InputError, match="expected a configuration file"):
+        load_yaml(tmp_path / "missing.yaml")
