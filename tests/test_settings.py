@@ -7,7 +7,7 @@ from nv_retriever.errors import InputError
 def test_unknown_keys_list_the_valid_ones():
     with pytest.raises(InputError, match=r"training\.epoch: expected one of .*epochs.*found the unknown key 'epoch'"):
         build_config({"training": {"epoch": 1}}, "config.yaml")
-    with pytest.raises(InputError, match="expected one of .*dataset.*found the unknown key 'datasets'"):
+    with pytest.raises(InputError, match=r"expected one of .*dataset.*found the unknown key 'datasets'"):
         build_config({"datasets": {}}, "config.yaml")
 
 

@@ -1,0 +1,158 @@
+"""The whole pipeline in Prefect's test harness: the cache contract, the database, the tracking."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from flows.mining import mining
+from flows.pipeline import pipeline
+from flows.settings import build_config
+from nv_retriever.artifacts import CACHE_RECORD
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_harness():
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_beir):
+    return write_beir(tmp_path_factory.mktemp("data") / "animals")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+def config(folder: Path, **changes):
+    tree = {
+        "dataset": {"source": str(folder)},
+        "student": {"layers": 1},
+        "search": {"depth": 20},
+        "mining": {"rule": "topk-percpos(0.95)", "selection": "top(2)"},
+        "training": {"max_steps": 2, "batch_size": 4},
+    }
+    for path, value in changes.items():
+        group, _, key = path.partition("__")
+        tree.setdefault(group, {})[key] = value
+    return build_config(tree, "test")
+
+
+@pytest.fixture(scope="module")
+def first(folder, home):
+    return pipeline(config(folder), str(home))
+
+
+def ran(result) -> Counter:
+    return Counter(stage["stage"] for stage in result["stages"] if not stage["cached"])
+
+
+def test_first_run_runs_everything(first):
+    assert set(ran(first)) == {"ingest", "embed", "index", "mine", "train", "evaluate"}
+    assert first["mining"]["triples"] > 0
+    assert {"base", "bm25", "trained", "difference"} == set(first["evaluation"])
+    assert set(first["evaluation"]["trained"]) == {"nDCG@10", "R@100", "RR@10", "AP@100"}
+    assert (Path(first["checkpoint"]) / "model.safetensors").exists()
+    json.dumps(first, allow_nan=False)
+
+
+def test_second_run_is_cached(first, folder, home):
+    again = pipeline(config(folder), str(home))
+    assert ran(again) == Counter()
+    assert again["mining"] == first["mining"] and again["evaluation"] == first["evaluation"]
+    assert again["mlflow_run_id"] == first["mlflow_run_id"]
+
+
+def test_another_margin_redoes_mining_and_what_follows(first, folder, home):
+    changed = pipeline(config(folder, mining__rule="topk-marginpos(0.05)"), str(home))
+    kinds = {stage["artifact"].split("/")[0] for stage in changed["stages"] if not stage["cached"]}
+    assert kinds == {"mining", "checkpoint", "embeddings", "evaluation"}
+    assert ran(changed) == Counter({"mine": 1, "train": 1, "embed": 2, "evaluate": 1})
+
+
+def test_a_deleted_folder_is_made_again(first, folder, home):
+    artifact = next(stage["artifact"] for stage in first["stages"] if stage["stage"] == "index")
+    shutil.rmtree(home / "artifacts" / artifact)
+    again = mining(config(folder), str(home))
+    assert ran(again) == Counter({"index": 1})
+    assert again["run_id"] == first["mining"]["run_id"]
+
+
+def test_a_damaged_artifact_is_made_again_with_a_warning(first, folder, home, caplog):
+    artifact = next(stage["artifact"] for stage in first["stages"] if stage["stage"] == "mine")
+    path = home / "artifacts" / artifact / "triples.parquet"
+    path.write_bytes(path.read_bytes()[:-7])
+    again = mining(config(folder), str(home))
+    assert ran(again) == Counter({"mine": 1})
+    assert "damaged" in caplog.text
+    assert again["triples"] == first["mining"]["triples"]
+
+
+def test_the_cache_record_lives_in_the_artifact(first, home):
+    for stage in first["stages"]:
+        assert (home / "artifacts" / stage["artifact"] / CACHE_RECORD).exists()
+
+
+def test_one_changed_document_is_embedded_alone(first, folder, home, tmp_path):
+    other = tmp_path / folder.name
+    shutil.copytree(folder, other)
+    path = other / "corpus.jsonl"
+    path.write_text(path.read_text().replace("the otter hunts at dusk", "the otter hunts at dawn"))
+    result = mining(config(other), str(home))
+    encoded = 0
+    for stage in result["stages"]:
+        if stage["stage"] == "embed" and not stage["cached"]:
+            manifest = json.loads((home / "artifacts" / stage["artifact"] / "manifest.json").read_text())
+            encoded += manifest["counts"]["encoded"]
+    assert encoded == 1
+
+
+def test_the_database_answers_the_contract_s_query(first, home):
+    with duckdb.connect(str(home / "triples.duckdb"), read_only=True) as connection:
+        rows = dict(
+            connection.execute(
+                "select rule, count(*) from triples join mining_runs using (run_id) where run_id = ? group by 1",
+                [first["mining"]["run_id"]],
+            ).fetchall()
+        )
+    assert rows == {"topk-percpos(0.95)": first["mining"]["triples"]}
+
+
+def test_a_lost_database_is_filled_again_from_the_artifact(first, folder, home):
+    (home / "triples.duckdb").unlink()
+    again = mining(config(folder), str(home))
+    assert ran(again) == Counter()
+    with duckdb.connect(str(home / "triples.duckdb"), read_only=True) as connection:
+        assert connection.execute("select count(*) from triples").fetchone() == (first["mining"]["triples"],)
+
+
+def test_mlflow_holds_curves_scores_inputs_and_the_registered_model(first, home):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    run = client.get_run(first["mlflow_run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.batch_size"] == "4"
+    assert run.data.tags["nvr.mining_run"] == first["mining"]["run_id"]
+    assert {"loss", "learning_rate"} <= set(run.data.metrics)
+    assert run.inputs.dataset_inputs[0].dataset.name == "animals"
+    assert client.get_model_version_by_alias("nv-retriever-animals", "newest").run_id == first["mlflow_run_id"]
+    evaluations = client.search_runs([run.info.experiment_id], "tags.`nvr.stage` = 'evaluate'")
+    assert {r.data.tags["nvr.system"] for r in evaluations} >= {"base", "bm25", "trained"}
+    assert all("animals/nDCG_10" in r.data.metrics for r in evaluations)
+
+
+def test_a_failing_input_fails_the_run(folder, home):
+    from nv_retriever.errors import InputError
+
+    with pytest.raises(InputError, match="split"):
+        pipeline(config(folder).model_copy(update={"split": "validation"}), str(home))

@@ -1,0 +1,96 @@
+"""Wrong usage and wrong input: exit code 2 and one line that says where, what was expected, what was found."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def nvr(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"NVR_HOME": str(home), "PREFECT_LOGGING_LEVEL": "ERROR"}
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def break_corpus_json(folder: Path) -> None:
+    path = folder / "corpus.jsonl"
+    lines = path.read_text().splitlines()
+    lines[4] = '{"_id": "x", "text": '
+    path.write_text("\n".join(lines) + "\n")
+
+
+def repeat_document(folder: Path) -> None:
+    path = folder / "corpus.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+
+
+def name_unknown_document(folder: Path) -> None:
+    with (folder / "qrels" / "train.tsv").open("a") as file:
+        file.write("q-otter-food\tnobody\t1\n")
+
+
+def empty_text(folder: Path) -> None:
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "blank", "title": "", "text": "  "}) + "\n")
+
+
+def remove_labels(folder: Path) -> None:
+    for path in (folder / "qrels").iterdir():
+        path.unlink()
+
+
+def remove_corpus(folder: Path) -> None:
+    (folder / "corpus.jsonl").unlink()
+
+
+def remove_train(folder: Path) -> None:
+    (folder / "qrels" / "train.tsv").unlink()
+
+
+BROKEN = {
+    break_corpus_json: ("corpus.jsonl", "5"),
+    repeat_document: ("corpus.jsonl", "otter-food", "41"),
+    name_unknown_document: ("train.tsv", "nobody", "22"),
+    empty_text: ("corpus.jsonl", "41"),
+    remove_labels: ("qrels",),
+    remove_corpus: ("corpus.jsonl",),
+    remove_train: ("train", "dev", "test"),
+}
+
+
+@pytest.mark.parametrize("mistake", BROKEN, ids=lambda mistake: mistake.__name__)
+def test_broken_input_is_one_line_and_exit_code_2(mistake, small_beir, tmp_path):
+    mistake(small_beir)
+    result = nvr("mine", "--dataset", str(small_beir), "--quiet", home=tmp_path / "home")
+    assert result.returncode == 2, result.stderr
+    message = result.stderr.strip().splitlines()[-1]
+    assert message.startswith("nvr: ")
+    assert all(part in message for part in BROKEN[mistake]), message
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run", "--method", "topk-perc(0.9)"], ["topk-percpos", "topk-perc"]),
+        (["run", "--set", "training.epoch=1"], ["training.epoch", "epochs"]),
+        (["run", "--config", "missing.yaml"], ["missing.yaml"]),
+        (["run", "--dataset", "/missing/folder"], ["/missing/folder"]),
+        (["mine", "--export", "flagembedding"], ["--out"]),
+        (["mine", "--export", "nonsense", "--out", "x"], ["nonsense", "triplet"]),
+        (["run", "--teacher", "/missing/model"], ["/missing/model"]),
+        (["run", "--nonsense"], ["--nonsense"]),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments, parts, tmp_path):
+    result = nvr(*arguments, home=tmp_path / "home")
+    assert result.returncode == 2, result.stderr
+    assert all(part in result.stderr for part in parts), result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "home").exists()
