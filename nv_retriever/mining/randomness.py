@@ -6,7 +6,8 @@ So a draw does not depend on the batch, the block, the worker or the order of th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -46,3 +47,20 @@ def uniform(hashes: Keys) -> npt.NDArray[np.float64]:
 def gumbel(hashes: Keys) -> npt.NDArray[np.float64]:
     """Return standard Gumbel numbers: the order of score + Gumbel is a draw without replacement by softmax of the scores."""
     return -np.log(-np.log(uniform(hashes)))
+
+
+class IdKeys:
+    """The keys of a table's queries and of the documents, computed when they are first needed."""
+
+    def __init__(self, query_ids: Callable[[], Iterable[str]], document_ids: Callable[[], Iterable[str]]) -> None:
+        self._query_ids, self._document_ids = query_ids, document_ids
+
+    @cached_property
+    def queries(self) -> Keys:
+        """(n_queries,) uint64."""
+        return id_keys(self._query_ids())
+
+    @cached_property
+    def documents(self) -> Keys:
+        """(n_documents,) uint64."""
+        return id_keys(self._document_ids())

@@ -1,0 +1,210 @@
+"""The miner: from candidate tables and positive scores to negatives, block by block, without a model or a file.
+
+Search once, decide often: rules, selections, ensembles and shortfall policies are functions over stored candidates. Only
+samples that a table leaves short are searched again, below their limits. The result depends neither on the block nor on
+the order of the samples nor on the depth of the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nv_retriever.errors import InputError
+from nv_retriever.mining import shortfall
+from nv_retriever.mining.deepening import deepen
+from nv_retriever.mining.ensemble import ENSEMBLES, choose, empty_choice, seats
+from nv_retriever.mining.pool import empty_pool, read_pool
+from nv_retriever.mining.randomness import IdKeys, mix
+from nv_retriever.mining.rules.base import check_kind
+from nv_retriever.mining.types import BoolArray, Choice, Plan, Pool, Rows, Samples, Short, Teacher, Veto
+
+_PLACES = 1 << 21
+"""Survivors of all teachers that one block holds: about 40 MB."""
+
+
+def check_plan(plan: Plan, teachers: Sequence[Teacher]) -> None:
+    """Raise InputError for decisions that contradict each other or have no effect."""
+    if plan.ensemble not in ENSEMBLES:
+        raise InputError("ensemble", f"one of {', '.join(ENSEMBLES)}", repr(plan.ensemble))
+    if plan.shortfall not in shortfall.SHORTFALLS:
+        raise InputError("shortfall", f"one of {', '.join(shortfall.SHORTFALLS)}", repr(plan.shortfall))
+    if (len(teachers) > 1) != (plan.ensemble != "none"):
+        wanted = "an ensemble for several teachers, none for one"
+        raise InputError("ensemble", wanted, f"{plan.ensemble} with {len(teachers)} teacher(s)")
+    kinds = {teacher.score_kind for teacher in teachers}
+    if plan.min_score is not None and len(kinds) > 1:
+        raise InputError("min_score", "teachers whose scores are of one kind", " and ".join(sorted(kinds)))
+    for teacher in teachers:
+        check_kind(plan.rule, teacher.score_kind, teacher.name)
+
+
+@dataclass(frozen=True)
+class Miner:
+    """Chooses negatives for samples."""
+
+    samples: Samples
+    teachers: Sequence[Teacher]
+    plan: Plan
+    keys: IdKeys
+    """Of the tables' queries and of the documents; computed only where something is drawn."""
+    pool_vetoes: Sequence[Veto] = ()
+    """Cheap second looks, taken at every survivor before the choice (near-duplicates)."""
+    choice_vetoes: Sequence[Veto] = ()
+    """Expensive ones, taken at the chosen negatives only (judges)."""
+    block_size: int | None = None
+    """Samples in one block; by default what a fixed memory holds."""
+
+    def blocks(self) -> Iterator[tuple[int, Choice]]:
+        """Yield (first sample, choice of the samples from there on); a query's samples are never torn apart."""
+        check_plan(self.plan, self.teachers)
+        size = self.block_size or max(_PLACES // (self.plan.selection.depth * len(self.teachers)), 1024)
+        start = 0
+        while start < len(self.samples):
+            stop = min(start + size, len(self.samples))
+            last = self.samples.queries[stop - 1]
+            stop = int(np.searchsorted(self.samples.queries, last, side="right"))
+            yield start, self._mine(np.arange(start, stop))
+            start = stop
+
+    def of_samples(self, rows: Rows) -> Choice:
+        """Return the choice of some samples (all of their queries' samples, ascending)."""
+        check_plan(self.plan, self.teachers)
+        return self._mine(rows)
+
+    def _mine(self, samples: Rows) -> Choice:
+        queries = self.samples.queries[samples]
+        served = self._seats(samples)
+        pools = [empty_pool(len(samples), self.plan.selection.depth) for _ in self.teachers]
+        choice = empty_choice(len(samples), self.plan.selection.count)
+        vetoed = np.empty(0, np.int64)
+        unread = unchosen = np.ones(len(samples), bool)
+        while True:
+            self._read(pools, served, samples, unread, vetoed)
+            new = self._veto_pools(pools, samples, np.flatnonzero(unread))
+            if not len(new):
+                rows = np.flatnonzero(unchosen)
+                choice.put(rows, self._choose(pools, served, samples, rows, vetoed))
+                new = self._veto_choice(choice, samples, rows)
+                unchosen = np.zeros(len(samples), bool)
+            if not len(new):
+                return choice
+            vetoed = np.union1d(vetoed, new)
+            unread = np.isin(queries, new // self._n_documents)
+            unchosen = unchosen | unread
+
+    @property
+    def _n_documents(self) -> int:
+        return self.teachers[0].n_documents
+
+    def _seats(self, samples: Rows) -> BoolArray:
+        usable = np.stack([teacher.usable[samples] for teacher in self.teachers])
+        queries = positives = None
+        if self.plan.ensemble == "cross-sample":
+            queries = self.keys.queries[self.samples.queries[samples]]
+            positives = self.keys.documents[self.samples.positives[samples]]
+        return seats(usable, self.plan.ensemble, self.plan.seed, queries, positives)
+
+    def _read(
+        self, pools: list[Pool], served: BoolArray, samples: Rows, unread: BoolArray, vetoed: npt.NDArray[np.int64]
+    ) -> None:
+        """Read the pools of some samples from the tables, and search again where a table is too short."""
+        for teacher, pool, seat in zip(self.teachers, pools, served, strict=True):
+            rows = np.flatnonzero(seat & unread)
+            queries, limits = self.samples.queries[samples[rows]], teacher.limits[samples[rows]]
+            size, min_rank, floor = self.plan.selection.depth, self.plan.rule.min_rank, self.plan.floor
+            read = read_pool(
+                teacher.documents,
+                teacher.scores,
+                queries,
+                limits,
+                size=size,
+                min_rank=min_rank,
+                floor=floor,
+                vetoed=vetoed,
+                n_documents=teacher.n_documents,
+            )
+            short = np.flatnonzero((read.documents[:, -1] < 0) & ~read.exhausted)
+            if len(short) and teacher.scorer is not None:
+                deeper = deepen(
+                    teacher.scorer(),
+                    teacher.exclusions(),
+                    queries[short],
+                    limits[short],
+                    size=size,
+                    min_rank=min_rank,
+                    floor=floor,
+                    vetoed=vetoed,
+                    table_depth=teacher.documents.shape[1],
+                )
+                read.put(short, deeper)
+            pool.put(rows, read)
+
+    def _choose(
+        self, pools: list[Pool], served: BoolArray, samples: Rows, rows: Rows, vetoed: npt.NDArray[np.int64]
+    ) -> Choice:
+        served = served[:, rows]
+        queries = self.samples.queries[samples[rows]]
+        choice = choose([self._prefer(pool.take(rows), queries) for pool in pools], served, self.plan)
+        short = np.flatnonzero((choice.short != Short.NONE) & (choice.short != Short.POSITIVE_NOT_SCORED))
+        if self.plan.shortfall == "drop":
+            shortfall.drop(choice, short)
+        elif self.plan.shortfall != "fewer":
+            first = served.argmax(axis=0)
+            for number, teacher in enumerate(self.teachers):
+                at = short[first[short] == number]
+                if len(at):
+                    self._fill(choice, at, number, teacher, queries[at], samples[rows][at], vetoed)
+        return choice
+
+    def _fill(
+        self,
+        choice: Choice,
+        at: Rows,
+        number: int,
+        teacher: Teacher,
+        queries: npt.NDArray[np.int32],
+        samples: Rows,
+        vetoed: npt.NDArray[np.int64],
+    ) -> None:
+        if self.plan.shortfall == "relax":
+            shortfall.relax(choice, at, number, teacher, queries, samples, self.plan, vetoed)
+        else:
+            keys = self.keys.queries, self.keys.documents
+            shortfall.fill_randomly(choice, at, number, teacher, queries, samples, self.plan, vetoed, *keys)
+
+    def _prefer(self, pool: Pool, queries: npt.NDArray[np.int32]) -> Pool:
+        """Return the pool with its survivors in the selection's order of preference."""
+        order = self.plan.selection.order(
+            pool.scores,
+            lambda: mix(self.plan.seed, self.keys.queries[queries][:, None], self.keys.documents[pool.documents]),
+        )
+        if order is None:
+            return pool
+        names = ("documents", "scores", "ranks")
+        return replace(pool, **{name: np.take_along_axis(getattr(pool, name), order, 1) for name in names})
+
+    def _veto_pools(self, pools: list[Pool], samples: Rows, rows: Rows) -> npt.NDArray[np.int64]:
+        if not self.pool_vetoes or not len(rows):
+            return np.empty(0, np.int64)
+        return np.unique(np.concatenate([self._veto(self.pool_vetoes, samples, rows, pool.documents) for pool in pools]))
+
+    def _veto_choice(self, choice: Choice, samples: Rows, rows: Rows) -> npt.NDArray[np.int64]:
+        filled = self.plan.shortfall in ("relax", "random")  # what fills a place was in no pool
+        vetoes = [*(self.pool_vetoes if filled else ()), *self.choice_vetoes]
+        return self._veto(vetoes, samples, rows, choice.documents)
+
+    def _veto(
+        self, vetoes: Sequence[Veto], samples: Rows, rows: Rows, documents: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.int64]:
+        """Return the sorted keys query * n_documents + document of the pairs that are no negatives after all."""
+        row, column = np.nonzero(documents[rows] >= 0)
+        at = samples[rows[row]]
+        queries, found = self.samples.queries[at], documents[rows[row], column]
+        bad = np.zeros(len(at), bool)
+        for veto in vetoes:
+            bad[~bad] = veto(at[~bad], queries[~bad], found[~bad])
+        return np.unique(queries[bad].astype(np.int64) * self._n_documents + found[bad])
