@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nv_retriever.config import Frozen
 
@@ -13,8 +13,8 @@ class DatasetConfig(Frozen):
     """A collection of documents, queries and relevance labels."""
 
     source: str = "stdlib"
-    """`stdlib` (the documentation of Python's standard library), a BEIR folder, a parquet/JSONL/CSV file of pairs or
-    triples, a BEIR name such as `scifact`, `hf:ORG/NAME`, or `irds:NAME`."""
+    """`stdlib` (the documentation of Python's standard library), a BEIR folder, a parquet/JSONL/CSV file (or a folder of
+    them) of pairs or triples, a BEIR name such as `scifact`, `hf:ORG/NAME[:CONFIG]`, or `irds:NAME`."""
     document_template: str = "{title} {text}"
     """The one text view of a document, shared by mining, training and evaluation; stripped at both ends."""
     min_grade: int = Field(default=1, ge=1)
@@ -24,8 +24,16 @@ class DatasetConfig(Frozen):
     on_unknown: Literal["fail", "skip"] = "fail"
     """What to do with a label that names an unknown query or document."""
     limit: int | None = Field(default=None, ge=1)
-    """At most this many queries of each split (chosen by a hash of their ids); all documents are kept."""
+    """At most this many queries of each split (chosen by a hash of their ids); all documents are kept, and all labels
+    stay known, so that a positive of a query left out is still no negative of its twin."""
     columns: dict[str, str] = Field(default_factory=dict)
     """For files of pairs: the column of each role, e.g. {"query": "question", "positive": "answer"}."""
     revision: str | None = None
     """Revision of a data set from the hub."""
+
+    @field_validator("document_template")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        from nv_retriever.data.text import TextView
+
+        return TextView(value).template

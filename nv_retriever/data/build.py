@@ -1,0 +1,148 @@
+"""Ingestion: any source becomes one canonical data set on disk, checked, sorted by id, with content hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nv_retriever.artifacts import write_aside, write_json
+from nv_retriever.data.canonical import Canonical
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.open import open_source
+from nv_retriever.data.records import Problems, Source
+from nv_retriever.data.splits import assign_splits, first_by_hash, split_order
+from nv_retriever.data.staging import Staging
+from nv_retriever.data.text import TextView
+from nv_retriever.errors import InputError
+
+QRELS = pa.schema(
+    [
+        pa.field("split", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("query_row", pa.int32()),
+        pa.field("doc_row", pa.int32()),
+        pa.field("grade", pa.int32()),
+        pa.field("active", pa.bool_()),
+    ]
+)
+"""`active` is False for labels of queries beyond `limit`: known relevance that is neither mined nor evaluated."""
+
+
+def source_digest(config: DatasetConfig) -> str:
+    """Return a digest of the content behind `config.source`: what must change the data set's fingerprint.
+
+    The content of the files read; for `stdlib` the interpreter and the generator's version; for the hub the commit.
+    """
+    return open_source(config).digest()
+
+
+def write_dataset(folder: Path, config: DatasetConfig) -> dict[str, Any]:
+    """Read the source and fill `folder` (corpus, queries, qrels as parquet, dataset.json); returns what dataset.json says.
+
+    Memory stays flat: texts are streamed to unsorted files and sorted out of core. Raises InputError for wrong input.
+    """
+    source = open_source(config)
+    staged = folder / "staged"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        counts = _stage(source, staged, config)
+        with Canonical(staged, source.repeats) as canonical:
+            info = _write(folder, canonical, source, config, counts)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    write_json(folder / "dataset.json", info)
+    return info
+
+
+def _stage(source: Source, staged: Path, config: DatasetConfig) -> dict[str, int]:
+    staging = Staging(staged, TextView(config.document_template), config.on_empty)
+    problems = Problems()
+    staging.documents(source.documents(problems), problems)
+    staging.queries(source.queries(problems), problems)
+    staging.labels(source.labels(problems), problems)
+    return dict(staging.counts)
+
+
+def _write(
+    folder: Path, canonical: Canonical, source: Source, config: DatasetConfig, counts: dict[str, int]
+) -> dict[str, Any]:
+    n_documents = canonical.load("documents", "view_hash")
+    n_queries = canonical.load("queries", "text_hash")
+    for kind, count in (("documents", n_documents), ("queries", n_queries)):
+        if not count:
+            raise InputError(config.source, f"at least one of its {kind}", "none")
+    counts |= canonical.load_labels(config.on_unknown)
+    digests = [canonical.write_corpus(folder / "corpus.parquet"), canonical.write_queries(folder / "queries.parquet")]
+    labels = canonical.labels()
+    split = assign_splits(np.asarray(labels["split"], object), labels["query_row"], canonical.query_column("content"))
+    positive = labels["grade"] >= config.min_grade
+    if not positive.any():
+        found = f"{len(positive)} labels, none of grade {config.min_grade} or more" if len(positive) else "no labels"
+        raise InputError(
+            config.source, "at least one positive label", found, "min_grade says from which grade a label counts"
+        )
+    active = _active(split, labels["query_row"], positive, canonical.query_column("id"), config.limit)
+    order = np.lexsort((labels["doc_row"], labels["query_row"], split.astype(str)))
+    columns = [split[order], *(np.asarray(labels[name])[order] for name in ("query_row", "doc_row", "grade")), active[order]]
+    digests.append(_write_qrels(folder / "qrels.parquet", columns))
+    names = sorted(set(split[positive & active]), key=split_order)
+    return {
+        "name": source.name,
+        "source": config.source,
+        "documents": n_documents,
+        "queries": n_queries,
+        "splits": {name: _split_counts(labels, positive, active & (split == name)) for name in names},
+        "queries_without_labels": n_queries - len(np.unique(labels["query_row"])),
+        "template": config.document_template,
+        "min_grade": config.min_grade,
+        "limit": config.limit,
+        "skipped": {name: count for name, count in sorted(counts.items()) if count},
+        "digest": hashlib.sha256(json.dumps([digests, config.document_template, config.min_grade]).encode()).hexdigest(),
+    }
+
+
+def _active(
+    split: npt.NDArray[np.object_],
+    query_row: npt.NDArray[np.int32],
+    positive: npt.NDArray[np.bool_],
+    ids: list[str],
+    limit: int | None,
+) -> npt.NDArray[np.bool_]:
+    """Return which labels belong to the at most `limit` queries of each split that are used."""
+    active = np.ones(len(split), np.bool_)
+    if limit is not None:
+        for name in set(split):
+            inside = split == name
+            chosen = first_by_hash(np.unique(query_row[inside & positive]), ids, limit)
+            active[inside] = np.isin(query_row[inside], chosen)
+    return active
+
+
+def _split_counts(labels: dict[str, Any], positive: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]) -> dict[str, int]:
+    with_positive = len(np.unique(labels["query_row"][inside & positive]))
+    return {
+        "queries": with_positive,
+        "positives": int((inside & positive).sum()),
+        "judged_negatives": int((inside & ~positive).sum()),
+        "queries_without_positives": len(np.unique(labels["query_row"][inside])) - with_positive,
+    }
+
+
+def _write_qrels(path: Path, columns: list[npt.NDArray[Any]]) -> str:
+    names, codes = np.unique(columns[0].astype(str), return_inverse=True)
+    split = pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(names.tolist(), pa.string()))
+    arrays = [split, *(pa.array(column, field.type) for column, field in zip(columns[1:], list(QRELS)[1:], strict=True))]
+    with write_aside(path) as aside:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=QRELS), aside, compression="zstd")
+    digest = hashlib.sha256(json.dumps(names.tolist()).encode() + codes.astype(np.int32).tobytes())
+    for column in columns[1:]:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()

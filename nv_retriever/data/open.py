@@ -1,0 +1,82 @@
+"""Which source a data set's name means: `stdlib`, a folder, a file, a BEIR name, `hf:ORG/NAME`, `irds:NAME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.records import Source
+from nv_retriever.errors import InputError
+
+_FORUMS = (
+    "android",
+    "english",
+    "gaming",
+    "gis",
+    "mathematica",
+    "physics",
+    "programmers",
+    "stats",
+    "tex",
+    "unix",
+    "webmasters",
+    "wordpress",
+)
+BEIR_NAMES = (
+    *("arguana", "climate-fever", "dbpedia-entity", "fever", "fiqa", "hotpotqa", "msmarco", "nfcorpus", "nq", "quora"),
+    *("scidocs", "scifact", "trec-covid", "webis-touche2020"),
+    *(f"cqadupstack-{forum}" for forum in _FORUMS),
+)
+
+
+class DigestedSource(Source, Protocol):
+    """A source that knows the digest of its content."""
+
+    def digest(self) -> str:
+        """Return a digest of everything that is read."""
+        ...
+
+
+def open_source(config: DatasetConfig) -> DigestedSource:
+    """Return the source that `config.source` names; raises InputError where there is nothing of that name."""
+    name = config.source
+    path = Path(name).expanduser()
+    if name == "stdlib":
+        from nv_retriever.data.stdlib import StandardLibrary
+
+        return StandardLibrary()
+    if name.startswith("hf:"):
+        from nv_retriever.data.hub import open_hub
+
+        return open_hub(name.removeprefix("hf:"), config)
+    if name.startswith("irds:"):
+        from nv_retriever.data.irds import IrDatasets
+
+        return IrDatasets(name.removeprefix("irds:"))
+    if path.is_dir():
+        return _open_folder(path, config)
+    if path.is_file():
+        from nv_retriever.data.pair_files import PairFiles
+
+        return PairFiles([path], path.name.split(".")[0], config.columns)
+    if name in BEIR_NAMES:
+        from nv_retriever.data.hub import open_beir
+
+        return open_beir(name, config)
+    from nv_retriever.data.pair_files import SUFFIXES
+
+    if "/" in name or name.endswith(SUFFIXES) or name.startswith((".", "~")):
+        raise InputError(name, "a BEIR folder or a file of pairs", "nothing there")
+    kinds = "stdlib, a folder, a file, hf:ORG/NAME, irds:NAME, or a BEIR name"
+    raise InputError(f"data set {name!r}", kinds, "none of these", f"BEIR names: {', '.join(BEIR_NAMES)}")
+
+
+def _open_folder(folder: Path, config: DatasetConfig) -> DigestedSource:
+    from nv_retriever.data.beir import BeirFolder, is_beir_folder
+    from nv_retriever.data.pair_files import PairFiles, pair_files
+
+    files = pair_files(folder)
+    if is_beir_folder(folder) or not files:
+        return BeirFolder(folder)
+    return PairFiles(files, folder.resolve().name, config.columns)

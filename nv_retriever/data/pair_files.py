@@ -1,0 +1,117 @@
+"""Files of pairs and triples: parquet, JSON lines (or an array), CSV and TSV, alone or as a folder of splits and shards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nv_retriever.data.lines import files_digest, iter_json, iter_lines, open_binary
+from nv_retriever.data.pairs import Columns, PairSource, Row, detect_columns
+from nv_retriever.data.records import Place, Problems, shorten, split_name
+from nv_retriever.errors import InputError
+
+SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_SPLIT_IN_NAME = re.compile(r"^(train|training|dev|validation|valid|val|test)\b", re.IGNORECASE)
+
+
+def pair_files(folder: Path) -> list[Path]:
+    """Return the data files of a folder or of its `data/` folder, sorted."""
+    places = [folder, folder / "data"]
+    found = ([p for p in sorted(place.glob("*")) if p.is_file() and p.name.endswith(SUFFIXES)] for place in places)
+    return next((files for files in found if files), [])
+
+
+class PairFiles(PairSource):
+    """The source behind one or more files of pairs; files named by their splits (`train-00000.parquet`) keep them."""
+
+    def __init__(self, files: list[Path], name: str, columns: Mapping[str, str]) -> None:
+        self.files, self.name, self._given = files, name, columns
+        for file in files:
+            if not file.name.endswith(SUFFIXES):
+                raise InputError(str(file), f"a file named {', '.join(SUFFIXES)}", file.suffix or "no suffix")
+        named = {file: split_name(match.group(1)) for file in files if (match := _SPLIT_IN_NAME.match(file.name))}
+        self._splits = named if len(set(named.values())) > 1 else {}
+
+    def digest(self) -> str:
+        """Return the digest of the files' names and contents."""
+        roots = {file.parent for file in self.files}
+        return files_digest(self.files, roots.pop())
+
+    def rows(self, problems: Problems) -> Iterator[Row]:
+        """Yield the rows of all files."""
+        for file in self.files:
+            columns: Columns | None = None
+            for place, names, cells in _read(file, problems):
+                if columns is None:
+                    columns = detect_columns(str(file), names, self._given)
+                yield Row(place, cells, columns, self._splits.get(file, ""))
+
+
+def _read(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
+    """Yield (place, column names, cells) of a file's rows."""
+    stem = path.name.removesuffix(".gz")
+    if stem.endswith(".parquet"):
+        yield from _read_parquet(path)
+    elif stem.endswith((".csv", ".tsv")):
+        yield from _read_csv(path, "\t" if stem.endswith(".tsv") else ",", problems)
+    elif _is_array(path):
+        yield from _read_array(path, problems)
+    else:
+        for place, record in iter_json(path, problems):
+            yield place, list(record), record
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            names, number = file.schema_arrow.names, 0
+            for batch in file.iter_batches(batch_size=1024):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield Place(str(path), number, "row"), names, record
+    except pa.ArrowException as error:
+        raise InputError(str(path), "a parquet file", str(error).splitlines()[0]) from None
+
+
+def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
+    csv.field_size_limit(1 << 30)
+    reader = csv.reader((line + "\n" for _, line in iter_lines(path, problems)), delimiter=delimiter, strict=True)
+    try:
+        names = next(reader, [])
+        if len(set(names)) != len(names) or not names:
+            raise InputError(f"{path} line 1", "a header of different column names", ", ".join(names) or "an empty file")
+        start = reader.line_num + 1
+        for cells in reader:
+            place, start = Place(str(path), start), reader.line_num + 1
+            if len(cells) == len(names):
+                yield place, names, dict(zip(names, cells, strict=True))
+            elif cells:
+                problems.add(place, f"{len(names)} cells", f"{len(cells)}: {shorten(delimiter.join(cells))}")
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num}", "a CSV row", str(error)) from None
+
+
+def _is_array(path: Path) -> bool:
+    with open_binary(path) as file:
+        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _read_array(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
+    try:
+        with open_binary(path) as file:
+            records = json.loads(file.read().decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(str(path), "a JSON array of objects in UTF-8", str(error)) from None
+    for number, record in enumerate(records, start=1):
+        place = Place(str(path), number, "row")
+        if isinstance(record, dict):
+            yield place, list(record), record
+        else:
+            problems.add(place, "a JSON object", f"{type(record).__name__} {shorten(record)}")

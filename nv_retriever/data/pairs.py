@@ -1,0 +1,179 @@
+"""Rows of (query, positive), (query, positive, negative …) or (query, document, score) as documents, queries and labels.
+
+Columns are recognised by their usual names, or named in `DatasetConfig.columns`. Cells may hold a text, a list of texts
+(FlagEmbedding's `pos`, `neg`), or objects with `text`, `title`, `docid` (Tevatron's `positive_passages`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nv_retriever.data.beir import parse_grade
+from nv_retriever.data.records import Document, Label, Place, Problems, Query, split_name
+from nv_retriever.data.text import content_hash
+from nv_retriever.errors import InputError
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "query": ("query", "question", "anchor", "query_text", "claim", "sentence1", "sentence_a", "search_query"),
+    "positive": (
+        *("positive", "pos", "positive_passages", "positives", "positive_text", "answer", "passage", "document", "context"),
+        *("doc", "document_text", "passage_text", "response", "sentence2", "sentence_b", "abstract", "text"),
+    ),
+    "negative": ("negative", "neg", "negative_passages", "negatives", "hard_negative", "hard_negatives", "negative_text"),
+    "query_id": ("query_id", "query-id", "qid", "question_id"),
+    "positive_id": (
+        "positive_id",
+        "pos_id",
+        "corpus_id",
+        "corpus-id",
+        "doc_id",
+        "document_id",
+        "docid",
+        "passage_id",
+        "pid",
+    ),
+    "negative_id": ("negative_id", "neg_id", "negative_ids"),
+    "title": ("positive_title", "title", "doc_title", "document_title"),
+    "negative_title": ("negative_title",),
+    "score": ("score", "label", "labels", "relevance", "grade"),
+    "split": ("split",),
+}
+"""Roles and the column names that are recognised, the first found wins."""
+_NUMBERED_NEGATIVE = re.compile(r"^(hard_)?neg(ative)?_?\d+$")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column plays which role."""
+
+    role: Mapping[str, str]
+    negatives: tuple[str, ...] = field(default=())
+    """All columns of negatives: the role's own and numbered ones (`negative_1`, …)."""
+
+
+def detect_columns(where: str, names: Sequence[str], given: Mapping[str, str]) -> Columns:
+    """Return the roles of a table's columns; raises InputError that lists the columns where query or positive is missing."""
+    if unknown := set(given) - set(ROLES):
+        raise InputError("columns", f"the roles {', '.join(ROLES)}", ", ".join(sorted(unknown)))
+    if absent := sorted(set(given.values()) - set(names)):
+        raise InputError(where, f"a column {absent[0]!r}", f"the columns {', '.join(names)}")
+    by_lower = {name.lower(): name for name in reversed(names)}
+    taken = set(given.values())
+    role = dict(given)
+    for name, aliases in ROLES.items():
+        found = next((by_lower[a] for a in aliases if a in by_lower and by_lower[a] not in taken), None)
+        if name not in role and found is not None:
+            role[name] = found
+            taken.add(found)
+    for name in ("query", "positive"):
+        if name not in role:
+            hint = f"--set dataset.columns.{name}=COLUMN says which it is"
+            raise InputError(
+                where, f"a column for the {name} ({', '.join(ROLES[name][:6])}, …)", f"the columns {', '.join(names)}", hint
+            )
+    numbered = sorted((n for n in names if _NUMBERED_NEGATIVE.match(n.lower()) and n not in taken), key=_number)
+    return Columns(role, tuple([role["negative"]] if "negative" in role else []) + tuple(numbered))
+
+
+def _number(name: str) -> tuple[int, str]:
+    digits = re.search(r"\d+$", name)
+    return int(digits.group()) if digits else -1, name
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table."""
+
+    place: Place
+    cells: Mapping[str, Any]
+    columns: Columns
+    split: str = ""
+    """The split that the file stands for, if any."""
+
+    def get(self, role: str) -> Any:
+        """Return the cell of a role, None where there is no such column."""
+        name = self.columns.role.get(role)
+        return None if name is None else self.cells.get(name)
+
+    def query(self) -> Query:
+        """Return the query; its id comes from its normalised text where no column has one."""
+        text, identifier = self.get("query"), self.get("query_id")
+        if identifier is None and isinstance(text, str | None):
+            identifier = f"q-{content_hash(text or '').hex()[:20]}"
+        return Query(identifier, text, self.place)
+
+    def positives(self) -> list[Document]:
+        """Return the positive documents (with a score column: the labelled ones)."""
+        return [d for d in self._documents(self.get("positive"), "positive_id", "title") if d is not None]
+
+    def negatives(self) -> list[Document]:
+        """Return the negative documents; empty cells mean that there are fewer."""
+        cells = (self._documents(self.cells.get(name), "negative_id", "negative_title") for name in self.columns.negatives)
+        return [d for documents in cells for d in documents if d.text not in (None, "")]
+
+    def _documents(self, cell: Any, id_role: str, title_role: str) -> list[Document]:
+        items = cell if isinstance(cell, list | tuple) else [cell]
+        ids, titles = self.get(id_role), self.get(title_role)
+        documents = []
+        for number, item in enumerate(items):
+            identifier, title = _item(ids, number, len(items)), _item(titles, number, len(items))
+            if isinstance(item, Mapping):
+                identifier = next((item[k] for k in ("docid", "_id", "id", "doc_id") if item.get(k) is not None), identifier)
+                title = item.get("title", title)
+                item = item.get("text", item.get("passage"))
+            if identifier is None and isinstance(item, str | None) and isinstance(title, str | None):
+                identifier = document_id(title or "", item or "")
+            documents.append(Document(identifier, title, item, self.place))
+        return documents
+
+    def splits(self) -> str:
+        """Return the row's split: its column, else its file's, else "" (chosen by the query's hash)."""
+        value = self.get("split")
+        return split_name(str(value)) if value not in (None, "") else self.split
+
+
+def _item(values: Any, number: int, count: int) -> Any:
+    if isinstance(values, list | tuple):
+        return values[number] if number < len(values) else None
+    return values if count == 1 else None
+
+
+def document_id(title: str, text: str) -> str:
+    """Return an id that depends on the normalised title and text only."""
+    key = content_hash(text) + (content_hash(title) if title.strip() else b"")
+    return f"d-{hashlib.blake2b(key, digest_size=10).hexdigest()}"
+
+
+class PairSource:
+    """Documents, queries and labels of rows; subclasses say where the rows come from."""
+
+    repeats = True
+    name: str
+
+    def rows(self, problems: Problems) -> Iterator[Row]:
+        """Yield all rows."""
+        raise NotImplementedError
+
+    def documents(self, problems: Problems) -> Iterator[Document]:
+        """Yield the positives and negatives of every row."""
+        for row in self.rows(problems):
+            yield from row.positives()
+            yield from row.negatives()
+
+    def queries(self, problems: Problems) -> Iterator[Query]:
+        """Yield the query of every row."""
+        for row in self.rows(problems):
+            yield row.query()
+
+    def labels(self, problems: Problems) -> Iterator[Label]:
+        """Yield grade 1 (or the score) for positives and grade 0 for negatives."""
+        for row in self.rows(problems):
+            split, query = row.splits(), row.query().id
+            grade = 1 if row.get("score") is None else parse_grade(row.get("score"), row.place, problems)
+            if grade is not None:
+                yield from (Label(split, query, document.id, grade, row.place) for document in row.positives())
+            yield from (Label(split, query, document.id, 0, row.place) for document in row.negatives())
