@@ -1,4 +1,4 @@
-"""triples.duckdb: the mining runs of a home and their triples, filled from the mining artifacts, whose files are the truth."""
+"""triples.duckdb: the mining runs of a home and their triples, filled from the mining artifacts, which are the truth."""
 
 from __future__ import annotations
 
