@@ -30,7 +30,7 @@ def write(source: Source, folder: Path) -> Written:
 
 
 def _line(sample: Sample, scored: bool) -> dict[str, Any]:
-    line = {
+    line: dict[str, Any] = {
         "query": sample.query,
         "pos": [sample.positive],
         "neg": [negative.text for negative in sample.negatives],

@@ -27,7 +27,7 @@ IDS = pa.schema(
 
 
 def write(source: Source, folder: Path) -> Written:
-    """Write train.parquet (per sample its positive, then its negatives), and ids.parquet: ids and scores of the same rows."""
+    """Write train.parquet (per sample its positive, then its negatives); ids.parquet: ids and scores of the same rows."""
     written = Written()
     with ParquetRows(folder / "train.parquet", TRAIN) as train, ParquetRows(folder / "ids.parquet", IDS) as ids:
         for sample in source.samples():

@@ -13,7 +13,7 @@ from nv_retriever.store.exports.source import Source
 
 
 def write(source: Source, folder: Path) -> Written:
-    """Write train.jsonl, a line a sample; scores, teacher and rank are extra keys of the passages, which the loader ignores."""
+    """Write train.jsonl, a line a sample; scores, teacher, rank are extra keys of a passage, which the loader ignores."""
     written = Written()
     with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
         for sample in source.samples():

@@ -1,7 +1,7 @@
 """A TREC run of the negatives: `query Q0 document rank score tag`, for ir_measures, trec_eval and the like.
 
 A run has a document once a query, and ids without white space. Scores are the teacher's; where teachers of several kinds
-scored a query, they are 1 / rank, as scores of different kinds do not compare.
+scored a query, they are 1 / rank (0 for random fillers), as scores of different kinds do not compare.
 """
 
 from __future__ import annotations
@@ -42,11 +42,15 @@ def _has_space(text: str) -> bool:
     return text.split() != [text]
 
 
+def _reciprocal(rank: int) -> float:
+    return 1.0 / rank if rank > 0 else 0.0
+
+
 def _ranking(negatives: list[Negative], written: Written) -> list[tuple[str, float]]:
     one_kind = len({(negative.teacher, negative.score_kind) for negative in negatives}) <= 1
     best: dict[str, float] = {}
     for negative in negatives:
-        score = (negative.score or 0.0) if one_kind else 1.0 / negative.rank
+        score = (negative.score or 0.0) if one_kind else _reciprocal(negative.rank)
         best[negative.id] = max(score, best.get(negative.id, score))
     if len(negatives) > len(best):
         written.lost["triples that repeat a document of the same query"] += len(negatives) - len(best)

@@ -1,4 +1,4 @@
-"""sentence-transformers triplets: one (anchor, positive, negative) a row, for MultipleNegativesRankingLoss, TripletLoss, …"""
+"""sentence-transformers triplets: one (anchor, positive, negative) a row, for MultipleNegativesRankingLoss, TripletLoss"""
 
 from __future__ import annotations
 
