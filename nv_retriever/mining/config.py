@@ -26,3 +26,8 @@ class MiningConfig(Frozen):
     """What to do with a sample for which the corpus has too few allowed candidates."""
     near_duplicates: float | None = Field(default=None, gt=0, le=1)
     """Exclude candidates at least this similar to a positive (cosine of the teacher's vectors, else MinHash Jaccard)."""
+    judge: str | None = None
+    """Reads every chosen negative: `cross-encoder:MODEL`, or `chat:URL#MODEL` (an OpenAI-compatible endpoint, its key in
+    NVR_JUDGE_API_KEY). What it drops or calls a positive is replaced by the next choice."""
+    judge_margin: float = Field(default=1.0, ge=0)
+    """Of a cross-encoder judge, in logits: within it of the positive's score a negative is dropped, above it relabelled."""

@@ -50,7 +50,7 @@ def relax(
             vetoed=vetoed,
             table_depth=0,
         )
-        for i, row in enumerate(rows):
+        for i, row in enumerate(rows.tolist()):
             _append(choice, row, number, Why.RELAXED, easy.documents[i], easy.scores[i], easy.ranks[i])
     k = plan.selection.count + plan.rule.min_rank
     left = np.flatnonzero(choice.documents[rows, -1] < 0)
@@ -61,11 +61,10 @@ def relax(
         exists = found.documents >= 0
         ended = ~exists[:, -1] | ~fails[:, -1] | (k >= scorer.n_documents)
         fails &= exists & ~is_vetoed(queries[left, None], found.documents, vetoed, teacher.n_documents)
-        for i in np.flatnonzero(ended):
-            at = np.flatnonzero(fails[i])[::-1]
-            _append(
-                choice, int(rows[left[i]]), number, Why.RELAXED, found.documents[i, at], found.scores[i, at], ranks[i, at]
-            )
+        for i in np.flatnonzero(ended).tolist():
+            nearest = np.flatnonzero(fails[i])[::-1]
+            taken = found.documents[i, nearest], found.scores[i, nearest], ranks[i, nearest]
+            _append(choice, int(rows[left[i]]), number, Why.RELAXED, *taken)
         left, k = left[~ended], min(2 * k, scorer.n_documents)
 
 
@@ -84,7 +83,7 @@ def fill_randomly(
     """Fill places of `rows` with allowed documents in the order of hash(seed, query id, document id), without repeats."""
     scorer = _scorer(teacher, "random")
     exclusions = teacher.exclusions()
-    for row, query, sample in zip(rows, queries, samples, strict=True):
+    for row, query, sample in zip(rows.tolist(), queries.tolist(), samples.tolist(), strict=True):
         barred = exclusions.documents[exclusions.offsets[query] : exclusions.offsets[query + 1]]
         hashes = mix(plan.seed, query_keys[query : query + 1], document_keys)
         size = min(plan.selection.count + len(barred) + _SPARE, teacher.n_documents)

@@ -1,0 +1,88 @@
+"""A chat model behind an OpenAI-compatible endpoint as the judge of negatives."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from nv_retriever.errors import InputError
+from nv_retriever.mining.judge import Case, Judgement, Verdict
+
+KEY_VARIABLES = ("NVR_JUDGE_API_KEY", "OPENAI_API_KEY")
+"""Environment variables that may hold the key; the first that is set is sent."""
+PROMPT = """You judge training data for a search engine. Does the candidate passage answer the query?
+
+Query: {query}
+
+A passage that is known to answer it: {positive}
+
+Candidate passage: {candidate}
+
+Reply with one word. YES: it answers the query as well as the known passage does. PARTLY: it answers a part of it, or you \
+are not sure. NO: it does not answer the query."""
+_VERDICTS: dict[str, Verdict] = {"yes": "positive", "partly": "drop", "no": "keep"}
+_RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
+
+
+class ChatJudge:
+    """Asks YES, PARTLY or NO with temperature 0; an answer of another form is asked again, then dropped as unsure."""
+
+    def __init__(self, url: str, model: str, *, workers: int = 4, attempts: int = 5, wait: float = 1.0) -> None:
+        import httpx
+
+        self.name = f"chat:{url}#{model}"
+        self._url, self._model = url.rstrip("/") + "/chat/completions", model
+        self._workers, self._attempts, self._wait = workers, attempts, wait
+        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(headers=headers, timeout=120)
+
+    def judge(self, cases: Sequence[Case]) -> list[Judgement]:
+        """Ask for every case, a few at a time; raises InputError when the endpoint refuses or stays away."""
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(self._one, cases))
+
+    def _one(self, case: Case) -> Judgement:
+        prompt = PROMPT.format(query=case.query, positive=case.positive, candidate=case.candidate)
+        for _ in range(2):
+            word = self._ask(prompt).strip().strip("*.\"'`").split(maxsplit=1)
+            verdict = _VERDICTS.get(word[0].strip("*.,:;!\"'`").lower()) if word else None
+            if verdict is not None:
+                return Judgement(verdict)
+        return Judgement("drop")
+
+    def _ask(self, prompt: str) -> str:
+        import httpx
+
+        message = {"role": "user", "content": prompt}
+        body = {"model": self._model, "messages": [message], "temperature": 0, "max_tokens": 16}
+        problem = ""
+        for attempt in range(self._attempts):
+            if attempt:
+                time.sleep(self._pause(attempt, problem))
+            try:
+                answer = self._client.post(self._url, json=body)
+            except httpx.TransportError as error:
+                problem = str(error) or type(error).__name__
+                continue
+            if answer.status_code in _RETRIED:
+                problem = f"HTTP {answer.status_code} retry-after={answer.headers.get('retry-after', '')}"
+                continue
+            if answer.status_code != 200:
+                raise InputError(f"judge {self._url}", "HTTP 200", f"HTTP {answer.status_code}: {answer.text[:200]}")
+            return _content(answer.json(), self._url)
+        raise InputError(f"judge {self._url}", f"an answer within {self._attempts} attempts", problem)
+
+    def _pause(self, attempt: int, problem: str) -> float:
+        asked = problem.rpartition("retry-after=")[2]
+        return min(float(asked), 60.0) if asked.isdigit() else self._wait * 2.0 ** (attempt - 1)
+
+
+def _content(answer: Any, url: str) -> str:
+    try:
+        return str(answer["choices"][0]["message"]["content"] or "")
+    except (KeyError, IndexError, TypeError):
+        raise InputError(f"judge {url}", "choices[0].message.content", str(answer)[:200]) from None

@@ -1,0 +1,82 @@
+"""A judge reads the texts: is this negative false? One that answers the query as well as its positive is none.
+
+RLHN (Thakur et al. 2025) relabels such negatives with a language model; a cross-encoder is the cheaper judge. Only chosen
+negatives are judged; one that is judged away is replaced by the next choice, which is judged in its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from nv_retriever.errors import InputError
+
+Verdict = Literal["keep", "drop", "positive"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a judge is shown."""
+
+    query: str
+    positive: str
+    candidate: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says: keep as a negative, drop, or positive (it answers the query: relabel it)."""
+
+    verdict: Verdict
+    score: float | None = None
+    """The judge's own number, where it has one."""
+
+
+class Judge(Protocol):
+    """Judges candidates; the same case always gets the same verdict."""
+
+    name: str
+
+    def judge(self, cases: Sequence[Case]) -> list[Judgement]:
+        """Return a judgement per case, in order."""
+        ...
+
+
+class CrossEncoderJudge:
+    """Compares the candidate's logit with the positive's: above it by more than `margin` is a positive, within it a drop."""
+
+    def __init__(self, model: str, margin: float = 1.0, trust_remote_code: bool = False) -> None:
+        from sentence_transformers import CrossEncoder
+
+        self.name, self._margin = f"cross-encoder:{model}", margin
+        self._model = CrossEncoder(model, trust_remote_code=trust_remote_code)
+
+    def judge(self, cases: Sequence[Case]) -> list[Judgement]:
+        """Score (query, positive) and (query, candidate) once each and compare."""
+        pairs = list(dict.fromkeys([(c.query, c.positive) for c in cases] + [(c.query, c.candidate) for c in cases]))
+        import torch
+
+        scores = self._model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        if scores.ndim != 1:
+            raise InputError(f"judge {self.name}", "a cross-encoder with one output", f"{scores.shape[1]} outputs")
+        of = dict(zip(pairs, scores.tolist(), strict=True))
+        return [self._compare(of[c.query, c.candidate], of[c.query, c.positive]) for c in cases]
+
+    def _compare(self, candidate: float, positive: float) -> Judgement:
+        if candidate > positive + self._margin:
+            return Judgement("positive", candidate)
+        return Judgement("drop" if candidate > positive - self._margin else "keep", candidate)
+
+
+def open_judge(name: str, margin: float = 1.0) -> Judge:
+    """Return the judge `cross-encoder:MODEL` or `chat:URL#MODEL`; raises InputError for other names."""
+    kind, _, rest = name.partition(":")
+    if kind == "cross-encoder" and rest:
+        return CrossEncoderJudge(rest, margin)
+    if kind == "chat" and rest.startswith(("http://", "https://")) and "#" in rest:
+        from nv_retriever.mining.chat_judge import ChatJudge
+
+        url, _, model = rest.rpartition("#")
+        return ChatJudge(url, model)
+    raise InputError("judge", "cross-encoder:MODEL or chat:URL#MODEL", repr(name))

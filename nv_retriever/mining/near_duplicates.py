@@ -1,0 +1,61 @@
+"""A second look at survivors: one that nearly copies a positive is another positive, whatever its score.
+
+Exact copies are excluded beforehand by content hash; this guard catches edited ones, by the cosine of the teacher's
+document vectors, or by the Jaccard similarity of word shingles (MinHash) for teachers without vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from nv_retriever.mining.types import BoolArray, Rows
+from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Reason
+
+Similarity = Callable[[npt.NDArray[np.integer], npt.NDArray[np.integer]], FloatArray]
+"""Gives the similarity of pairs of documents, (n,) and (n,) rows -> (n,) float32, 1 for equal ones."""
+_PAIRS = 1 << 16
+
+
+@runtime_checkable
+class ComparesDocuments(Protocol):
+    """What a scorer with document vectors offers beyond `Scorer`."""
+
+    def similarity(self, document_rows: npt.NDArray[np.integer], other_rows: npt.NDArray[np.integer]) -> FloatArray:
+        """Return the cosines of pairs of documents, (n,) and (n,) -> (n,) float32."""
+        ...
+
+
+class NearDuplicates:
+    """Vetoes documents at least `threshold` similar to any positive of the query, over all splits."""
+
+    def __init__(self, similarity: Similarity, threshold: float, exclusions: Exclusions) -> None:
+        positive = exclusions.reasons == Reason.POSITIVE
+        kept = np.concatenate([[0], np.cumsum(positive)])
+        self._offsets = kept[exclusions.offsets]
+        self._positives = exclusions.documents[positive]
+        self._similarity, self._threshold = similarity, threshold
+        self.found = 0
+        """Pairs (query, document) vetoed so far."""
+
+    def __call__(self, samples: Rows, queries: IntArray, documents: IntArray) -> BoolArray:
+        """Return which documents are too similar to a positive, (n,) each."""
+        pairs, back = np.unique(np.stack([queries, documents], 1), axis=0, return_inverse=True)
+        near = np.zeros(len(pairs), bool)
+        starts, counts = self._offsets[pairs[:, 0]], np.diff(self._offsets)[pairs[:, 0]]
+        ends = np.cumsum(counts)
+        step = 0
+        while step < len(pairs):
+            stop = max(int(np.searchsorted(ends, (ends[step - 1] if step else 0) + _PAIRS, side="right")), step + 1)
+            some = np.arange(step, stop)
+            owner = np.repeat(some, counts[some])
+            inside = np.arange(len(owner)) - np.repeat(ends[some] - counts[some] - (ends[step] - counts[step]), counts[some])
+            values = self._similarity(pairs[owner, 1], self._positives[starts[owner] + inside])
+            near[np.unique(owner[values >= np.float32(self._threshold)])] = True
+            step = stop
+        self.found += int(near.sum())
+        found: BoolArray = near[back.reshape(-1)]
+        return found

@@ -1,0 +1,95 @@
+"""The miner's arrays as rows with ids: the columns of the `triples` and `shortfalls` tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from nv_retriever.mining.types import Choice, Samples, Short, Teacher, Why
+
+TRIPLES = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("query_id", pa.string()),
+        ("positive_id", pa.string()),
+        ("negative_id", pa.string()),
+        ("position", pa.int32()),
+        ("teacher", pa.string()),
+        ("rank", pa.int64()),
+        ("positive_score", pa.float32()),
+        ("negative_score", pa.float32()),
+        ("score_kind", pa.string()),
+        ("limit_score", pa.float32()),
+        ("reason", pa.string()),
+    ]
+)
+"""`rank` is NULL for random negatives, which were never ranked; `limit_score` where the rule sets no limit."""
+
+SHORTFALL = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("positive_id", pa.string()),
+        ("wanted", pa.int32()),
+        ("found", pa.int32()),
+        ("written", pa.int32()),
+        ("depth", pa.int64()),
+        ("reason", pa.string()),
+    ]
+)
+"""`found` negatives abide by the rule, `written` count what filled places too, `depth` is how many allowed documents
+were looked at: where the reason is `exhausted`, the corpus has no more below the limit."""
+
+Ids = npt.NDArray[np.object_]
+
+
+def triples_table(
+    run_id: str, start: int, choice: Choice, samples: Samples, teachers: Sequence[Teacher], queries: Ids, documents: Ids
+) -> pa.Table:
+    """Return the negatives of the samples from `start` on, by sample, then position.
+
+    `queries` (n_queries of the tables,) and `documents` (n_documents,) are ids.
+    """
+    row, position = np.nonzero(choice.documents >= 0)
+    sample = start + row
+    teacher = choice.teachers[row, position].astype(np.intp)
+    number = np.arange(len(teachers))[:, None] == teacher
+    positive = np.select(list(number), [t.positive_scores[sample] for t in teachers], np.float32(np.nan))
+    limit = np.select(list(number), [t.limits[sample] for t in teachers], np.float32(np.nan))
+    rank = choice.ranks[row, position]
+    columns = [
+        pa.array(np.full(len(row), run_id, object), pa.string()),
+        pa.array(queries[samples.queries[sample]], pa.string()),
+        pa.array(documents[samples.positives[sample]], pa.string()),
+        pa.array(documents[choice.documents[row, position]], pa.string()),
+        pa.array(position.astype(np.int32)),
+        pa.array(np.array([t.name for t in teachers], object)[teacher], pa.string()),
+        pa.array(rank, mask=rank == 0),
+        pa.array(positive.astype(np.float32)),
+        pa.array(choice.scores[row, position]),
+        pa.array(np.array([t.score_kind for t in teachers], object)[teacher], pa.string()),
+        pa.array(limit.astype(np.float32), mask=~np.isfinite(limit)),
+        pa.array(np.array(["", *(why.text for why in Why)], object)[choice.reasons[row, position]], pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=TRIPLES)
+
+
+def shortfall_table(start: int, choice: Choice, samples: Samples, policy: str, queries: Ids, documents: Ids) -> pa.Table:
+    """Return the samples for which fewer rule-abiding negatives were found than wanted, and why."""
+    row = np.flatnonzero(choice.short != Short.NONE)
+    written = (choice.documents[row] >= 0).sum(axis=1).astype(np.int32)
+    reasons = [Short(value).text for value in choice.short[row].tolist()]
+    if policy == "drop":
+        reasons = [f"dropped: {reason}" for reason in reasons]
+    columns = [
+        pa.array(queries[samples.queries[start + row]], pa.string()),
+        pa.array(documents[samples.positives[start + row]], pa.string()),
+        pa.array(np.full(len(row), choice.documents.shape[1], np.int32)),
+        pa.array(choice.found[row]),
+        pa.array(written),
+        pa.array(choice.depth[row]),
+        pa.array(reasons, pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=SHORTFALL)

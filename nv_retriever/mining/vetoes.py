@@ -1,0 +1,80 @@
+"""Which second looks a configuration asks for: the near-duplicate guard and the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nv_retriever.errors import InputError
+from nv_retriever.mining.config import MiningConfig
+from nv_retriever.mining.judge import open_judge
+from nv_retriever.mining.near_duplicates import ComparesDocuments, NearDuplicates, Similarity
+from nv_retriever.mining.types import Samples, Teacher
+from nv_retriever.mining.verdicts import JudgedNegatives, VerdictCache
+
+if TYPE_CHECKING:
+    from nv_retriever.data.dataset import Dataset
+    from nv_retriever.mining.triples import Ids
+
+
+@dataclass(frozen=True)
+class Vetoes:
+    """The guards of one run."""
+
+    near_duplicates: NearDuplicates | None = None
+    judged: JudgedNegatives | None = None
+
+    @property
+    def of_pools(self) -> list[NearDuplicates]:
+        """Guards that look at every survivor."""
+        return [self.near_duplicates] if self.near_duplicates is not None else []
+
+    @property
+    def of_choices(self) -> list[JudgedNegatives]:
+        """Guards that look at chosen negatives only."""
+        return [self.judged] if self.judged is not None else []
+
+    def write(self, folder: Path, queries: Ids, documents: Ids) -> dict[str, Any]:
+        """Write verdicts.parquet where a judge spoke; return the counts."""
+        counts: dict[str, Any] = {}
+        if self.near_duplicates is not None:
+            counts["near_duplicates"] = self.near_duplicates.found
+        if self.judged is not None:
+            counts["verdicts"] = self.judged.write(folder / "verdicts.parquet", queries, documents)
+        return counts
+
+
+def open_vetoes(
+    config: MiningConfig, dataset: Dataset, split: str, samples: Samples, teachers: Sequence[Teacher], cache: Path
+) -> Vetoes:
+    """Return the guards that `config` names; models are loaded only where they are named."""
+    near = judged = None
+    if config.near_duplicates is not None:
+        similarity = vector_similarity(teachers) or _text_similarity(dataset)
+        near = NearDuplicates(similarity, config.near_duplicates, teachers[0].exclusions())
+    if config.judge is not None:
+        rows = dataset.query_rows(split)
+
+        def texts(what: str, of: list[int]) -> list[str]:
+            return dataset.query_texts(rows[of]) if what == "queries" else dataset.document_texts(of)
+
+        kept = VerdictCache(open_judge(config.judge, config.judge_margin), cache, settings=f"margin={config.judge_margin}")
+        judged = JudgedNegatives(kept, samples, texts)
+    elif config.judge_margin != MiningConfig.model_fields["judge_margin"].default:
+        raise InputError("judge_margin", "a judge", "none: the setting has no effect")
+    return Vetoes(near, judged)
+
+
+def vector_similarity(teachers: Sequence[Teacher]) -> Similarity | None:
+    """Return the cosines of the first teacher that has document vectors."""
+    for teacher in teachers:
+        scorer = teacher.scorer() if teacher.scorer is not None else None
+        if isinstance(scorer, ComparesDocuments):
+            return scorer.similarity
+    return None
+
+
+def _text_similarity(dataset: Dataset) -> Similarity:
+    raise NotImplementedError

@@ -1,0 +1,133 @@
+"""The miner agrees with the brute-force oracle on every rule x selection x anchor x ensemble x shortfall."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+import oracle
+from matrix import MatrixScorer, exclusions_of
+
+from nv_retriever.mining.anchor import anchor_scores
+from nv_retriever.mining.miner import Miner
+from nv_retriever.mining.randomness import IdKeys
+from nv_retriever.mining.rules.parse import parse_rule
+from nv_retriever.mining.selection import parse_selection
+from nv_retriever.mining.types import Plan, Samples, Teacher, Why
+
+RULES = ["topk", "topk-shift(2)", "topk-abs(0.5)", "topk-marginpos(0.1)", "topk-percpos(0.9)", "topk-percpos(1.05)", "topk-percentile(0.4)"]
+SELECTIONS = ["top(1)", "top(3)", "sample(2, of=4)", "top1+sample(3, of=5)"]
+ANCHORS = ["each", "min", "max", "mean"]
+ENSEMBLES = ["none", "cross-sample", "intra-sample", "intra-sample-dedup"]
+SHORTFALLS = ["fewer", "relax", "random", "drop"]
+VALUES = [-0.8, -0.2, 0.0, 0.1, 0.3, 0.45, 0.5, 0.55, 0.6, 0.9, float("nan")]
+
+
+@st.composite
+def worlds(draw, teachers=None):
+    n_q, n_d = draw(st.integers(1, 4)), draw(st.integers(1, 9))
+    n_t = draw(st.integers(1, 3)) if teachers is None else teachers
+    ties = draw(st.booleans())
+    cell = st.sampled_from(VALUES) if ties else st.floats(-1, 1, width=32, allow_subnormal=False)
+    matrices = [
+        np.array(draw(st.lists(cell, min_size=n_q * n_d, max_size=n_q * n_d)), np.float32).reshape(n_q, n_d) for _ in range(n_t)
+    ]
+    flags = st.lists(st.integers(0, 3), min_size=n_d, max_size=n_d)
+    labels = np.array([draw(flags) for _ in range(n_q)])
+    positive = labels == 3
+    for query in range(n_q):
+        positive[query, draw(st.integers(0, n_d - 1))] = True
+    allowed = ~positive & (labels != 2)
+    samples = [(int(q), int(d)) for q, d in np.argwhere(positive)]
+    return matrices, allowed, samples
+
+
+def table(matrix, allowed, depth):
+    scorer = MatrixScorer(matrix)
+    found = scorer.search(np.arange(len(matrix)), depth, exclusions_of(allowed))
+    return found.documents, found.scores
+
+
+def run(world, plan, anchor, depth, block_size=None, search=True):
+    matrices, allowed, samples = world
+    queries, positives = (np.array(column, np.int32) for column in zip(*samples, strict=True))
+    teachers, scorers = [], []
+    for number, matrix in enumerate(matrices):
+        documents, scores = table(matrix, allowed, depth)
+        own = matrix[queries, positives]
+        anchors = anchor_scores(queries, own, anchor)
+        scorers.append(MatrixScorer(matrix))
+        teachers.append(
+            Teacher(
+                name=f"teacher {number}", score_kind="cosine", documents=documents, scores=scores, positive_scores=own,
+                anchors=anchors, limits=plan.rule.limits(anchors), n_documents=allowed.shape[1],
+                exclusions=lambda: exclusions_of(allowed), scorer=(lambda s=scorers[-1]: s) if search else None,
+            )
+        )  # fmt: skip
+    ids = IdKeys(lambda: query_ids(matrices), lambda: document_ids(matrices))
+    miner = Miner(Samples(queries, positives), teachers, plan, ids, block_size=block_size)
+    results = []
+    for _, choice in miner.blocks():
+        for i in range(len(choice.documents)):
+            columns = choice.documents[i], choice.teachers[i], choice.ranks[i], choice.reasons[i], choice.scores[i]
+            rows = [(int(d), int(t), int(r), Why(w).text, float(s)) for d, t, r, w, s in zip(*columns, strict=True) if d >= 0]
+            assert all(matrices[t][samples[len(results)][0], d] == np.float32(s) for d, t, _, _, s in rows)
+            results.append((int(choice.found[i]), [(d, t, r, "kept" if w == "deepened" else w) for d, t, r, w, _ in rows]))
+    return results
+
+
+def query_ids(matrices):
+    return [f"q{i}" for i in range(matrices[0].shape[0])]
+
+
+def document_ids(matrices):
+    return [f"d{i}" for i in range(matrices[0].shape[1])]
+
+
+def expected(world, rule, selection, anchor, ensemble, floor, shortfall, seed):
+    matrices, allowed, samples = world
+    ids = query_ids(matrices), document_ids(matrices)
+    low = np.float32(-np.inf if floor is None else floor)
+    return oracle.mine(matrices, allowed, samples, rule, selection, anchor, ensemble, low, shortfall, seed, *ids)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    world=worlds(), rule=st.sampled_from(RULES), selection=st.sampled_from(SELECTIONS), anchor=st.sampled_from(ANCHORS),
+    ensemble=st.sampled_from(ENSEMBLES[1:]), shortfall=st.sampled_from(SHORTFALLS), floor=st.sampled_from([None, 0.05]),
+    depth=st.integers(1, 11), block=st.integers(1, 5), seed=st.integers(0, 3),
+)  # fmt: skip
+def test_miner_equals_oracle(world, rule, selection, anchor, ensemble, shortfall, floor, depth, block, seed):
+    ensemble = ensemble if len(world[0]) > 1 else "none"
+    plan = Plan(parse_rule(rule), parse_selection(selection), ensemble, floor, shortfall, seed)
+    found = run(world, plan, anchor, depth, block)
+    assert found == expected(world, rule, selection, anchor, ensemble, floor, shortfall, seed)
+
+
+@pytest.mark.parametrize("rule,selection", itertools.product(RULES, SELECTIONS))
+def test_every_combination_once(rule, selection):
+    rng = np.random.default_rng(7)
+    for anchor, ensemble, shortfall in itertools.product(ANCHORS, ENSEMBLES, SHORTFALLS):
+        n_t = 1 if ensemble == "none" else 2
+        matrices = [rng.choice(np.array(VALUES, np.float32), (3, 8)) for _ in range(n_t)]
+        positive = rng.random((3, 8)) < 0.25
+        positive[:, 0] = True
+        world = matrices, ~positive & (rng.random((3, 8)) < 0.9), [(int(q), int(d)) for q, d in np.argwhere(positive)]
+        plan = Plan(parse_rule(rule), parse_selection(selection), ensemble, None, shortfall, 5)
+        assert run(world, plan, anchor, 4) == expected(world, rule, selection, anchor, ensemble, None, shortfall, 5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(world=worlds(teachers=1), rule=st.sampled_from(RULES), selection=st.sampled_from(SELECTIONS))
+def test_a_table_alone_gives_a_part_of_the_truth(world, rule, selection):
+    """Without a teacher to search deeper nothing is invented: what is found without a draw is a prefix of the truth."""
+    plan = Plan(parse_rule(rule), parse_selection(selection))
+    for short, full in zip(run(world, plan, "each", 3, search=False), run(world, plan, "each", 20), strict=True):
+        assert short[0] <= full[0]
+        if selection.startswith("top("):
+            assert short[1] == full[1][: len(short[1])]
