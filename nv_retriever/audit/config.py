@@ -22,6 +22,8 @@ class AuditConfig(Frozen):
 
     rules: tuple[str, ...] = DEFAULT_RULES
     """The filters to compare; `topk` is always added, as the one to compare with."""
+    rule: str | None = None
+    """The rule that the run mines with: swept with the others, and the one that the gate looks at (else the recommended)."""
     selection: str = "top(4)"
     """How negatives are taken from the survivors; its number is what every sample should get."""
     max_samples: int | None = Field(default=50_000, ge=1)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nv_retriever.audit.samples import BoolArray, Labelled, Ranked, Samples, blocks, rank
 from nv_retriever.mining.deepening import deepen
 from nv_retriever.mining.pool import count_prefix, read_pool
-from nv_retriever.mining.randomness import Keys, mix
+from nv_retriever.mining.randomness import IdKeys, Keys, mix
 from nv_retriever.mining.rules.base import Rule
 from nv_retriever.mining.selection import Selection
 from nv_retriever.mining.types import Pool
@@ -71,10 +71,7 @@ class Draw:
 
     selection: Selection
     seed: int
-    query_keys: Keys
-    """(n_queries,)"""
-    document_keys: Keys
-    """(n_documents,)"""
+    keys: IdKeys
 
 
 class _SampleScorer:
@@ -195,13 +192,15 @@ def _tally(
         documents[unproven] = -1
 
     def randoms() -> Keys:
-        keys = draw.document_keys[np.maximum(documents, 0)]
-        return mix(draw.seed, draw.query_keys[samples.queries][:, None], keys)
+        keys = draw.keys.documents[np.maximum(documents, 0)]
+        return mix(draw.seed, draw.keys.queries[samples.queries][:, None], keys)
 
     order = draw.selection.order(np.where(documents >= 0, scores, np.float32(np.nan)), randoms)
     if order is not None:
-        documents, scores, ranks = (np.take_along_axis(x, order, axis=1) for x in (documents, scores, ranks))
-    documents, scores, ranks = (x[:, : draw.selection.count] for x in (documents, scores, ranks))
+        documents = np.take_along_axis(documents, order, axis=1)
+        scores, ranks = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ranks, order, axis=1)
+    taken = slice(draw.selection.count)
+    documents, scores, ranks = documents[:, taken], scores[:, taken], ranks[:, taken]
     there = documents >= 0
     out = np.zeros((len(samples), 9))
     out[:, 0] = 1

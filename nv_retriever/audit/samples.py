@@ -7,13 +7,13 @@ row of a full table is left out: unknown documents may lie between, so the table
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.mining.randomness import IdKeys, mix
 from nv_retriever.search.types import FloatArray, IntArray, OffsetArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -52,6 +52,11 @@ class Labelled:
         counts = np.bincount(queries, minlength=n_queries)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Labelled(offsets, documents[order], scores[order], groups[order], visible[order])
+
+    def where(self, mask: BoolArray) -> Labelled:
+        """Return the rows that `mask` (n,) selects."""
+        offsets = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)[self.offsets]
+        return Labelled(offsets, self.documents[mask], self.scores[mask], self.groups[mask], self.visible[mask])
 
     @property
     def queries(self) -> IntArray:
@@ -94,34 +99,29 @@ class Ranked:
     """(n,): nothing lies below the last column, the corpus ends here."""
 
 
-def _order_keys(seed: int, first: npt.NDArray[np.object_], second: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
-    """Return a pseudo-random number per pair of ids, from the seed and the ids alone."""
-    digests = b"".join(
-        hashlib.blake2b(f"{seed}\x00{a}\x00{b}".encode(), digest_size=8).digest() for a, b in zip(first, second, strict=True)
-    )
-    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
-
-
 def draw(
     labelled: Labelled,
-    query_ids: npt.NDArray[np.object_],
-    document_ids: npt.NDArray[np.object_],
+    keys: IdKeys,
     seed: int,
     per_query: int | None = None,
     limit: int | None = None,
+    several: bool = True,
 ) -> Samples:
-    """Return the samples of the queries that have positives of at least two content groups.
+    """Return the samples of the queries that have positives of at least two content groups (or of all queries).
 
-    `query_ids` (n_queries,), `document_ids` (n_documents,). With `per_query` or `limit`, the samples with the smallest
-    hash of (seed, query id, document id) are taken. Positives without a finite score are never visible.
+    With `per_query` or `limit`, those with the smallest hash of (seed, query id, document id) are taken. Positives without
+    a finite score are never visible.
     """
     queries = labelled.queries
-    finite = np.isfinite(labelled.scores)
-    several = _groups_per_query(queries[finite], labelled.groups[finite], len(labelled.offsets) - 1) > 1
-    rows = np.flatnonzero(labelled.visible & finite & several[queries])
+    mask = labelled.visible & np.isfinite(labelled.scores)
+    if several:
+        finite = np.isfinite(labelled.scores)
+        n_groups = _groups_per_query(queries[finite], labelled.groups[finite], len(labelled.offsets) - 1)
+        mask &= n_groups[queries] > 1
+    rows = np.flatnonzero(mask)
     if per_query is not None or (limit is not None and len(rows) > limit):
-        keys = _order_keys(seed, query_ids[queries[rows]], document_ids[labelled.documents[rows]])
-        order = np.lexsort((rows, keys))
+        hashes = mix(seed, keys.queries[queries[rows]], keys.documents[labelled.documents[rows]])
+        order = np.lexsort((rows, hashes))
         if per_query is not None:
             by_query = order[np.argsort(queries[rows][order], kind="stable")]
             place = np.empty(len(rows), np.int64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nv_retriever.audit.samples import Labelled
+from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.search.types import Exclusions, TopK
 
 
@@ -113,3 +114,7 @@ def exclusions(world: World) -> Exclusions:
     offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
     documents = np.array([d for x in lists for d in x], np.int32)
     return Exclusions(offsets, documents, np.ones(len(documents), np.uint8))
+
+
+def id_keys_of(n_queries: int, n_documents: int) -> IdKeys:
+    return IdKeys(lambda: [f"q{i:04d}" for i in range(n_queries)], lambda: [f"d{i:04d}" for i in range(n_documents)])

@@ -1,29 +1,24 @@
 import numpy as np
 import pytest
-from audit_world import World, WorldScorer, exclusions, random_world
+from audit_world import World, WorldScorer, exclusions, id_keys_of, random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nv_retriever.audit.hidden_positives import Draw, Table, Tally, sweep
 from nv_retriever.audit.samples import draw
-from nv_retriever.mining.randomness import id_keys
 from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
 
 RULES = ("topk", "topk-shift(2)", "topk-abs(0.3)", "topk-marginpos(0.4)", "topk-percpos(0.9)", "topk-percpos(1.05)")
 
 
-def ids(n: int, prefix: str) -> np.ndarray:
-    return np.array([f"{prefix}{i:04d}" for i in range(n)], object)
-
-
 def run(world: World, scorer: WorldScorer | None = None, selection: str = "top(3)") -> list[Tally]:
     n_queries, n_documents = world.scores.shape
     labelled = world.labelled()
-    queries, documents = ids(n_queries, "q"), ids(n_documents, "d")
-    samples = draw(labelled, queries, documents, seed=0)
+    keys = id_keys_of(n_queries, n_documents)
+    samples = draw(labelled, keys, seed=0)
     table = Table(*world.table(), exclusions(world), n_documents)
-    taking = Draw(parse_selection(selection), 7, id_keys(queries), id_keys(documents))
+    taking = Draw(parse_selection(selection), 7, keys)
     return sweep(samples, labelled, table, [parse_rule(name) for name in RULES], taking, scorer)
 
 

@@ -1,5 +1,5 @@
 import numpy as np
-from audit_world import World, random_world
+from audit_world import World, id_keys_of, random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,18 +15,8 @@ worlds = st.builds(
 )
 
 
-def ids(n: int, prefix: str) -> np.ndarray:
-    return np.array([f"{prefix}{i:04d}" for i in range(n)], object)
-
-
 def drawn(world: World, **options: int) -> Samples:
-    return draw(
-        world.labelled(),
-        ids(world.n_queries, "q"),
-        ids(world.scores.shape[1], "d"),
-        options.pop("seed", 0),
-        **options,
-    )
+    return draw(world.labelled(), id_keys_of(*world.scores.shape), options.pop("seed", 0), **options)
 
 
 @given(worlds)
@@ -72,11 +62,11 @@ def test_ranked_is_a_prefix_of_the_true_ranking_and_knows_its_end(world: World) 
 
 def test_draw_depends_on_ids_and_seed_not_on_order() -> None:
     world = random_world(3, 12, 60, 10)
-    labelled, queries, documents = world.labelled(), ids(12, "q"), ids(60, "d")
-    some = draw(labelled, queries, documents, seed=1, per_query=1, limit=6)
+    labelled, keys = world.labelled(), id_keys_of(12, 60)
+    some = draw(labelled, keys, seed=1, per_query=1, limit=6)
     assert len(some) == 6
     assert len(set(some.queries.tolist())) == 6
-    again = draw(labelled, queries, documents, seed=1, per_query=1, limit=6)
+    again = draw(labelled, keys, seed=1, per_query=1, limit=6)
     assert np.array_equal(some.documents, again.documents)
     shuffled = np.random.default_rng(0).permutation(len(labelled.documents))
     other = Labelled.of(
@@ -87,8 +77,8 @@ def test_draw_depends_on_ids_and_seed_not_on_order() -> None:
         labelled.groups[shuffled],
         labelled.visible[shuffled],
     )
-    assert np.array_equal(draw(other, queries, documents, 1, 1, 6).documents, some.documents)
-    pairs = {tuple(x) for s in range(8) for x in zip(*_pairs(draw(labelled, queries, documents, s, 1)), strict=True)}
+    assert np.array_equal(draw(other, keys, 1, 1, 6).documents, some.documents)
+    pairs = {tuple(x) for s in range(8) for x in zip(*_pairs(draw(labelled, keys, s, 1)), strict=True)}
     assert len(pairs) > len(some)
 
 

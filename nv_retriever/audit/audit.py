@@ -1,0 +1,243 @@
+"""The audit: what a miner's rules do to this data with these teachers, as one value that reports are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nv_retriever.audit.calibration import Setting, calibrate
+from nv_retriever.audit.config import AuditConfig
+from nv_retriever.audit.duplicates import Duplicates, count_duplicates
+from nv_retriever.audit.hidden_positives import Draw, Table, sweep
+from nv_retriever.audit.histograms import Histograms, score_histograms
+from nv_retriever.audit.judged import Agreement, agreement, judged_keys, separation
+from nv_retriever.audit.recommend import Recommendation, recommend
+from nv_retriever.audit.rows import BASELINE, RuleRow, clean, rule_rows
+from nv_retriever.audit.samples import BoolArray, Labelled, Samples, draw
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.errors import GateError, InputError
+from nv_retriever.mining.randomness import IdKeys
+from nv_retriever.mining.rules.base import Rule
+from nv_retriever.mining.rules.parse import parse_rule
+from nv_retriever.mining.selection import parse_selection
+from nv_retriever.search.candidates import Candidates
+from nv_retriever.search.types import IntArray, Reason, Scorer
+
+
+@dataclass(frozen=True)
+class TeacherAudit:
+    """The audit of one teacher."""
+
+    teacher: str
+    score_kind: str
+    depth: int
+    """Of its candidate table."""
+    samples: int
+    """(query, visible positive) pairs whose other positives were hidden; of all positives where too few have others."""
+    queries: int
+    """Queries of the samples."""
+    multiple: int
+    """Queries that have positives of at least two contents."""
+    rows: list[RuleRow]
+    recommendation: Recommendation
+    calibration: list[Setting]
+    histograms: list[Histograms]
+    agreement: list[Agreement]
+    """With the judged negatives; empty where there are none."""
+    separation: tuple[float, int]
+    """Share of (positive, judged negative) pairs in the right order, and their number."""
+    skipped: tuple[str, ...]
+    """Rules that have no meaning for the teacher's scores."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data (its rows are the result's)."""
+        return {
+            "teacher": self.teacher,
+            "score_kind": self.score_kind,
+            "depth": self.depth,
+            "samples": self.samples,
+            "queries": self.queries,
+            "queries_with_several_positives": self.multiple,
+            "recommendation": self.recommendation.to_json(),
+            "calibration": [setting.to_json() for setting in self.calibration],
+            "histograms": [one.to_json() for one in self.histograms],
+            "judged": [one.to_json() for one in self.agreement],
+            "separation": {"share": clean(self.separation[0]), "pairs": self.separation[1]},
+            "skipped": list(self.skipped),
+        }
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """The audit of one split of a data set."""
+
+    dataset: str
+    split: str
+    config: AuditConfig
+    teachers: list[TeacherAudit]
+    duplicates: Duplicates
+
+    @property
+    def rows(self) -> list[RuleRow]:
+        """All rows of all teachers."""
+        return [row for teacher in self.teachers for row in teacher.rows]
+
+    @property
+    def recommended(self) -> str:
+        """The rule recommended for the first teacher."""
+        return self.teachers[0].recommendation.rule
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the audit as JSON data."""
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "samples": self.teachers[0].samples,
+            "recommended": self.recommended,
+            "rows": [row.to_json() for row in self.rows],
+            "teachers": [teacher.to_json() for teacher in self.teachers],
+            "duplicates": self.duplicates.to_json(),
+            "config": self.config.model_dump(mode="json"),
+        }
+
+
+def audit(
+    dataset: Dataset,
+    split: str,
+    candidates: Sequence[Candidates],
+    config: AuditConfig | None = None,
+    scorers: Sequence[Scorer | None] = (),
+) -> AuditResult:
+    """Return the audit of a split from its stored candidate tables; nothing is searched.
+
+    `scorers`, one a table, let samples that a table leaves short be mined in the whole corpus instead. Raises InputError
+    for unknown rules, and where there is no table.
+    """
+    config = config or AuditConfig()
+    if not candidates:
+        raise InputError("audit", "at least one candidate table", "none")
+    names = dict.fromkeys([BASELINE, *config.rules, *([config.rule] if config.rule else [])])
+    rules = list({rule.name: rule for rule in map(parse_rule, names)}.values())
+    rows = dataset.query_rows(split)
+    keys = IdKeys(lambda: dataset.query_ids[rows], lambda: dataset.document_ids)
+    padded = [*scorers, *[None] * (len(candidates) - len(scorers))]
+    teachers = [
+        _audit_teacher(dataset, split, one, rules, config, keys, scorer)
+        for one, scorer in zip(candidates, padded, strict=True)
+    ]
+    duplicates = count_duplicates(dataset, split, candidates[0].exclusions, config.near_duplicates)
+    return AuditResult(dataset.name, split, config, teachers, duplicates)
+
+
+def check_gate(result: AuditResult) -> None:
+    """Raise GateError when the mined rule (or else the recommended one) has a higher rate than `max_rate` allows."""
+    limit = result.config.max_rate
+    if limit is None:
+        return
+    for teacher in result.teachers:
+        name = parse_rule(result.config.rule).name if result.config.rule else teacher.recommendation.rule
+        row = next((row for row in teacher.rows if row.rule == name), None)
+        if row is not None and row.rate > limit:
+            raise GateError(
+                f"{100 * row.rate:.3g} % of the negatives that {name} mines with {teacher.teacher} are false "
+                f"(hidden positives of {result.dataset}, {row.samples:,} samples), at most {100 * limit:.3g} % are "
+                f"allowed; {teacher.recommendation.rule} is recommended"
+            )
+
+
+def labelled_of(dataset: Dataset, split: str, candidates: Candidates) -> Labelled:
+    """Return the documents that labels alone exclude: what comes back where the labels are not known.
+
+    A document that has the query's text or (where the search excluded it) id stays excluded although it is a positive.
+    """
+    excluded = candidates.excluded
+    by_label = np.isin(excluded.reasons, (Reason.POSITIVE, Reason.DUPLICATE))
+    rows = dataset.query_rows(split)
+    texts = dataset.query_hashes[rows][excluded.queries]
+    copies = (dataset.document_hashes[excluded.documents] == texts) | (
+        dataset.document_text_hashes[excluded.documents] == texts
+    )
+    mask = by_label & ~copies
+    return Labelled(
+        excluded.offsets,
+        excluded.documents,
+        excluded.scores,
+        dataset.groups[excluded.documents],
+        excluded.in_split & (excluded.reasons == Reason.POSITIVE),
+    ).where(mask)
+
+
+def _audit_teacher(
+    dataset: Dataset,
+    split: str,
+    candidates: Candidates,
+    rules: Sequence[Rule],
+    config: AuditConfig,
+    keys: IdKeys,
+    scorer: Scorer | None,
+) -> TeacherAudit:
+    used = [rule for rule in rules if candidates.score_kind in rule.kinds]
+    labelled = labelled_of(dataset, split, candidates)
+    table = Table(
+        candidates.documents, candidates.scores, candidates.exhausted, candidates.exclusions, candidates.n_documents
+    )
+    everything = draw(labelled, keys, config.seed, config.positives_per_query, config.max_samples, several=False)
+    samples = draw(labelled, keys, config.seed, config.positives_per_query, config.max_samples)
+    multiple = len(np.unique(samples.queries))
+    measured = multiple >= config.min_queries
+    taking = Draw(parse_selection(config.selection), config.seed, keys)
+    shown, hidden = (samples, labelled) if measured else (everything, labelled.where(np.zeros_like(labelled.visible)))
+    tallies = sweep(shown, hidden, table, used, taking, scorer)
+    rows = rule_rows(
+        candidates.teacher,
+        [rule.name for rule in used],
+        tallies,
+        float(np.std(everything.scores.astype(np.float64))) if len(everything) else 0.0,
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    recommendation = recommend(rows, multiple, config)
+    chosen = [rule for rule in used if rule.name in (BASELINE, recommendation.rule)]
+    judged = _judged_keys(dataset, split, candidates)
+    about = everything.take(np.flatnonzero(np.isin(everything.queries, judged // max(candidates.n_documents, 1))))
+    return TeacherAudit(
+        teacher=candidates.teacher,
+        score_kind=candidates.score_kind,
+        depth=candidates.depth,
+        samples=len(shown),
+        queries=len(np.unique(shown.queries)),
+        multiple=multiple,
+        rows=rows,
+        recommendation=recommendation,
+        calibration=calibrate(samples, labelled, table),
+        histograms=[score_histograms(everything, table, one, taking.selection.count, config.bins) for one in chosen],
+        agreement=_agreement(about, labelled, table, judged, used, config) if len(judged) else [],
+        separation=separation(about, table, judged),
+        skipped=tuple(rule.name for rule in rules if rule not in used),
+    )
+
+
+def _agreement(
+    samples: Samples,
+    labelled: Labelled,
+    table: Table,
+    judged: np.ndarray,
+    rules: Sequence[Rule],
+    config: AuditConfig,
+) -> list[Agreement]:
+    count = parse_selection(config.selection).count
+    return agreement(samples, labelled, table, judged, rules, count, config.confidence)
+
+
+def _judged_keys(dataset: Dataset, split: str, candidates: Candidates) -> np.ndarray:
+    labels = dataset.qrels(split)
+    negative = labels.where(labels.grades < dataset.min_grade)
+    rows = dataset.query_rows(split)
+    at = np.minimum(np.searchsorted(rows, negative.query_rows), max(len(rows) - 1, 0))
+    there: BoolArray = rows[at] == negative.query_rows if len(rows) else np.zeros(len(negative), bool)
+    queries: IntArray = at[there].astype(np.int32)
+    return judged_keys(queries, negative.document_rows[there], candidates.n_documents)

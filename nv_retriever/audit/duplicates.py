@@ -1,0 +1,98 @@
+"""Copies: of documents, of positives, of queries in the corpus, and between what is trained on and what is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.search.types import Exclusions, Reason
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Counts over the corpus and the audited split."""
+
+    documents: int
+    duplicate_documents: int
+    """Documents whose text view another document has too (after normalisation)."""
+    near_duplicate_pairs: int
+    """Pairs of different contents that are nearly the same (word shingles, Jaccard estimated by MinHash)."""
+    near_duplicate_documents: int
+    """Documents in such pairs."""
+    unknown_near_duplicates: int
+    """(query, document) pairs where a document nearly repeats a positive and is not excluded: likely false negatives."""
+    query_copies: int
+    """Documents whose text is a query's of this split."""
+    repeated_queries: int
+    """Queries of this split whose text another query of the data set has too."""
+    excluded: dict[str, int]
+    """(query, document) pairs of the split that are never candidates, by reason."""
+    leakage: dict[str, dict[str, int]]
+    """For every other split: queries of this one that it has word for word, and positives that both have."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return asdict(self)
+
+
+def count_duplicates(dataset: Dataset, split: str, exclusions: Exclusions, threshold: float) -> Duplicates:
+    """Return the counts; `exclusions` are the split's, `threshold` is the Jaccard similarity of near-duplicates."""
+    rows = dataset.query_rows(split)
+    hashes = dataset.query_hashes
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    group_sizes = np.bincount(dataset.groups, minlength=dataset.n_documents)
+    reasons, totals = np.unique(exclusions.reasons, return_counts=True)
+    texts = np.isin(dataset.document_hashes, hashes[rows]) | np.isin(dataset.document_text_hashes, hashes[rows])
+    near = _near_pairs(dataset, threshold)
+    return Duplicates(
+        documents=dataset.n_documents,
+        duplicate_documents=int((group_sizes[dataset.groups] > 1).sum()),
+        near_duplicate_pairs=len(near),
+        near_duplicate_documents=len(np.unique(near)),
+        unknown_near_duplicates=_unknown(dataset, split, exclusions, near),
+        query_copies=int(texts.sum()),
+        repeated_queries=int((counts[inverse[rows]] > 1).sum()),
+        excluded={Reason(r).name.lower(): int(n) for r, n in zip(reasons.tolist(), totals.tolist(), strict=True)},
+        leakage={other: _leakage(dataset, split, other) for other in dataset.splits if other != split},
+    )
+
+
+def _near_pairs(dataset: Dataset, threshold: float) -> np.ndarray:
+    """Return pairs of document rows of different content groups, (n, 2)."""
+    from nv_retriever.data.minhash import near_duplicate_pairs
+
+    firsts = np.flatnonzero(dataset.groups == np.arange(dataset.n_documents))
+    pairs = near_duplicate_pairs(dataset.document_texts(firsts), threshold)
+    return firsts[pairs]
+
+
+def _unknown(dataset: Dataset, split: str, exclusions: Exclusions, near: np.ndarray) -> int:
+    """Count pairs (query, near-duplicate of one of its positives) that nothing excludes."""
+    if not len(near):
+        return 0
+    queries = np.repeat(np.arange(len(exclusions.offsets) - 1), np.diff(exclusions.offsets))
+    excluded = np.unique(queries.astype(np.int64) * dataset.n_documents + exclusions.documents)
+    positive = exclusions.reasons == Reason.POSITIVE
+    both = np.concatenate([near, near[:, ::-1]]).astype(np.int64)
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    documents = exclusions.documents[positive]
+    starts = np.searchsorted(both[:, 0], documents, side="left")
+    lengths = np.searchsorted(both[:, 0], documents, side="right") - starts
+    owner = np.repeat(np.arange(len(documents)), lengths)
+    inside = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(starts, lengths)
+    found = np.unique(queries[positive][owner].astype(np.int64) * dataset.n_documents + both[inside, 1])
+    return int((~np.isin(found, excluded)).sum())
+
+
+def _leakage(dataset: Dataset, split: str, other: str) -> dict[str, int]:
+    hashes = dataset.query_hashes
+    here, there = dataset.positives(split), dataset.positives(other)
+    theirs = hashes[dataset.query_rows(other)]
+    groups = dataset.groups
+    return {
+        "queries": int(np.isin(hashes[dataset.query_rows(split)], theirs).sum()),
+        "positives": len(np.intersect1d(groups[here.document_rows], groups[there.document_rows])),
+    }

@@ -1,0 +1,141 @@
+"""A rule for this teacher and this data, by a criterion that is said out loud."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nv_retriever.audit.config import AuditConfig
+from nv_retriever.audit.rows import BASELINE, RuleRow, clean
+
+FALLBACK = ("topk-percpos(", "topk-marginpos(", "topk-percentile(")
+"""Families in the order in which the fall-back tries them; the first one that has a meaning for the scores is used."""
+PAPER_BEST = {"topk-percpos(": "topk-percpos(0.95)", "topk-marginpos(": "topk-marginpos(0.05)"}
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A rule, and why."""
+
+    teacher: str
+    rule: str
+    met: bool
+    """Whether it meets the target; else it is the nearest one."""
+    measured: bool
+    """False: too few queries have several positives, the choice rests on drop rate and coverage."""
+    reason: str
+    knee: str | None
+    """The rule at the bend of the trade-off curve, for comparison."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {key: clean(value) for key, value in asdict(self).items()}
+
+
+def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Recommendation:
+    """Return the hardest rule of one teacher that meets the target and the coverage.
+
+    Measured (at least `min_queries` of the `queries` have several positives): the smallest mean score gap among the
+    rules of enough coverage whose false-negative rate has its upper bound at or below `target_rate`, or, without
+    that, whose share removed of naive top-k's rate has its lower bound at or above `target_reduction`.
+    """
+    covered = [row for row in rows if row.coverage >= config.min_coverage]
+    if queries < config.min_queries:
+        return _fallback(rows, covered, queries, config)
+    naive = next(row for row in rows if row.rule == BASELINE)
+    bend = knee(covered)
+    if naive.false_negatives == 0 and config.target_rate is None:
+        reason = (
+            f"even naive top-k brought back none of the hidden positives among {naive.negatives:,} negatives "
+            f"(the rate is below {_percent(naive.rate_high)} at {_percent(config.confidence)} confidence)"
+        )
+        return Recommendation(naive.teacher, BASELINE, True, True, reason, bend)
+    if not covered:
+        best = max(rows, key=lambda row: (row.coverage, -row.rate_high))
+        reason = (
+            f"no rule gives {_percent(config.min_coverage)} of the samples all their negatives; this one covers most "
+            f"({_percent(best.coverage)}): a deeper candidate table or fewer negatives would help"
+        )
+        return Recommendation(best.teacher, best.rule, False, True, reason, bend)
+    good = [row for row in covered if _meets(row, config)]
+    if not good:
+        best = min(covered, key=lambda row: (row.rate_high, row.hardness))
+        reason = f"no rule of enough coverage {_target(config)}; this one has the lowest rate, {_rate(best)}"
+        return Recommendation(best.teacher, best.rule, False, True, reason, bend)
+    best = min(good, key=lambda row: row.hardness)
+    reason = (
+        f"the hardest rule that {_target(config)} and gives at least {_percent(config.min_coverage)} of the samples all "
+        f"their negatives: {_rate(best)} instead of {_rate(naive)} with naive top-k"
+    )
+    return Recommendation(best.teacher, best.rule, True, True, reason, bend)
+
+
+def knee(rows: Sequence[RuleRow]) -> str | None:
+    """Return the rule farthest below the chord of the frontier of (mean score gap, rate), both scaled to [0, 1].
+
+    The frontier holds the rules that no other one beats in both; None with fewer than three of them.
+    """
+    points = sorted((row.hardness, row.rate, row.rule) for row in rows if math.isfinite(row.hardness + row.rate))
+    frontier = [p for i, p in enumerate(points) if all(p[1] < earlier[1] for earlier in points[:i])]
+    if len(frontier) < 3:
+        return None
+    xy = np.array([point[:2] for point in frontier])
+    scaled = (xy - xy.min(axis=0)) / np.ptp(xy, axis=0)
+    return frontier[int(np.argmin(scaled.sum(axis=1)))][2]
+
+
+def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int, config: AuditConfig) -> Recommendation:
+    """Start at the paper's best setting; loosen it while it drops too much or leaves too many samples short."""
+    teacher = rows[0].teacher if rows else ""
+    why = (
+        f"only {queries} queries have several positives (at least {config.min_queries} are needed to measure false "
+        f"negatives), so the choice rests on what the rule drops"
+    )
+    family = next((name for name in FALLBACK if any(row.rule.startswith(name) for row in rows)), None)
+    if family is None:
+        return Recommendation(teacher, BASELINE, False, False, f"{why}: no positive-aware rule was swept", None)
+    known = {row.rule for row in covered if row.drop <= config.max_drop}
+    tried = _from_strict_to_loose(rows, family)
+    start = next((i for i, row in enumerate(tried) if row.rule == PAPER_BEST.get(family)), 0)
+    for row in tried[start:]:
+        if row.rule in known:
+            text = (
+                f"{why}: the paper's best setting, or the next looser one, that drops at most "
+                f"{_percent(config.max_drop)} of the 50 best candidates (here {_percent(row.drop)}) and leaves at most "
+                f"{_percent(1 - config.min_coverage)} of the samples short (here {_percent(1 - row.coverage)})"
+            )
+            return Recommendation(teacher, row.rule, True, False, text, None)
+    best = max(tried, key=lambda row: row.coverage)
+    return Recommendation(teacher, best.rule, False, False, f"{why}: every setting drops too much; this one least", None)
+
+
+def _from_strict_to_loose(rows: Sequence[RuleRow], family: str) -> list[RuleRow]:
+    def strictness(row: RuleRow) -> float:
+        value = float(row.rule[len(family) :].rstrip(")"))
+        return -value if family == "topk-marginpos(" else value
+
+    return sorted((row for row in rows if row.rule.startswith(family) and "&" not in row.rule), key=strictness)
+
+
+def _meets(row: RuleRow, config: AuditConfig) -> bool:
+    if config.target_rate is not None:
+        return row.rate_high <= config.target_rate
+    return row.fewer_low >= config.target_reduction
+
+
+def _target(config: AuditConfig) -> str:
+    if config.target_rate is not None:
+        return f"keeps the upper bound of its false-negative rate at or below {_percent(config.target_rate)}"
+    return f"surely removes {_percent(config.target_reduction)} of naive top-k's false negatives"
+
+
+def _rate(row: RuleRow) -> str:
+    return f"{_percent(row.rate)} false negatives [{_percent(row.rate_low)}, {_percent(row.rate_high)}]"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"

@@ -1,0 +1,115 @@
+"""One row a rule: the false-negative rate against hardness and coverage, with intervals over queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nv_retriever.audit.hidden_positives import Counts, Tally
+from nv_retriever.audit.intervals import bootstrap_ratios, clustered_rate, quantile_interval
+
+BASELINE = "topk"
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """What mining with one rule and one teacher gave; NaN where nothing was counted."""
+
+    teacher: str
+    rule: str
+    samples: int
+    negatives: int
+    false_negatives: int
+    """Negatives that are hidden positives, or their duplicates."""
+    rate: float
+    """false_negatives / negatives."""
+    rate_low: float
+    rate_high: float
+    fewer: float
+    """Share of naive top-k's rate that the rule removes."""
+    fewer_low: float
+    fewer_high: float
+    hardness: float
+    """Mean of positive score - negative score over the negatives, in the teacher's units: smaller is harder."""
+    hardness_normalised: float
+    """The same in standard deviations of the positives' scores: comparable between teachers."""
+    mean_rank: float
+    """Of the negatives."""
+    coverage: float
+    """Share of the samples that got all wanted negatives."""
+    unproven: float
+    """Share of the samples for which the candidate table ended too early to say."""
+    drop: float
+    """Share of the 50 best candidates that the rule rejects."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as JSON data, None for NaN."""
+        return {key: clean(value) for key, value in asdict(self).items()}
+
+
+def clean(value: Any) -> Any:
+    """Return None for a number that JSON cannot hold, plain numbers for numpy's, and anything else as it is."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def rule_rows(
+    teacher: str,
+    names: Sequence[str],
+    tallies: Sequence[Tally],
+    spread: float,
+    *,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> list[RuleRow]:
+    """Return the rows of a sweep; `names` must hold `topk`, `spread` is the standard deviation of the positives' scores."""
+    hits = np.stack([tally.false for tally in tallies], axis=1)
+    trials = np.stack([tally.negatives for tally in tallies], axis=1)
+    ratios = bootstrap_ratios(hits, trials, resamples, seed)
+    base = list(names).index(BASELINE)
+    return [
+        _row(teacher, name, tally, tallies[base], _fewer(ratios, number, base), spread, confidence)
+        for number, (name, tally) in enumerate(zip(names, tallies, strict=True))
+    ]
+
+
+def _fewer(ratios: Counts, number: int, base: int) -> Counts:
+    out = np.full(len(ratios), np.nan)
+    np.divide(ratios[:, number], ratios[:, base], out=out, where=ratios[:, base] > 0)
+    return 1 - out
+
+
+def _row(teacher: str, name: str, tally: Tally, base: Tally, fewer: Counts, spread: float, confidence: float) -> RuleRow:
+    rate, naive = (clustered_rate(one.false, one.negatives, confidence) for one in (tally, base))
+    low, high = quantile_interval(fewer, confidence)
+    negatives, samples = float(tally.negatives.sum()), float(tally.samples.sum())
+    gap = _ratio(float(tally.gaps.sum()), negatives)
+    return RuleRow(
+        teacher=teacher,
+        rule=name,
+        samples=round(samples),
+        negatives=round(negatives),
+        false_negatives=round(float(tally.false.sum())),
+        rate=rate.value,
+        rate_low=rate.low,
+        rate_high=rate.high,
+        fewer=1 - _ratio(rate.value, naive.value),
+        fewer_low=low,
+        fewer_high=high,
+        hardness=gap,
+        hardness_normalised=_ratio(gap, spread),
+        mean_rank=_ratio(float(tally.ranks.sum()), negatives),
+        coverage=_ratio(float(tally.covered.sum()), samples),
+        unproven=_ratio(float(tally.unproven.sum()), samples),
+        drop=_ratio(float(tally.dropped.sum()), float(tally.seen.sum())),
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan

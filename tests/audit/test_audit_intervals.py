@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nv_retriever.audit.intervals import bootstrap_ratios, clustered_rate, quantile_interval, wilson
+
+
+def test_wilson_of_the_textbook() -> None:
+    # Newcombe 1998, table I: 81 of 263, Wilson score without continuity correction
+    assert wilson(81 / 263, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0 / 20, 20, 0.95) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_independent_trials_give_wilson_itself() -> None:
+    hits = np.array([1.0] * 30 + [0.0] * 70)
+    rate = clustered_rate(hits, np.ones(100))
+    assert rate.value == 0.3
+    assert rate.effective == pytest.approx(99, abs=1.1)
+
+
+def test_clusters_of_equal_trials_count_once() -> None:
+    hits = np.array([10.0] * 30 + [0.0] * 70)
+    rate = clustered_rate(hits, np.full(100, 10.0))
+    assert rate.effective == pytest.approx(99, abs=1.1)
+    assert (rate.low, rate.high) == pytest.approx(wilson(0.3, rate.effective, 0.95))
+
+
+def test_a_rate_of_zero_keeps_an_upper_bound_by_clusters() -> None:
+    rate = clustered_rate(np.zeros(10), np.full(10, 100.0))
+    assert rate.value == 0
+    assert rate.high == pytest.approx(wilson(0, 10, 0.95)[1])
+
+
+def test_nothing_counted_is_nan() -> None:
+    assert math.isnan(clustered_rate(np.zeros(3), np.zeros(3)).value)
+    assert math.isnan(quantile_interval(np.full(5, np.nan), 0.95)[0])
+    assert np.isnan(bootstrap_ratios(np.zeros((0, 2)), np.zeros((0, 2)), 5, 0)).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=30))
+def test_the_interval_holds_the_rate_and_stays_in_bounds(pairs: list[tuple[int, int]]) -> None:
+    hits = np.array([min(a, b) for a, b in pairs], np.float64)
+    trials = np.array([b for _, b in pairs], np.float64)
+    rate = clustered_rate(hits, trials)
+    if trials.sum():
+        assert 0 <= rate.low <= rate.value <= rate.high <= 1
+        assert rate.value == pytest.approx(hits.sum() / trials.sum())
+
+
+def test_the_interval_covers_the_truth_of_clustered_data() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        chances = generator.beta(1, 4, size=80)
+        hits = generator.binomial(10, chances).astype(np.float64)
+        rate = clustered_rate(hits, np.full(80, 10.0))
+        covered += rate.low <= 0.2 <= rate.high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_bootstrap_agrees_with_the_clustered_interval_and_pairs_columns() -> None:
+    generator = np.random.default_rng(1)
+    hits = generator.binomial(10, 0.3, size=200).astype(np.float64)
+    columns = np.stack([hits, hits / 2], axis=1)
+    ratios = bootstrap_ratios(columns, np.full((200, 2), 10.0), 2000, 0)
+    assert ratios[:, 1] == pytest.approx(ratios[:, 0] / 2)
+    rate = clustered_rate(hits, np.full(200, 10.0))
+    assert quantile_interval(ratios[:, 0], 0.95) == pytest.approx((rate.low, rate.high), abs=0.005)

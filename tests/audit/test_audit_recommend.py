@@ -1,0 +1,104 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from nv_retriever.audit.config import AuditConfig
+from nv_retriever.audit.hidden_positives import Tally
+from nv_retriever.audit.recommend import knee, recommend
+from nv_retriever.audit.rows import RuleRow, rule_rows
+
+NAIVE = RuleRow("t", "topk", 100, 400, 160, 0.4, 0.35, 0.45, 0.0, 0.0, 0.0, 0.1, 1.0, 2.5, 1.0, 0.0, 0.0)
+
+
+def row(rule: str, rate: float, gap: float, fewer_low: float = 0.0, coverage: float = 1.0, drop: float = 0.1) -> RuleRow:
+    return replace(
+        NAIVE,
+        rule=rule,
+        rate=rate,
+        rate_low=rate - 0.02,
+        rate_high=rate + 0.02,
+        fewer=1 - rate / 0.4,
+        fewer_low=fewer_low,
+        hardness=gap,
+        coverage=coverage,
+        drop=drop,
+    )
+
+
+def test_the_hardest_rule_that_surely_halves_the_rate() -> None:
+    rows = [
+        NAIVE,
+        row("topk-percpos(0.95)", 0.22, 0.15, 0.4),
+        row("topk-percpos(0.9)", 0.15, 0.2, 0.55),
+        row("topk-percpos(0.8)", 0.05, 0.3, 0.8),
+        row("topk-abs(0.7)", 0.01, 0.12, 0.9, coverage=0.5),
+    ]
+    found = recommend(rows, 100, AuditConfig())
+    assert (found.rule, found.met, found.measured) == ("topk-percpos(0.9)", True, True)
+    assert recommend(rows, 100, AuditConfig(target_rate=0.08)).rule == "topk-percpos(0.8)"
+    missed = recommend(rows, 100, AuditConfig(target_rate=0.01))
+    assert (missed.rule, missed.met) == ("topk-percpos(0.8)", False)
+
+
+def test_without_coverage_the_best_covered_rule_is_named_and_said_to_miss() -> None:
+    rows = [replace(NAIVE, coverage=0.4), row("topk-percpos(0.9)", 0.1, 0.2, 0.7, coverage=0.3)]
+    found = recommend(rows, 100, AuditConfig())
+    assert (found.rule, found.met) == ("topk", False)
+    assert "deeper" in found.reason
+
+
+def test_no_false_negative_at_all_recommends_the_hardest() -> None:
+    rows = [replace(NAIVE, false_negatives=0, rate=0.0, rate_high=0.01), row("topk-percpos(0.9)", 0.0, 0.2, math.nan)]
+    assert recommend(rows, 100, AuditConfig()).rule == "topk"
+
+
+def test_few_queries_of_several_positives_fall_back_on_drop_and_coverage() -> None:
+    strict = row("topk-percpos(0.8)", math.nan, 0.3, drop=0.2)
+    rows = [
+        replace(NAIVE, rate=math.nan),
+        row("topk-percpos(1.05)", math.nan, 0.1, drop=0.0),
+        row("topk-percpos(0.98)", math.nan, 0.2, drop=0.4),
+        row("topk-percpos(0.95)", math.nan, 0.25, drop=0.84),
+        strict,
+    ]
+    found = recommend(rows, 3, AuditConfig())
+    assert (found.rule, found.measured) == ("topk-percpos(0.98)", False)
+    assert "3 queries" in found.reason
+    easy = [replace(r, drop=0.05) if r.rule == "topk-percpos(0.95)" else r for r in rows]
+    assert recommend(easy, 3, AuditConfig()).rule == "topk-percpos(0.95)"
+    logits = [replace(NAIVE, rate=math.nan), row("topk-marginpos(0.05)", math.nan, 0.1)]
+    assert recommend(logits, 0, AuditConfig()).rule == "topk-marginpos(0.05)"
+    assert recommend([NAIVE], 0, AuditConfig()).rule == "topk"
+
+
+def test_the_knee_is_the_bend_of_the_frontier() -> None:
+    rows = [row("a", 0.4, 0.1), row("b", 0.1, 0.15), row("c", 0.05, 0.5), row("worse", 0.3, 0.3)]
+    assert knee(rows) == "b"
+    assert knee(rows[:2]) is None
+
+
+def test_rows_are_ratios_of_sums_over_queries() -> None:
+    def tally(false: list[float]) -> Tally:
+        full = np.full(2, 4.0)
+        columns = (
+            np.ones(2),
+            np.array([1.0, 0.0]),
+            np.zeros(2),
+            full,
+            np.array(false),
+            full / 4,
+            full * 2,
+            np.ones(2),
+            full,
+        )
+        return Tally(*columns)
+
+    rows = rule_rows("t", ["topk", "other"], [tally([2, 2]), tally([1, 1])], 0.5, confidence=0.95, resamples=200, seed=0)
+    assert [r.rate for r in rows] == [0.5, 0.25]
+    assert (rows[1].fewer, rows[1].fewer_low, rows[1].fewer_high) == (0.5, 0.5, 0.5)
+    assert (rows[0].hardness, rows[0].hardness_normalised, rows[0].mean_rank) == (0.25, 0.5, 2.0)
+    assert (rows[0].coverage, rows[0].drop) == (0.5, 0.25)
+    empty = rule_rows("t", ["topk"], [Tally(*[np.empty(0)] * 9)], 0.0, confidence=0.95, resamples=200, seed=0)[0]
+    assert math.isnan(empty.rate)
+    assert empty.to_json()["rate"] is None
