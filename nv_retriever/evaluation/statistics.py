@@ -98,6 +98,7 @@ def _bca_levels(data: Values, means: Values, levels: Values) -> Values:
     below, equal = (means < data.mean() - tolerance).mean(), (np.abs(means - data.mean()) <= tolerance).mean()
     bias = ndtri(min(max(below + equal / 2, 1e-9), 1 - 1e-9))
     centred = data - data.mean()  # jackknife means differ from their mean by -centred / (n - 1)
+    centred /= np.abs(centred).max()  # powers of tiny differences vanish
     acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     z = bias + ndtri(levels)
     return np.asarray(ndtr(bias + z / (1 - acceleration * z)), np.float64)
