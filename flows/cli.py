@@ -58,7 +58,7 @@ class Common:
 
     def settings(self, evaluates: bool = False) -> Any:
         """Return the validated configuration: the file, then --set, then the options."""
-        from flows.settings import assign, build_config, load_yaml, parse_assignment
+        from flows.settings import assign, build_config, load_yaml, parse_assignment, with_negatives
 
         tree = load_yaml(self.config) if self.config else {}
         for text in self.set_ or []:
@@ -70,14 +70,14 @@ class Common:
             (split, self.split),
             (["seed"], self.seed),
             (["mining", "rule"], self.method),
-            (["mining", "selection"], None if self.negatives is None else f"top({self.negatives})"),
             (["student"], None if self.student is None else {"encoder": {"model": self.student}}),
             (["teachers"], [{"name": name} for name in self.teacher] if self.teacher else None),
         ]
         for path, value in options:
             if value is not None:
                 assign(tree, path, value)
-        return build_config(tree, str(self.config or "command line"))
+        config = build_config(tree, str(self.config or "command line"))
+        return config if self.negatives is None else with_negatives(config, self.negatives)
 
     def home_folder(self) -> str:
         """Return the absolute home folder."""

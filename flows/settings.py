@@ -81,6 +81,9 @@ def build_config(tree: Tree, where: str) -> PipelineConfig:
 def config_error(error: ValidationError, where: str) -> InputError:
     """Return the first problem of a validation as an input error."""
     first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return cause
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         valid = ", ".join(fields_at(PipelineConfig, path[:-1]))
@@ -103,3 +106,11 @@ def fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
             return []
         model = models[0]
     return sorted(model.model_fields)
+
+
+def with_negatives(config: PipelineConfig, count: int) -> PipelineConfig:
+    """Return the configuration with another number of negatives, selected as before."""
+    from nv_retriever.mining.selection import parse_selection, with_count
+
+    selection = with_count(parse_selection(config.mining.selection), count)
+    return config.model_copy(update={"mining": config.mining.model_copy(update={"selection": selection.name})})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nv_retriever.config import Frozen
 
@@ -31,3 +31,17 @@ class MiningConfig(Frozen):
     NVR_JUDGE_API_KEY). What it drops or calls a positive is replaced by the next choice."""
     judge_margin: float = Field(default=1.0, ge=0)
     """Of a cross-encoder judge, in logits: within it of the positive's score a negative is dropped, above it relabelled."""
+
+    @field_validator("rule")
+    @classmethod
+    def _canonical_rule(cls, text: str) -> str:
+        from nv_retriever.mining.rules.parse import parse_rule
+
+        return parse_rule(text).name
+
+    @field_validator("selection")
+    @classmethod
+    def _canonical_selection(cls, text: str) -> str:
+        from nv_retriever.mining.selection import parse_selection
+
+        return parse_selection(text).name
