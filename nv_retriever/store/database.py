@@ -34,6 +34,9 @@ class TripleStore:
 
     def __init__(self, path: Path | str, wait_seconds: float = WAIT_SECONDS) -> None:
         self.path = Path(path).absolute()
+        if "?" in str(self.path):
+            expected = "a path without '?', which DuckDB takes for the end of the name"
+            raise InputError("triple store", expected, str(self.path), "choose another --home")
         self.wait_seconds = wait_seconds
         self.artifacts = self.path.parent / "artifacts"
 

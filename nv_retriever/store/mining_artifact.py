@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any
 
 from nv_retriever.artifacts import MANIFEST
 from nv_retriever.errors import ArtifactError
+from nv_retriever.fingerprint import file_digest
 
 RUN = "run.json"
 TRIPLES = "triples.parquet"
 SHORTFALL = "shortfall.parquet"
+VERDICTS = "verdicts.parquet"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class MiningArtifact:
         spec = self.manifest.get("spec")
         found = self.run.get("dataset_artifact") or (spec.get("dataset") if isinstance(spec, dict) else None)
         return found if isinstance(found, str) and re.fullmatch(r"[\w-]+/[\w-]+", found) else None
+
+    @property
+    def digest(self) -> str:
+        """The sha256 over the files that the database is filled from."""
+        names = (RUN, TRIPLES, SHORTFALL, VERDICTS)
+        found = [[name, file_digest(self.folder / name)] for name in names if (self.folder / name).exists()]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
     @property
     def created_at(self) -> str | None:

@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nv_retriever.errors import ArtifactError
-from nv_retriever.fingerprint import file_digest
 from nv_retriever.store import schema
 from nv_retriever.store.connection import first_line
-from nv_retriever.store.mining_artifact import TRIPLES, MiningArtifact
+from nv_retriever.store.mining_artifact import MiningArtifact
 
 if TYPE_CHECKING:
     import duckdb
 
 
 def is_there(connection: duckdb.DuckDBPyConnection, artifact: MiningArtifact) -> bool:
-    """Return whether the run is in the database with all rows of the same triples.parquet."""
+    """Return whether the run is in the database with all triples, filled from files of the same content."""
     row = connection.execute(
         "SELECT r.digest = $digest AND r.triples = (SELECT count(*) FROM triples WHERE run_id = $run_id) "
         "FROM mining_runs r WHERE r.run_id = $run_id",
-        {"run_id": artifact.run_id, "digest": file_digest(artifact.folder / TRIPLES)},
+        {"run_id": artifact.run_id, "digest": artifact.digest},
     ).fetchone()
     return bool(row and row[0])
 
@@ -63,7 +62,7 @@ def _insert_run(connection: duckdb.DuckDBPyConnection, artifact: MiningArtifact)
     )
     counted = dict(zip([column[0] for column in counts.description or ()], counts.fetchone() or (), strict=True))
     row = {**counted, **{name: value for name, value in artifact.run.items() if value is not None}}
-    row["created_at"], row["digest"] = artifact.created_at, file_digest(artifact.folder / TRIPLES)
+    row["created_at"], row["digest"] = artifact.created_at, artifact.digest
     row["dataset_artifact"] = artifact.dataset_artifact
     row["info"] = json.dumps(artifact.run, allow_nan=False)
     row["config"] = json.dumps(artifact.run.get("config"), allow_nan=False)

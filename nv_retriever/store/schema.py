@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nv_retriever.store.mining_artifact import SHORTFALL, TRIPLES, VERDICTS
+
 SCHEMA_VERSION = 1
 """Raised when a table changes; a database of an older version is rebuilt from the artifacts by its next writer."""
 
@@ -25,7 +27,7 @@ RUN_COLUMNS = {
     "digest": "VARCHAR",
     "info": "JSON",
 }
-"""A row per mining run: run.json's keys; `info` is all of run.json, `digest` the sha256 of triples.parquet,
+"""A row per mining run: run.json's keys; `info` is all of run.json, `digest` the sha256 of the artifact's files,
 `dataset_artifact` the reference (dataset/<fingerprint>) whose texts the views join."""
 
 TRIPLE_COLUMNS = {
@@ -66,7 +68,7 @@ TABLES = {
     "shortfalls": SHORTFALL_COLUMNS,
     "verdicts": VERDICT_COLUMNS,
 }
-FILES = {"triples": "triples.parquet", "shortfalls": "shortfall.parquet", "verdicts": "verdicts.parquet"}
+FILES = {"triples": TRIPLES, "shortfalls": SHORTFALL, "verdicts": VERDICTS}
 """The artifact's file of each table; only triples.parquet must be there."""
 
 TEXT_VIEWS = ("documents", "queries", "triples_text")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from nv_retriever.store.exports.format import Format, Written
 from nv_retriever.store.exports.source import Source
-from nv_retriever.store.mining_artifact import RUN, SHORTFALL, TRIPLES
+from nv_retriever.store.mining_artifact import RUN, SHORTFALL, TRIPLES, VERDICTS
 
 TEXTS = ("query", "positive", "negative")
 
@@ -26,7 +26,7 @@ def write(source: Source, folder: Path) -> Written:
         for table in source.blocks():
             writer.write_table(table.cast(schema))
             written.rows += table.num_rows
-    for name in (RUN, SHORTFALL, "verdicts.parquet"):
+    for name in (RUN, SHORTFALL, VERDICTS):
         if (mining / name).exists():
             shutil.copyfile(mining / name, folder / name)
     return written
