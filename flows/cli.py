@@ -254,6 +254,17 @@ def plan(common: Common) -> None:
 
 
 @command
+def audit(common: Common) -> None:
+    """Measure how many of the mined negatives are false, by method and margin; recommend a margin."""
+    from flows.console import show_audit
+
+    config = common.settings()
+    from flows.auditing import auditing
+
+    emit(start(auditing, config=config, home=common.home_folder()), common, show_audit)
+
+
+@command
 def explain(
     query_id: Annotated[str, typer.Argument(help="The id of a query of the mined split.")],
     *,

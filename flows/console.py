@@ -84,3 +84,25 @@ def show_plan(result: Json) -> None:
             stage["stage"], stage["what"], stage["artifact"], "cached" if stage["cached"] else "would run", stage["why"]
         )
     console.print(table)
+
+
+def show_audit(result: Json) -> None:
+    """Print false-negative rate against hardness and coverage, by rule."""
+    console = Console()
+    table = Table("teacher", "rule", "negatives", "false", "rate", "hardness", "coverage", title="False negatives by rule")
+    for row in result["rows"]:
+        rate, hardness, coverage = (row[key] for key in ("rate", "hardness", "coverage"))
+        table.add_row(
+            row["teacher"],
+            row["rule"],
+            f"{row['negatives']:,}",
+            f"{row['false_negatives']:,}",
+            "" if rate is None else f"{rate:.2%}",
+            "" if hardness is None else f"{hardness:.4f}",
+            "" if coverage is None else f"{coverage:.1%}",
+        )
+    console.print(table)
+    for teacher in result["teachers"]:
+        recommendation = teacher["recommendation"]
+        console.print(f"Recommended for {teacher['teacher']}: {recommendation['rule']} ({recommendation['reason']})")
+    console.print(f"Report: {result['report']}")

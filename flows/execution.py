@@ -11,6 +11,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.errors import GateError, InputError
 from nv_retriever.pipeline import ordered
 from nv_retriever.stages import (
+    AuditSpec,
     CandidatesSpec,
     CheckpointSpec,
     DatasetSpec,
@@ -20,6 +21,7 @@ from nv_retriever.stages import (
     Spec,
     StudentSpec,
 )
+from tasks.audit import audit
 from tasks.embed import embed
 from tasks.evaluate import evaluate
 from tasks.index import index
@@ -36,6 +38,7 @@ TASKS: dict[type[Spec], StageTask] = {
     StudentSpec: make_student,
     CheckpointSpec: train,
     EvaluationSpec: evaluate,
+    AuditSpec: audit,
 }
 
 

@@ -9,12 +9,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from nv_retriever.audit.config import AuditConfig
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.stages import (
+    AuditSpec,
     CandidatesSpec,
     CheckpointSpec,
     DatasetSpec,
@@ -52,6 +54,8 @@ class PipelineConfig(Frozen):
     """How it is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How retrievers are measured."""
+    audit: AuditConfig = AuditConfig()
+    """What an audit of the miner sweeps, and the rate above which it fails the run."""
     leakage: Literal["fail", "allow"] = "fail"
     """What to do when queries of the evaluation split are, word for word, queries of the training split."""
     seed: int = Field(default=0, ge=0)
@@ -139,6 +143,13 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
         mining=config.mining,
         seed=config.seed,
     )
+
+
+def audit_spec(config: PipelineConfig) -> AuditSpec:
+    """Return the specification of the audit: rules over the stored candidates of every teacher."""
+    dataset = dataset_spec(config.dataset)
+    audit = config.audit.model_copy(update={"rule": config.mining.rule, "seed": config.seed, "max_rate": None})
+    return AuditSpec(dataset=dataset, split=config.split, candidates=candidates_specs(config, dataset), audit=audit)
 
 
 def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> CheckpointSpec:

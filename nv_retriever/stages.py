@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from nv_retriever.artifacts import ArtifactRef
+from nv_retriever.audit.config import AuditConfig
 from nv_retriever.config import Frozen, Unfingerprinted
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.evaluation.config import EvaluationConfig
@@ -154,10 +155,22 @@ class EvaluationSpec(Spec):
     location: TeacherLocation
 
 
+class AuditSpec(Spec):
+    """How many of the negatives that rules would mine are false."""
+
+    kind: ClassVar[str] = "audit"
+    stage: ClassVar[StageName] = "audit"
+    dataset: DatasetSpec
+    split: str
+    candidates: tuple[CandidatesSpec, ...]
+    audit: AuditConfig
+
+
 for _spec in (EmbeddingSpec, CandidatesSpec, MiningSpec, CheckpointSpec, EvaluationSpec):
     _spec.model_rebuild()
 
 __all__ = [
+    "AuditSpec",
     "CandidatesSpec",
     "CheckpointSpec",
     "DatasetSpec",

@@ -42,3 +42,13 @@ def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, seed:
     metric = config.metrics[0]
     result = compare(store.open(base.ref), store.open(trained.ref), metric, config, seed=seed)
     return {metric: result.difference, "ci95": [result.low, result.high], "p": result.p, "queries": result.queries}
+
+
+def check_false_negatives(audit: dict[str, Any], rule: str, max_rate: float | None) -> None:
+    """Raise GateError when a teacher's negatives under `rule` are false more often than `max_rate` allows."""
+    for row in audit["rows"]:
+        if max_rate is not None and row["rule"] == rule and row["rate"] is not None and row["rate"] > max_rate:
+            raise GateError(
+                f"{row['rate']:.2%} of the negatives that {rule} mines with {row['teacher']} are false, "
+                f"at most {max_rate:.2%} are allowed; recommended: {audit['recommended']}"
+            )

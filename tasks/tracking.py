@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
-from nv_retriever.stages import CheckpointSpec, DatasetSpec, EvaluationSpec, Spec
+from nv_retriever.stages import AuditSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, Spec
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -221,9 +222,6 @@ def track_evaluation(spec: EvaluationSpec, home: str, extra: dict[str, float] | 
     known = recorded_run(spec, home)
     if known:
         return known
-    from mlflow.entities import Metric
-    from mlflow.utils.time import get_current_time_millis
-
     folder = ArtifactStore(home).open(spec.ref)
     client, experiment = open_client(home)
     source, split = spec.dataset.config.source, spec.evaluation.split
@@ -233,11 +231,57 @@ def track_evaluation(spec: EvaluationSpec, home: str, extra: dict[str, float] | 
     log_params(client, run_id, spec.describe())
     log_dataset(client, run_id, spec.dataset, home, f"evaluation {split}")
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | (extra or {})
-    now = get_current_time_millis()
-    scores = [Metric(f"{source}/{name.replace('@', '_')}", value, now, 0) for name, value in metrics.items()]
-    client.log_batch(run_id, metrics=scores)
+    log_metrics(client, run_id, {metric_name(f"{source}/{name.replace('@', '_')}"): v for name, v in metrics.items()})
     for name in ("metrics.json", "per_query.parquet"):
         client.log_artifact(run_id, str(folder / name))
     client.set_terminated(run_id)
     note_run(spec, home, run_id)
     return run_id
+
+
+def track_audit(spec: AuditSpec, home: str) -> str:
+    """Return the id of the audit's run, after logging its rates, its table and its page."""
+    known = recorded_run(spec, home)
+    if known:
+        return known
+    folder = ArtifactStore(home).open(spec.ref)
+    client, experiment = open_client(home)
+    source = spec.dataset.config.source
+    run_id = find_or_create(client, experiment, spec, f"audit {source}", {"nvr.dataset": source})
+    log_params(client, run_id, spec.describe())
+    log_dataset(client, run_id, spec.dataset, home, f"audit {spec.split}")
+    rows = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["rows"]
+    names = {(row["teacher"], row["rule"]): metric_name(f"{row['teacher']}/{row['rule']}") for row in rows}
+    log_metrics(
+        client,
+        run_id,
+        {
+            f"{names[row['teacher'], row['rule']]}/{key}": row[key]
+            for row in rows
+            for key in ("rate", "hardness", "coverage")
+            if row[key] is not None
+        },
+    )
+    for name in ("report.html", "audit.json", "table.md"):
+        client.log_artifact(run_id, str(folder / name))
+    client.set_terminated(run_id)
+    note_run(spec, home, run_id)
+    return run_id
+
+
+def metric_name(text: str) -> str:
+    """Return the text in the characters that MLflow takes in names.
+
+    >>> metric_name("minilm/topk-percpos(0.95)")
+    'minilm/topk-percpos 0.95'
+    """
+    return re.sub(r"[^\w\-. :/]+", " ", text).strip()
+
+
+def log_metrics(client: MlflowClient, run_id: str, values: dict[str, float]) -> None:
+    """Log final values, all in one call."""
+    from mlflow.entities import Metric
+    from mlflow.utils.time import get_current_time_millis
+
+    now = get_current_time_millis()
+    client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in values.items()])

@@ -1,0 +1,48 @@
+"""Audit: how many of the mined negatives are false, by rule and margin; recommends one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows.execution import execute, resolve_home
+from flows.summary import flow_run_id, stage_table, stages_json
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.pipeline import PipelineConfig, audit_spec
+from tasks.checks import check_false_negatives
+from tasks.tracking import track_audit
+
+
+@flow(name="nv-retriever-audit", flow_run_name="audit {config.dataset.source}")
+def auditing(config: PipelineConfig = PipelineConfig(), home: str | None = None) -> dict[str, Any]:  # noqa: B008
+    """Measure false negatives by hidden positives, for every rule of the sweep, over stored candidates.
+
+    Args:
+        config: the data set, the teachers, the sweep; `audit.max_rate` is the gate that can fail the run.
+        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+    """
+    home = resolve_home(home)
+    spec = audit_spec(config)
+    reports = execute([spec], home, config.runtime)
+    folder = ArtifactStore(home).open(spec.ref)
+    content: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    stage_table(reports)
+    keys = ("teacher", "rule", "negatives", "false_negatives", "rate", "hardness", "coverage")
+    table = [{key: row[key] for key in keys} for row in content["rows"]]
+    create_table_artifact(table=table, key="audit", description=f"False negatives on {config.dataset.source}")
+    mlflow_run = track_audit(spec, home)
+    check_false_negatives(content, config.mining.rule, config.audit.max_rate)
+    return {
+        "samples": content["samples"],
+        "rows": content["rows"],
+        "recommended": content["recommended"],
+        "report": str(folder / "report.html"),
+        "teachers": content["teachers"],
+        "duplicates": content["duplicates"],
+        "stages": stages_json(reports),
+        "flow_run_id": flow_run_id(),
+        "mlflow_run_id": mlflow_run,
+    }
