@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nv_retriever.audit.audit import AuditResult, audit, check_gate
+from nv_retriever.audit.build import write_audit
+from nv_retriever.audit.config import AuditConfig
+from nv_retriever.audit.report import page
+from nv_retriever.data.build import write_dataset
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.errors import GateError, InputError
+from nv_retriever.search.candidates import Candidates
+from nv_retriever.search.exclusions import build_exclusions
+from nv_retriever.search.types import Reason
+
+N_QUERIES, N_DOCUMENTS = 40, 120
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Queries with three positives each, one exact copy of a positive, one judged negative a query, one train query."""
+    source, target = tmp_path_factory.mktemp("beir"), tmp_path_factory.mktemp("dataset")
+    (source / "qrels").mkdir()
+    (source / "judged_nonrelevant").mkdir()
+    words = [f"w{i} x{i * 7 % 13} y{i * 5 % 17} z{i}" for i in range(N_DOCUMENTS)]
+    words[119] = words[0]
+    _jsonl(source / "corpus.jsonl", [{"_id": f"d{i:03d}", "title": "", "text": t} for i, t in enumerate(words)])
+    _jsonl(source / "queries.jsonl", [{"_id": f"q{i:02d}", "text": f"what is w{i}?"} for i in range(N_QUERIES + 1)])
+    lines = [f"q{i:02d}\td{(3 * i + j) % N_DOCUMENTS:03d}\t1" for i in range(N_QUERIES) for j in range(3)]
+    _qrels(source / "qrels" / "test.tsv", lines)
+    _qrels(source / "qrels" / "train.tsv", [f"q{N_QUERIES}\td005\t1"])
+    judged = [f"q{i:02d}\td{(3 * i + 50) % N_DOCUMENTS:03d}\t0" for i in range(N_QUERIES)]
+    _qrels(source / "judged_nonrelevant" / "test.tsv", judged)
+    write_dataset(target, DatasetConfig(source=str(source)))
+    return Dataset.open(target)
+
+
+def _jsonl(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+
+
+def _qrels(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
+
+
+def table(dataset: Dataset, split: str = "test", depth: int = 60, kind: str = "cosine", seed: int = 0) -> Candidates:
+    """A teacher that gives positives a higher score than others, with noise."""
+    generator = np.random.default_rng(seed)
+    rows = dataset.query_rows(split)
+    scores = generator.normal(0.3, 0.1, size=(len(rows), dataset.n_documents))
+    positives = dataset.positives(split)
+    at = np.searchsorted(rows, positives.query_rows)
+    scores[at, positives.document_rows] += 0.3
+    scores = scores.astype(np.float32)
+    exclusions = build_exclusions(dataset, split)
+    queries = np.repeat(np.arange(len(rows)), np.diff(exclusions.offsets))
+    allowed = scores.astype(np.float64)
+    allowed[queries, exclusions.documents] = -np.inf
+    order = np.lexsort((np.broadcast_to(np.arange(dataset.n_documents), scores.shape), -allowed), axis=1)[:, :depth]
+    best = np.take_along_axis(allowed, order, axis=1)
+    return Candidates.from_arrays(
+        np.where(np.isfinite(best), order, -1).astype(np.int32),
+        np.where(np.isfinite(best), best, np.nan).astype(np.float32),
+        exclusions,
+        scores[queries, exclusions.documents],
+        exclusions.reasons == Reason.POSITIVE,
+        teacher="toy",
+        score_kind=kind,
+        n_documents=dataset.n_documents,
+    )
+
+
+@pytest.fixture(scope="module")
+def result(dataset: Dataset) -> AuditResult:
+    return audit(dataset, "test", [table(dataset)], AuditConfig(resamples=200))
+
+
+def test_positive_aware_rules_remove_false_negatives_of_naive_top_k(result: AuditResult) -> None:
+    rows = {row.rule: row for row in result.rows}
+    assert rows["topk"].samples == 120
+    assert rows["topk"].negatives == 480
+    assert rows["topk"].rate > 0.3
+    assert rows["topk-percpos(0.5)"].rate < 0.1
+    assert rows["topk-percpos(0.5)"].fewer > 0.7
+    rates = [row.rate for row in result.rows if row.rule.startswith("topk-marginpos")]
+    assert rates[0] > rates[2] > rates[4]
+    assert result.recommended in rows
+    assert rows[result.recommended].fewer_low >= 0.5
+
+
+def test_calibration_keeps_out_the_share_that_it_says(result: AuditResult) -> None:
+    half = next(setting for setting in result.teachers[0].calibration if setting.share == 0.5)
+    assert -0.1 < half.margin < 0.1
+    assert 0.8 < half.percentage < 1.2
+    assert half.margin_drop < 0.2
+
+
+def test_judged_negatives_are_kept_and_hidden_positives_rejected(result: AuditResult) -> None:
+    teacher = result.teachers[0]
+    rows = {one.rule: one for one in teacher.agreement}
+    assert rows["topk"].nonrelevant_kept == 1
+    assert rows["topk"].relevant_rejected == 0
+    strict = rows["topk-percpos(0.8)"]
+    assert strict.nonrelevant_kept > 0.8
+    assert strict.relevant_rejected > 0.7
+    assert strict.mined_relevant < rows["topk"].mined_relevant
+    share, pairs = teacher.separation
+    assert share > 0.9
+    assert 100 < pairs <= 120
+
+
+def test_duplicates_and_copies_are_counted(dataset: Dataset, result: AuditResult) -> None:
+    found = result.duplicates
+    assert (found.duplicate_documents, found.query_copies, found.repeated_queries) == (2, 0, 0)
+    assert found.excluded["positive"] == 120
+    assert found.excluded["duplicate"] == 2
+    assert found.leakage["train"] == {"queries": 0, "positives": 1}
+
+
+def test_histograms_count_every_candidate_once(dataset: Dataset, result: AuditResult) -> None:
+    for one in result.teachers[0].histograms:
+        assert one.counts["positives"].sum() == 120
+        assert one.counts["mined"].sum() == 480
+        assert sum(one.counts[name].sum() for name in ("mined", "kept", "rejected")) == 120 * 60
+
+
+def test_single_positive_split_falls_back_and_says_so(dataset: Dataset) -> None:
+    result = audit(dataset, "train", [table(dataset, "train", kind="bm25")], AuditConfig(resamples=200))
+    teacher = result.teachers[0]
+    assert not teacher.recommendation.measured
+    assert "0 queries" in teacher.recommendation.reason
+    assert teacher.rows[0].samples == 1
+    assert teacher.rows[0].false_negatives == 0
+    assert teacher.skipped == ("topk-abs(0.7)",)
+    assert "toy" in page(result).html()
+
+
+def test_the_stage_writes_json_of_the_contract_and_one_page_without_addresses(dataset: Dataset, tmp_path: Path) -> None:
+    content = write_audit(tmp_path, dataset, "test", [table(dataset), table(dataset, kind="bm25", seed=1)])
+    assert json.loads((tmp_path / "audit.json").read_text()) == content
+    assert {"samples", "rows", "recommended", "report"} <= content.keys()
+    assert {"rule", "false_negatives", "negatives", "rate", "hardness", "coverage"} <= content["rows"][0].keys()
+    html = (tmp_path / content["report"]).read_text()
+    assert "<svg" in html
+    assert "src=" not in html
+    assert "| topk |" in (tmp_path / "table.md").read_text()
+
+
+def test_the_gate_fails_over_the_rate_and_only_then(dataset: Dataset) -> None:
+    tables = [table(dataset)]
+    strict = audit(dataset, "test", tables, AuditConfig(rule="topk", max_rate=0.05, resamples=100))
+    with pytest.raises(GateError, match="topk mines with toy are false"):
+        check_gate(strict)
+    check_gate(audit(dataset, "test", tables, AuditConfig(rule="topk", max_rate=0.99, resamples=100)))
+    check_gate(audit(dataset, "test", tables, AuditConfig(rule="topk", resamples=100)))
+
+
+def test_wrong_usage_is_an_input_error(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="candidate table"):
+        audit(dataset, "test", [])
+    with pytest.raises(InputError, match="rule"):
+        audit(dataset, "test", [table(dataset)], AuditConfig(rules=("topk-nonsense",)))
