@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ def write_evaluation(
         )
     if not rows.size:
         raise InputError(f"data set {dataset.name}, split {split}", "queries with relevant documents", "none")
-    excluded = identical_ids(dataset, rows) if config.ignore_identical_ids else Exclusions.none(rows.size)
+    excluded = identical_ids(dataset, rows, config.ignore_identical_ids)
     judgements = _Judgements(dataset, split, rows)
     values = np.empty((rows.size, len(measures)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,14 +77,21 @@ def write_evaluation(
     return summary
 
 
-def identical_ids(dataset: Dataset, query_rows: IntArray) -> Exclusions:
-    """Return exclusions of the document whose id is the query's id, (n_queries,) rows, as BEIR drops them."""
-    documents = dataset.document_ids
-    queries = dataset.query_ids[query_rows]
+def identical_ids(dataset: Dataset, query_rows: IntArray, rule: bool | Literal["auto"]) -> Exclusions:
+    """Return exclusions of the document whose id is the query's id, (n_queries,) rows.
+
+    `auto` asks for the same text as well: ArguAna's queries are documents, Cranfield's query 1 has nothing to do with its
+    document 1.
+    """
+    if rule is False:
+        return Exclusions.none(query_rows.size)
+    documents, queries = dataset.document_ids, dataset.query_ids[query_rows]
     rows = np.searchsorted(documents, queries)
     same = np.zeros(queries.size, bool)
     inside = rows < documents.size
     same[inside] = documents[rows[inside]] == queries[inside]
+    if rule == "auto" and same.any():
+        same[same] = dataset.document_text_hashes[rows[same]] == dataset.query_hashes[query_rows[same]]
     offsets = np.concatenate([[0], np.cumsum(same)]).astype(np.int64)
     found = rows[same].astype(np.int32)
     return Exclusions(offsets, found, np.full(found.size, Reason.QUERY_ID, np.uint8))

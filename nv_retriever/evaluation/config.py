@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from nv_retriever.config import Frozen
@@ -18,8 +20,9 @@ class EvaluationConfig(Frozen):
     """Names of ir_measures."""
     depth: int = Field(default=100, ge=1)
     """Documents retrieved per query."""
-    ignore_identical_ids: bool = True
-    """Drop a result whose id is the query's id, as BEIR does."""
+    ignore_identical_ids: bool | Literal["auto"] = "auto"
+    """Drop a result whose id is the query's id: always (true, as BEIR), never (false), or only where it has the query's
+    text as well (auto): collections that number queries and documents alike would lose relevant documents."""
     resamples: int = Field(default=10_000, ge=100)
     """Of the randomisation test and the bootstrap."""
     confidence: float = Field(default=0.95, gt=0, lt=1)

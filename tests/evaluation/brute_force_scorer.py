@@ -58,6 +58,7 @@ class MemoryDataset:
     labels: dict  # {query id: {document id: grade}}
     name: str = "memory"
     min_grade: int = 1
+    texts: dict = field(default_factory=dict)  # {"document ID" or "query ID": hash of the text}
     info: dict = field(default_factory=lambda: {"digest": "0" * 32})
 
     @classmethod
@@ -71,6 +72,14 @@ class MemoryDataset:
     @property
     def n_queries(self):
         return len(self.query_ids)
+
+    @property
+    def document_text_hashes(self):
+        return np.array([self.texts.get(f"document {name}", "another").encode() for name in self.document_ids], "S16")
+
+    @property
+    def query_hashes(self):
+        return np.array([self.texts.get(f"query {name}", "text").encode() for name in self.query_ids], "S16")
 
     def qrels(self, split=None):
         query, document = list(self.query_ids), list(self.document_ids)

@@ -97,15 +97,20 @@ def test_strictly_descending_keeps_the_order_and_survives_text(scores):
     assert np.array_equal(text, strict[0])
 
 
-def test_document_with_the_querys_id_is_dropped_or_kept(small, tmp_path):
+@pytest.mark.parametrize(
+    ("rule", "same_text", "best"),
+    [(True, False, "d08"), (False, True, "d07"), ("auto", True, "d08"), ("auto", False, "d07")],
+)
+def test_document_with_the_querys_id_is_dropped_or_kept(small, tmp_path, rule, same_text, best):
     scores = np.zeros((5, 30))
     scores[0, 7], scores[0, 8] = 1.0, 0.5  # query rows of the split: d07, q0, q1, q2, q4
-    for ignore, best in ((True, "d08"), (False, "d07")):
-        config = EvaluationConfig(ignore_identical_ids=ignore)
-        summary = write_evaluation(tmp_path / best, BruteForceScorer(scores), small, "test", config, "m")
-        run = read_run(tmp_path / best, tmp_path / "run.trec")
-        assert next(line.doc_id for line in run if line.query_id == "d07") == best
-        assert summary["identical_ids"] == int(ignore)
+    if same_text:
+        small.texts.update({"document d07": "one", "query d07": "one"})
+    config = EvaluationConfig(ignore_identical_ids=rule)
+    summary = write_evaluation(tmp_path / "e", BruteForceScorer(scores), small, "test", config, "m")
+    run = read_run(tmp_path / "e", tmp_path / "run.trec")
+    assert next(line.doc_id for line in run if line.query_id == "d07") == best
+    assert summary["identical_ids"] == int(best == "d08")
 
 
 def test_blocks_change_nothing(small, tmp_path, monkeypatch):
@@ -128,7 +133,8 @@ def test_corpus_smaller_than_the_depth_and_ids_with_spaces(tmp_path):
 
 def test_a_query_without_results_counts_as_zero(tmp_path):
     dataset = MemoryDataset.of(["a"], ["a", "q"], {"a": {"a": 1}, "q": {"a": 1}})
-    summary = write_evaluation(tmp_path, BruteForceScorer([[1.0], [1.0]]), dataset, "test", CONFIG, "m")
+    config = CONFIG.model_copy(update={"ignore_identical_ids": True})
+    summary = write_evaluation(tmp_path, BruteForceScorer([[1.0], [1.0]]), dataset, "test", config, "m")
     assert summary["metrics"]["nDCG@10"] == 0.5
 
 
