@@ -41,10 +41,10 @@ class Canonical:
     """A DuckDB over the staged files of one folder."""
 
     def __init__(self, staged: Path, repeats: bool) -> None:
-        settings = {
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": MEMORY_LIMIT,
             "temp_directory": str(staged / "spill"),
-            "preserve_insertion_order": "false",
+            "preserve_insertion_order": False,
         }
         self._db = duckdb.connect(":memory:", config=settings)
         self._staged, self._repeats = staged, repeats

@@ -15,7 +15,7 @@ _TEXTS = ("text", "body", "abstract", "question", "query", "title")
 
 
 class IrDatasets:
-    """The source behind `irds:NAME`: NAME with labels is one split, else its children NAME/train, NAME/dev, NAME/test are."""
+    """The source behind `irds:NAME`: NAME with labels is one split, else NAME/train, /dev and /test are."""
 
     repeats = False
 
