@@ -77,7 +77,7 @@ class Miner:
 
     def _mine(self, samples: Rows) -> Choice:
         queries = self.samples.queries[samples]
-        served = self._seats(samples)
+        served = self.seats_of(samples)
         pools = [empty_pool(len(samples), self.plan.selection.depth) for _ in self.teachers]
         choice = empty_choice(len(samples), self.plan.selection.count)
         vetoed = np.empty(0, np.int64)
@@ -100,7 +100,8 @@ class Miner:
     def _n_documents(self) -> int:
         return self.teachers[0].n_documents
 
-    def _seats(self, samples: Rows) -> BoolArray:
+    def seats_of(self, samples: Rows) -> BoolArray:
+        """Return which teachers serve which samples, (T, s)."""
         usable = np.stack([teacher.usable[samples] for teacher in self.teachers])
         queries = positives = None
         if self.plan.ensemble == "cross-sample":

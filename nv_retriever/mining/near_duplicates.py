@@ -18,15 +18,35 @@ from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Reason
 Similarity = Callable[[npt.NDArray[np.integer], npt.NDArray[np.integer]], FloatArray]
 """Gives the similarity of pairs of documents, (n,) and (n,) rows -> (n,) float32, 1 for equal ones."""
 _PAIRS = 1 << 16
+_GATHERED = 1 << 12
+
+
+class _Vectors(Protocol):
+    def take(self, rows: npt.NDArray[np.integer]) -> FloatArray: ...
 
 
 @runtime_checkable
-class ComparesDocuments(Protocol):
+class HasDocumentVectors(Protocol):
     """What a scorer with document vectors offers beyond `Scorer`."""
 
-    def similarity(self, document_rows: npt.NDArray[np.integer], other_rows: npt.NDArray[np.integer]) -> FloatArray:
-        """Return the cosines of pairs of documents, (n,) and (n,) -> (n,) float32."""
-        ...
+    documents: _Vectors
+
+
+def cosine_similarity(scorer: HasDocumentVectors) -> Similarity:
+    """Return the cosines of a teacher's document vectors, computed in float64 and rounded once."""
+
+    def similarity(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> FloatArray:
+        values = np.empty(len(left), np.float32)
+        for start in range(0, len(left), _GATHERED):
+            part = slice(start, start + _GATHERED)
+            rows, back = np.unique(np.concatenate([left[part], right[part]]), return_inverse=True)
+            vectors = scorer.documents.take(rows).astype(np.float64)
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            half = len(back) // 2
+            values[part] = (vectors[back[:half]] * vectors[back[half:]]).sum(axis=1)
+        return values
+
+    return similarity
 
 
 class NearDuplicates:

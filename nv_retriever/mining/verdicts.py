@@ -97,8 +97,8 @@ class JudgedNegatives:
         candidates = self._texts("documents", [document for _, document in pairs])
         return [Case(*texts) for texts in zip(queries, positives, candidates, strict=True)]
 
-    def write(self, path: Path, queries: np.ndarray, documents: np.ndarray) -> dict[str, int]:
-        """Write all verdicts as Parquet, by sample, then document; return counts by verdict."""
+    def write(self, path: Path, queries: np.ndarray, documents: np.ndarray) -> None:
+        """Write all verdicts as Parquet, by sample, then document; ids of the tables' queries and of the documents."""
         rows = sorted(self.verdicts.items())
         at = np.array([pair[0] for pair, _ in rows], np.intp)
         columns = [
@@ -111,5 +111,8 @@ class JudgedNegatives:
         ]
         with write_aside(path) as aside:
             pq.write_table(pa.Table.from_arrays(columns, schema=VERDICTS), aside)
-        said = [one.verdict for _, one in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of verdicts of each kind."""
+        said = [one.verdict for one in self.verdicts.values()]
         return {verdict: said.count(verdict) for verdict in ("keep", "drop", "positive")}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.judge import open_judge
-from nv_retriever.mining.near_duplicates import ComparesDocuments, NearDuplicates, Similarity
+from nv_retriever.mining.near_duplicates import HasDocumentVectors, NearDuplicates, Similarity, cosine_similarity
 from nv_retriever.mining.types import Samples, Teacher
 from nv_retriever.mining.verdicts import JudgedNegatives, VerdictCache
 
@@ -36,14 +36,20 @@ class Vetoes:
         """Guards that look at chosen negatives only."""
         return [self.judged] if self.judged is not None else []
 
-    def write(self, folder: Path, queries: Ids, documents: Ids) -> dict[str, Any]:
-        """Write verdicts.parquet where a judge spoke; return the counts."""
+    def counts(self) -> dict[str, Any]:
+        """Return how many pairs each guard looked away: near-duplicates, and verdicts of each kind."""
         counts: dict[str, Any] = {}
         if self.near_duplicates is not None:
             counts["near_duplicates"] = self.near_duplicates.found
         if self.judged is not None:
-            counts["verdicts"] = self.judged.write(folder / "verdicts.parquet", queries, documents)
+            counts["verdicts"] = self.judged.counts()
         return counts
+
+    def write(self, folder: Path, queries: Ids, documents: Ids) -> dict[str, Any]:
+        """Write verdicts.parquet where a judge spoke; return the counts."""
+        if self.judged is not None:
+            self.judged.write(folder / "verdicts.parquet", queries, documents)
+        return self.counts()
 
 
 def open_vetoes(
@@ -71,8 +77,8 @@ def vector_similarity(teachers: Sequence[Teacher]) -> Similarity | None:
     """Return the cosines of the first teacher that has document vectors."""
     for teacher in teachers:
         scorer = teacher.scorer() if teacher.scorer is not None else None
-        if isinstance(scorer, ComparesDocuments):
-            return scorer.similarity
+        if isinstance(scorer, HasDocumentVectors):
+            return cosine_similarity(scorer)
     return None
 
 

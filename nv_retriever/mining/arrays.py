@@ -1,0 +1,108 @@
+"""Arrays and ids as a caller has them, brought into canonical order: by id, as ingestion does."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nv_retriever.data.dataset import Qrels
+from nv_retriever.errors import InputError
+from nv_retriever.search.types import FloatArray
+
+Positives = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
+"""{query: document or documents} or pairs (query, document), of ids, or of row numbers where no ids are given."""
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ArrayVectors:
+    """An array as a source of vectors for search."""
+
+    array: FloatArray
+    """(n, dim) float32."""
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return int(self.array.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Numbers per row."""
+        return int(self.array.shape[1])
+
+    def blocks(self, max_rows: int) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first row, rows) for at most `max_rows` at a time."""
+        for start in range(0, self.n, max_rows):
+            yield start, self.array[start : start + max_rows]
+
+    def take(self, rows: npt.NDArray[np.integer]) -> FloatArray:
+        """Return some rows."""
+        taken: FloatArray = self.array[rows]
+        return taken
+
+
+@dataclass(frozen=True)
+class Side:
+    """Queries or documents in canonical order: by id, or by row where no ids are given."""
+
+    order: Rows
+    """(n,) the input's row of every canonical row."""
+    ids: npt.NDArray[np.object_]
+    texts: list[str] | None
+    row_of: dict[Any, int]
+    """From what the caller calls it to the canonical row."""
+
+    @staticmethod
+    def of(number: int, ids: Sequence[Hashable] | None, texts: Sequence[str] | None, name: str) -> Side:
+        """Return the order of `number` things; raises InputError for ids or texts of another number and repeated ids."""
+        for what, values in (("ids", ids), ("texts", texts)):
+            if values is not None and len(values) != number:
+                raise InputError(f"{name}_{what}", f"{number} {what}, one a vector", str(len(values)))
+        called: Sequence[Any] = range(number) if ids is None else list(ids)
+        written = np.array([str(one) for one in called], object)
+        order = np.arange(number) if ids is None else np.argsort(written, kind="stable")
+        ordered = written[order]
+        repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if len(repeated):
+            raise InputError(f"{name}_ids", "different ids", f"{ordered[repeated[0]]!r} twice")
+        place = {called[row]: place for place, row in enumerate(order.tolist())}
+        return Side(order, ordered, None if texts is None else [texts[row] for row in order.tolist()], place)
+
+
+def read_vectors(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    """Return (n, dim) float32; raises InputError unless there are rows and all numbers are finite."""
+    vectors = np.ascontiguousarray(values, dtype=np.float32)
+    if vectors.ndim != 2 or 0 in vectors.shape:
+        raise InputError(name, "an array (n, dimension) with at least one row", f"shape {vectors.shape}")
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise InputError(name, "finite numbers", f"NaN or infinity in {len(bad)} rows, the first are {bad[:5].tolist()}")
+    return vectors
+
+
+def read_positives(positives: Positives, queries: Side, documents: Side) -> Qrels:
+    """Return the labels by canonical rows, without repeats; raises InputError for what is unknown."""
+    pairs: set[tuple[int, int]] = set()
+    for query, document in _pairs(positives):
+        for side, value, name in ((queries, query, "query"), (documents, document, "document")):
+            if value not in side.row_of:
+                raise InputError("positives", f"a known {name}", repr(value))
+        pairs.add((queries.row_of[query], documents.row_of[document]))
+    if not pairs:
+        raise InputError("positives", "at least one (query, document)", "none")
+    columns = np.array(sorted(pairs), np.int32)
+    return Qrels(columns[:, 0], columns[:, 1], np.ones(len(columns), np.int32))
+
+
+def _pairs(positives: Positives) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(positives, Mapping):
+        yield from positives
+        return
+    for query, documents in positives.items():
+        several = isinstance(documents, Iterable) and not isinstance(documents, str | bytes | tuple)
+        yield from ((query, document) for document in (documents if several else [documents]))
