@@ -1,0 +1,58 @@
+"""Models whose chain of modules our loop does not cover, through sentence-transformers itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nv_retriever.config import Runtime
+from nv_retriever.embedding.hardware import device_kind
+from nv_retriever.errors import InputError
+from nv_retriever.search.types import FloatArray
+from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
+from nv_retriever.teachers.model_folder import ModelFolder
+
+
+class SentenceTransformersLoop:
+    """`SentenceTransformer.encode` with the identity's prompts, lengths and normalisation."""
+
+    def __init__(self, identity: EncoderIdentity, files: ModelFolder, precision: Precision, runtime: Runtime) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self.identity = identity
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        try:
+            self.model = SentenceTransformer(
+                str(files.path),
+                device=device_kind(runtime),
+                trust_remote_code=identity.trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype},
+            )
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
+            reason = str(error).strip().split("\n")[0]
+            expected = "a model that sentence-transformers can load"
+            raise InputError(f"model {files.path}", expected, type(error).__name__, reason) from error
+
+    def tokens(self, texts: Sequence[str], role: Role) -> Sequence[str]:
+        """Return the texts: this path tokenises by itself."""
+        return texts
+
+    def encode_tokens(self, tokens: Sequence[str], role: Role) -> FloatArray:
+        """Return vectors (n, dim) float32 of texts."""
+        return self.encode(tokens, role)
+
+    def encode(self, texts: Sequence[str], role: Role) -> FloatArray:
+        """Return vectors (n, dim) float32 in the order of `texts`."""
+        self.model.max_seq_length = self.identity.max_length(role)
+        vectors = self.model.encode(
+            list(texts),
+            prompt=self.identity.prompt(role) or None,
+            batch_size=32,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            normalize_embeddings=self.identity.normalize,
+        )
+        return np.asarray(vectors, np.float32)

@@ -1,0 +1,75 @@
+"""From a model's folder to its tokenizer and its forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from nv_retriever.embedding.equal_lengths import EqualLengths
+from nv_retriever.embedding.packed_bert import PackedBert
+from nv_retriever.errors import InputError
+from nv_retriever.teachers.identity import EncoderIdentity, Precision
+from nv_retriever.teachers.model_folder import ModelFolder
+
+CHARACTERS_PER_TOKEN = 64
+"""Text beyond this many characters per allowed token is cut before tokenising: one huge document must not stall a run."""
+
+
+class Forward(Protocol):
+    """A model's forward pass on one device."""
+
+    def __call__(self, batch: list[list[int]], skip: int) -> torch.Tensor:
+        """Return pooled float32 vectors (len(batch), dim) of token lists; the first `skip` tokens are not pooled."""
+        ...
+
+
+class Tokenize:
+    """The model's own tokenizer, as lists of ids with special tokens, never padded."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.special = frozenset(tokenizer.all_special_ids)
+
+    def __call__(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        cut = max_length * CHARACTERS_PER_TOKEN
+        found: list[list[int]] = self.tokenizer(
+            [text[:cut] for text in texts],
+            truncation=True,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        return found
+
+
+def load_forward(
+    identity: EncoderIdentity, files: ModelFolder, precision: Precision, devices: Sequence[torch.device]
+) -> tuple[Tokenize, list[Forward]]:
+    """Return the tokenizer and a forward pass for each device; raises InputError for a folder that can't be loaded."""
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging as messages
+
+    place = str(files.transformer)
+    options = {"local_files_only": True, "trust_remote_code": identity.trust_remote_code}
+    shown = messages.is_progress_bar_enabled()
+    messages.disable_progress_bar()
+    try:
+        tokenizer = Tokenize(AutoTokenizer.from_pretrained(place, **options))
+        dtype = "auto" if precision == "bf16" else torch.float32
+        model = AutoModel.from_pretrained(place, dtype=dtype, use_safetensors=True, **options).eval()
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"model {files.path}", "a model that transformers can load", type(error).__name__, reason
+        ) from error
+    finally:
+        if shown:
+            messages.enable_progress_bar()
+    if model.dtype == torch.float16:
+        # Half precision has no fast products on processors, and its range overflows where bf16's does not.
+        model = model.float()
+    kind = PackedBert if PackedBert.covers(model) else EqualLengths
+    return tokenizer, [kind(model, identity, precision, device) for device in devices]

@@ -1,0 +1,98 @@
+"""The encoding loop: tokens ahead of the model, batches of like length under a token budget, pooling in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from nv_retriever.config import Runtime
+from nv_retriever.embedding.hardware import device_kind
+from nv_retriever.embedding.loading import load_forward
+from nv_retriever.errors import InputError
+from nv_retriever.search.types import FloatArray
+from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
+from nv_retriever.teachers.model_folder import ModelFolder
+
+GPU_BATCH_TOKENS = 32768
+"""A GPU needs larger batches than a processor's caches like; how texts are batched changes no vector on a CPU."""
+
+
+class EncodingLoop:
+    """One model on one numeric path, on one CPU or on all visible GPUs (a replica on each)."""
+
+    def __init__(self, identity: EncoderIdentity, files: ModelFolder, precision: Precision, runtime: Runtime) -> None:
+        self.identity, self.runtime = identity, runtime
+        self.kind = device_kind(runtime)
+        if self.kind == "cuda" and not torch.cuda.is_available():
+            raise InputError("device", "a GPU that torch can use", "none", "use device auto or cpu")
+        if runtime.workers is not None and self.kind == "cpu":
+            torch.set_num_threads(runtime.workers)
+        gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+        self.devices = gpus if self.kind == "cuda" else [torch.device("cpu")]
+        self.tokenize, self.forwards = load_forward(identity, files, precision, self.devices)
+        # Settled here, since texts are tokenised by another thread later and the tokenizer keeps state.
+        self.skip: dict[Role, int] = {role: self._prompt_tokens(role) for role in ("query", "document")}
+
+    def tokens(self, texts: Sequence[str], role: Role) -> list[list[int]]:
+        """Return the token ids of texts with the role's prompt, cut at the role's length."""
+        prompt = self.identity.prompt(role)
+        return self.tokenize([prompt + text for text in texts], self.identity.max_length(role))
+
+    def encode(self, texts: Sequence[str], role: Role) -> FloatArray:
+        """Return vectors (n, dim) float32 in the order of `texts`."""
+        return self.encode_tokens(self.tokens(texts, role), role)
+
+    def _prompt_tokens(self, role: Role) -> int:
+        """Return how many leading tokens are left out of the pooling, as sentence-transformers counts them."""
+        prompt = self.identity.prompt(role)
+        if self.identity.pool_prompt or not prompt:
+            return 0
+        alone = self.tokenize([prompt], self.identity.max_length(role))[0]
+        return len(alone) - (1 if alone and alone[-1] in self.tokenize.special else 0)
+
+    def encode_tokens(self, tokens: list[list[int]], role: Role) -> FloatArray:
+        """Return vectors (n, dim) float32 of token lists."""
+        skip = self.skip[role]
+        budget = self.runtime.batch_tokens if self.kind == "cpu" else max(self.runtime.batch_tokens, GPU_BATCH_TOKENS)
+        batches = plan_batches([len(ids) for ids in tokens], budget)
+        share = len(self.forwards)
+
+        def work(number: int) -> list[torch.Tensor]:
+            with torch.inference_mode():
+                mine = batches[number::share]
+                return [self.forwards[number]([tokens[i] for i in batch.tolist()], skip) for batch in mine]
+
+        if share == 1:
+            parts = [work(0)]
+        else:
+            with ThreadPoolExecutor(share) as pool:
+                parts = list(pool.map(work, range(share)))
+        return _gather(batches, parts, len(tokens))
+
+
+def _gather(batches: list[Any], parts: list[list[torch.Tensor]], total: int) -> FloatArray:
+    """Put the vectors of all devices back into the texts' order."""
+    share = len(parts)
+    host = [torch.cat(part).cpu().numpy() if part else None for part in parts]
+    found = [array for array in host if array is not None]
+    result = np.empty((total, found[0].shape[1] if found else 0), np.float32)
+    for number, array in enumerate(host):
+        if array is not None:
+            result[np.concatenate(batches[number::share])] = array
+    return result
+
+
+def plan_batches(lengths: Sequence[int], budget: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Return batches of text numbers, by descending length, each of at most `budget` tokens with padding (at least one text)."""
+    sizes = np.asarray(lengths, np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        count = max(1, budget // max(1, int(sizes[order[start]])))
+        batches.append(order[start : start + count])
+        start += count
+    return batches

@@ -1,0 +1,126 @@
+"""BERT and RoBERTa encoders without padding: tokens of all texts in one matrix, attention inside each text.
+
+Linear layers, layer norms and activations see (tokens, width), so no product is spent on padding. Attention runs over the
+texts of one length at a time (CPU), or as one variable-length kernel (GPU). In bf16 only the products and the attention are
+bf16; the residual stream, the norms and the pooling stay fp32, which keeps cosines to fp32 above 0.9999.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nv_retriever.embedding.pooling import pool
+from nv_retriever.teachers.identity import EncoderIdentity, Precision
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
+ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+MIN_ROWS = 16
+"""Matrix products of fewer rows take another kernel, with other rounding: shorter batches are filled up with idle rows."""
+
+
+class PackedBert:
+    """One model's forward pass on one device."""
+
+    def __init__(self, model: Any, identity: EncoderIdentity, precision: Precision, device: torch.device) -> None:
+        config = model.config
+        self.identity, self.device = identity, device
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
+        self.gelu = ACTIVATIONS[config.hidden_act]
+        parts = model.embeddings
+        self.words = self._keep(parts.word_embeddings.weight)
+        self.positions = self._keep(parts.position_embeddings.weight + parts.token_type_embeddings.weight[0])
+        self.first_position = 0 if config.model_type == "bert" else int(config.pad_token_id) + 1
+        self.norm = self._norm(parts.LayerNorm)
+        self.layers = [self._layer(layer) for layer in model.encoder.layer]
+        self.variable_length = _variable_length_attention() if device.type == "cuda" and precision == "bf16" else None
+
+    @staticmethod
+    def covers(model: Any) -> bool:
+        """Return whether this forward pass computes what the model does."""
+        config = model.config
+        absolute = getattr(config, "position_embedding_type", None) in (None, "absolute")
+        plain = not getattr(config, "is_decoder", False) and absolute and config.hidden_act in ACTIVATIONS
+        return config.model_type in FAMILIES and plain and type(model).__module__.startswith("transformers.")
+
+    def __call__(self, batch: list[list[int]], skip: int) -> Tensor:
+        """Return pooled float32 vectors (len(batch), dim) of token lists, which come by descending length."""
+        lengths = np.fromiter(map(len, batch), np.int64, len(batch))
+        total = int(lengths.sum())
+        starts = np.cumsum(lengths) - lengths
+        ids, positions = (np.zeros(max(total, MIN_ROWS), np.int64) for _ in range(2))
+        ids[:total] = np.concatenate([np.asarray(tokens, np.int64) for tokens in batch])
+        positions[:total] = np.arange(total) - np.repeat(starts, lengths) + self.first_position
+        index, places = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
+        states = functional.layer_norm(self.words[index] + self.positions[places], (self.width,), *self.norm, self.eps)
+        for layer in self.layers:
+            states = self._forward(states, layer, lengths, total)
+        return pool(states, starts, lengths, skip, self.identity.pooling, self.identity.normalize)
+
+    def _forward(self, states: Tensor, layer: dict[str, tuple[Tensor, Tensor]], lengths: Any, total: int) -> Tensor:
+        mixed = self._attend(functional.linear(states.to(self.dtype), *layer["qkv"]), lengths, total)
+        states = states + functional.linear(mixed, *layer["out"])
+        states = functional.layer_norm(states, (self.width,), *layer["norm1"], self.eps)
+        inner = functional.gelu(functional.linear(states.to(self.dtype), *layer["up"]), approximate=self.gelu)
+        states = states + functional.linear(inner, *layer["down"])
+        return functional.layer_norm(states, (self.width,), *layer["norm2"], self.eps)
+
+    def _attend(self, qkv: Tensor, lengths: Any, total: int) -> Tensor:
+        """Return attention inside each text, (rows, 3 * width) -> (rows, width)."""
+        size = self.width // self.heads
+        mixed = qkv.new_zeros(len(qkv), self.width)
+        if self.variable_length is not None:
+            bounds = torch.from_numpy(np.append(0, np.cumsum(lengths)).astype(np.int32)).to(self.device)
+            q, k, v = qkv[:total].view(total, 3, self.heads, size).unbind(1)
+            longest = int(lengths.max())
+            mixed[:total] = self.variable_length(q, k, v, bounds, bounds, longest, longest).reshape(total, self.width)
+            return mixed
+        start = 0
+        for length, count in _runs(lengths):
+            stop = start + length * count
+            q, k, v = qkv[start:stop].view(count, length, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+            found = functional.scaled_dot_product_attention(q, k, v)
+            mixed[start:stop].view(count, length, self.heads, size).copy_(found.transpose(1, 2))
+            start = stop
+        return mixed
+
+    def _layer(self, layer: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        attention = layer.attention
+        three = (attention.self.query, attention.self.key, attention.self.value)
+        return {
+            "qkv": tuple(torch.cat([getattr(part, name) for part in three]).detach().to(self.device, self.dtype) for name in ("weight", "bias")),
+            "out": self._linear(attention.output.dense),
+            "norm1": self._norm(attention.output.LayerNorm),
+            "up": self._linear(layer.intermediate.dense),
+            "down": self._linear(layer.output.dense),
+            "norm2": self._norm(layer.output.LayerNorm),
+        }  # fmt: skip
+
+    def _linear(self, module: Any) -> tuple[Tensor, Tensor]:
+        return module.weight.detach().to(self.device, self.dtype), module.bias.detach().to(self.device, self.dtype)
+
+    def _norm(self, module: Any) -> tuple[Tensor, Tensor]:
+        return self._keep(module.weight), self._keep(module.bias)
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        return tensor.detach().to(self.device, torch.float32)
+
+
+def _runs(lengths: Any) -> list[tuple[int, int]]:
+    """Return (length, how many in a row) of sorted lengths."""
+    values, counts = np.unique(-lengths, return_counts=True)
+    return [(-int(value), int(count)) for value, count in zip(values, counts, strict=True)]
+
+
+def _variable_length_attention() -> Any:
+    """Return torch's variable-length attention kernel, or None where this torch has none."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn

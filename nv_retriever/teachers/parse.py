@@ -1,0 +1,77 @@
+"""Teachers by name: the text of the command line, and what identifies a teacher that has no encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nv_retriever.errors import InputError
+from nv_retriever.fingerprint import fingerprint
+from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+
+
+def parse_teacher(text: str, encoder: EncoderConfig | None = None) -> TeacherConfig:
+    """Return the teacher of a name; `format_teacher` gives the name back. Raises InputError for an incomplete one.
+
+    >>> parse_teacher("endpoint:http://127.0.0.1:8000/v1#bge-m3").kind
+    'endpoint'
+    """
+    teacher = TeacherConfig(name=text.strip(), encoder=encoder or EncoderConfig())
+    check_teacher(teacher)
+    return teacher
+
+
+def format_teacher(teacher: TeacherConfig) -> str:
+    """Return the name that `parse_teacher` reads."""
+    return teacher.name
+
+
+def check_teacher(teacher: TeacherConfig) -> None:
+    """Raise InputError where a teacher's name lacks a part."""
+    where, name = f"teacher {teacher.name!r}", teacher.name
+    if not name.strip():
+        raise InputError("teacher", "MODEL, bm25, cross-encoder:MODEL, endpoint:URL#MODEL or vectors:FOLDER", "nothing")
+    if teacher.kind == "bm25" and name != "bm25":
+        raise InputError(where, "`bm25`", repr(name))
+    if teacher.kind in ("cross-encoder", "vectors") and not target(teacher):
+        raise InputError(
+            where, f"{teacher.kind}:{'MODEL' if teacher.kind == 'cross-encoder' else 'FOLDER'}", "nothing after the colon"
+        )
+    if teacher.kind == "endpoint":
+        endpoint_parts(teacher)
+
+
+def target(teacher: TeacherConfig) -> str:
+    """Return what follows the kind in a teacher's name: a model or a folder."""
+    return teacher.name.partition(":")[2].strip()
+
+
+def endpoint_parts(teacher: TeacherConfig) -> tuple[str, str]:
+    """Return the URL and the model of `endpoint:URL#MODEL`."""
+    url, _, model = target(teacher).rpartition("#")
+    if not url.startswith(("http://", "https://")) or not model:
+        raise InputError(f"teacher {teacher.name!r}", "endpoint:URL#MODEL with an http(s) URL", repr(target(teacher)))
+    return url, model
+
+
+def teacher_digest(teacher: TeacherConfig) -> str:
+    """Return what identifies the scores of a teacher that is no encoder: its settings, weights or files."""
+    check_teacher(teacher)
+    if teacher.kind == "bm25":
+        from nv_retriever.teachers.bm25 import BM25Config
+
+        return fingerprint({"bm25": BM25Config()})
+    if teacher.kind == "cross-encoder":
+        from nv_retriever.teachers.cross_encoder import resolve_cross_encoder
+
+        return fingerprint({"cross-encoder": resolve_cross_encoder(target(teacher), teacher.encoder)})
+    if teacher.kind == "endpoint":
+        from nv_retriever.teachers.endpoint import EndpointIdentity
+
+        return fingerprint({"endpoint": EndpointIdentity.of(teacher)})
+    if teacher.kind == "vectors":
+        from nv_retriever.teachers.precomputed import precomputed_digest
+
+        return fingerprint({"vectors": precomputed_digest(Path(target(teacher)))})
+    from nv_retriever.teachers.encoder import resolve_encoder
+
+    return fingerprint({"encoder": resolve_encoder(teacher.encoder_config())})
