@@ -153,7 +153,9 @@ class _View:
         """Return the candidates down to the last one that was looked at, then what was drawn at random."""
         mine = np.flatnonzero((choice.documents[0] >= 0) & (choice.teachers[0] == self.number))
         places = {int(choice.documents[0, j]): (j, Why(choice.reasons[0, j]).text) for j in mine.tolist()}
-        last = int(choice.ranks[0, mine].max(initial=0)) if not choice.short[0] else int(choice.depth[0])
+        last = int(choice.ranks[0, mine].max(initial=0))
+        if choice.short[0]:
+            last = max(last, min(int(choice.depth[0]), len(self.teacher.documents[self.query])))
         documents, scores = self._ranked(last)
         seen = set(documents.tolist())
         random = [j for j in mine.tolist() if int(choice.documents[0, j]) not in seen]
@@ -168,7 +170,7 @@ class _View:
         return _with_texts(told, np.r_[documents, choice.documents[0, random]], dataset)
 
     def _ranked(self, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the `last` best allowed documents and their scores: from the table, or by a search where it is too short."""
+        """Return the `last` best allowed documents and their scores: from the table, or by a search where that is short."""
         documents, scores = self.teacher.documents[self.query], self.teacher.scores[self.query]
         if last > len(documents) and self.teacher.scorer is not None:
             query = np.array([self.query])

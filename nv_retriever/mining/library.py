@@ -173,6 +173,9 @@ def _config(config: MiningConfig | None, settings: dict[str, Any], negatives: in
         found = MiningConfig(**fields)
     except ValidationError as error:
         first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):
+            raise cause from None
         raise InputError(f"mine {'.'.join(map(str, first['loc']))}", first["msg"], repr(first["input"])) from None
     if negatives is None:
         return found

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.judge import open_judge
 from nv_retriever.mining.near_duplicates import HasDocumentVectors, NearDuplicates, Similarity, cosine_similarity
 from nv_retriever.mining.types import Samples, Teacher
 from nv_retriever.mining.verdicts import JudgedNegatives, VerdictCache
+from nv_retriever.search.types import FloatArray
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
@@ -83,4 +87,12 @@ def vector_similarity(teachers: Sequence[Teacher]) -> Similarity | None:
 
 
 def _text_similarity(dataset: Dataset) -> Similarity:
-    raise NotImplementedError
+    """Return estimated Jaccard similarities of word shingles, for teachers without vectors."""
+    from nv_retriever.data.minhash import signature_similarity, signatures
+
+    def similarity(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> FloatArray:
+        rows, back = np.unique(np.concatenate([left, right]), return_inverse=True)
+        found = signatures(dataset.document_texts(rows))
+        return signature_similarity(found, found, back[: len(left)], back[len(left) :])
+
+    return similarity
