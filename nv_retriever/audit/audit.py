@@ -11,6 +11,7 @@ import numpy as np
 from nv_retriever.audit.calibration import Setting, calibrate
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.duplicates import Duplicates, count_duplicates
+from nv_retriever.audit.grid import default_rules, unique_rules
 from nv_retriever.audit.hidden_positives import Draw, Table, sweep
 from nv_retriever.audit.histograms import Histograms, score_histograms
 from nv_retriever.audit.judged import Agreement, agreement, judged_keys, separation
@@ -24,7 +25,7 @@ from nv_retriever.mining.rules.base import Rule
 from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
 from nv_retriever.search.candidates import Candidates
-from nv_retriever.search.types import IntArray, Reason, Scorer
+from nv_retriever.search.types import IntArray, Reason, ScoreKind, Scorer
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,21 @@ def audit(
     config: AuditConfig | None = None,
     scorers: Sequence[Scorer | None] = (),
 ) -> AuditResult:
-    """Return the audit of a split from its stored candidate tables; nothing is searched.
+    """Return the audit of a split from its stored candidate tables, without a search where no scorer is given.
 
-    `scorers`, one a table, let samples that a table leaves short be mined in the whole corpus instead. Raises InputError
-    for unknown rules, and where there is no table.
+    `scorers`, one a table, let samples that a table leaves short be mined in the whole corpus (`config.deepen`). Raises
+    InputError for unknown rules, and where there is no table.
     """
     config = config or AuditConfig()
     if not candidates:
         raise InputError("audit", "at least one candidate table", "none")
-    names = dict.fromkeys([BASELINE, *config.rules, *([config.rule] if config.rule else [])])
-    rules = list({rule.name: rule for rule in map(parse_rule, names)}.values())
+    unique_rules([*config.rules, *([config.rule] if config.rule else [])])
     rows = dataset.query_rows(split)
     keys = IdKeys(lambda: dataset.query_ids[rows], lambda: dataset.document_ids)
-    padded = [*scorers, *[None] * (len(candidates) - len(scorers))]
+    at_hand = scorers if config.deepen else ()
+    padded = [*at_hand, *[None] * (len(candidates) - len(at_hand))]
     teachers = [
-        _audit_teacher(dataset, split, one, rules, config, keys, scorer)
-        for one, scorer in zip(candidates, padded, strict=True)
+        _audit_teacher(dataset, split, one, config, keys, scorer) for one, scorer in zip(candidates, padded, strict=True)
     ]
     duplicates = count_duplicates(dataset, split, candidates[0].exclusions, config.near_duplicates)
     return AuditResult(dataset.name, split, config, teachers, duplicates)
@@ -174,17 +174,18 @@ def _audit_teacher(
     dataset: Dataset,
     split: str,
     candidates: Candidates,
-    rules: Sequence[Rule],
     config: AuditConfig,
     keys: IdKeys,
     scorer: Scorer | None,
 ) -> TeacherAudit:
-    used = [rule for rule in rules if candidates.score_kind in rule.kinds]
     labelled = labelled_of(dataset, split, candidates)
     table = Table(
         candidates.documents, candidates.scores, candidates.exhausted, candidates.exclusions, candidates.n_documents
     )
     everything = draw(labelled, keys, config.seed, config.positives_per_query, config.max_samples, several=False)
+    spread = float(np.std(everything.scores.astype(np.float64))) if len(everything) else 0.0
+    rules = _rules(config, candidates.score_kind, spread)
+    used = [rule for rule in rules if candidates.score_kind in rule.kinds]
     samples = draw(labelled, keys, config.seed, config.positives_per_query, config.max_samples)
     multiple = len(np.unique(samples.queries))
     measured = multiple >= config.min_queries
@@ -195,7 +196,7 @@ def _audit_teacher(
         candidates.teacher,
         [rule.name for rule in used],
         tallies,
-        float(np.std(everything.scores.astype(np.float64))) if len(everything) else 0.0,
+        spread,
         confidence=config.confidence,
         resamples=config.resamples,
         seed=config.seed,
@@ -219,6 +220,11 @@ def _audit_teacher(
         separation=separation(about, table, judged),
         skipped=tuple(rule.name for rule in rules if rule not in used),
     )
+
+
+def _rules(config: AuditConfig, kind: ScoreKind, spread: float) -> list[Rule]:
+    names = list(config.rules) or default_rules(kind, spread)
+    return unique_rules([BASELINE, *names, *([config.rule] if config.rule else [])])
 
 
 def _agreement(

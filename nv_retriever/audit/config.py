@@ -6,22 +6,13 @@ from pydantic import Field
 
 from nv_retriever.config import Frozen
 
-DEFAULT_RULES = (
-    "topk",
-    "topk-shift(10)",
-    "topk-abs(0.7)",
-    *(f"topk-marginpos({margin})" for margin in ("0", "0.02", "0.05", "0.1", "0.15", "0.2", "0.3")),
-    *(f"topk-percpos({share})" for share in ("1.05", "1", "0.98", "0.95", "0.9", "0.85", "0.8", "0.7", "0.6", "0.5")),
-)
-"""The paper's settings, and enough beyond them to see where the trade-off turns; rules that have no meaning for a
-teacher's scores are left out of its sweep."""
-
 
 class AuditConfig(Frozen):
     """An audit: which rules are swept, how negatives are taken, and which false-negative rate is too much."""
 
-    rules: tuple[str, ...] = DEFAULT_RULES
-    """The filters to compare; `topk` is always added, as the one to compare with."""
+    rules: tuple[str, ...] = ()
+    """The filters to compare; `topk` is always added, as the one to compare with. By default the paper's settings and
+    beyond, margins in units of each teacher's scores."""
     rule: str | None = None
     """The rule that the run mines with: swept with the others, and the one that the gate looks at (else the recommended)."""
     selection: str = "top(4)"
@@ -30,6 +21,9 @@ class AuditConfig(Frozen):
     """At most this many (query, visible positive) samples, drawn by a hash of seed and ids; None takes every one."""
     positives_per_query: int | None = Field(default=None, ge=1)
     """Positives of a query that are visible in turn, drawn likewise; by default every one."""
+    deepen: bool = True
+    """Mine samples that a candidate table leaves short in the whole corpus, where a teacher is at hand; else they count as
+    unproven, and nothing is searched."""
     min_queries: int = Field(default=30, ge=1)
     """With fewer queries of several positives, false negatives are not measurable: the recommendation falls back on the
     drop rate and the shortage."""

@@ -6,9 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.data.leakage import find_leakage
+from nv_retriever.data.minhash import near_duplicate_pairs
 from nv_retriever.search.types import Exclusions, Reason
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,14 @@ def count_duplicates(dataset: Dataset, split: str, exclusions: Exclusions, thres
     )
 
 
-def _near_pairs(dataset: Dataset, threshold: float) -> np.ndarray:
+def _near_pairs(dataset: Dataset, threshold: float) -> Rows:
     """Return pairs of document rows of different content groups, (n, 2)."""
-    from nv_retriever.data.minhash import near_duplicate_pairs
-
     firsts = np.flatnonzero(dataset.groups == np.arange(dataset.n_documents))
     pairs = near_duplicate_pairs(dataset.document_texts(firsts), threshold)
-    return firsts[pairs]
+    return np.stack([firsts[pairs.first], firsts[pairs.second]], axis=1)
 
 
-def _unknown(dataset: Dataset, split: str, exclusions: Exclusions, near: np.ndarray) -> int:
+def _unknown(dataset: Dataset, split: str, exclusions: Exclusions, near: Rows) -> int:
     """Count pairs (query, near-duplicate of one of its positives) that nothing excludes."""
     if not len(near):
         return 0
@@ -88,11 +91,5 @@ def _unknown(dataset: Dataset, split: str, exclusions: Exclusions, near: np.ndar
 
 
 def _leakage(dataset: Dataset, split: str, other: str) -> dict[str, int]:
-    hashes = dataset.query_hashes
-    here, there = dataset.positives(split), dataset.positives(other)
-    theirs = hashes[dataset.query_rows(other)]
-    groups = dataset.groups
-    return {
-        "queries": int(np.isin(hashes[dataset.query_rows(split)], theirs).sum()),
-        "positives": len(np.intersect1d(groups[here.document_rows], groups[there.document_rows])),
-    }
+    leakage = find_leakage(dataset, other, dataset, split)
+    return {"queries": len(leakage.queries), "positives": len(leakage.positives)}

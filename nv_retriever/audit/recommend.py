@@ -77,7 +77,7 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
 def knee(rows: Sequence[RuleRow]) -> str | None:
     """Return the rule farthest below the chord of the frontier of (mean score gap, rate), both scaled to [0, 1].
 
-    The frontier holds the rules that no other one beats in both; None with fewer than three of them.
+    The frontier holds the rules that no other one beats in both; None where it has no bend between its ends.
     """
     points = sorted((row.hardness, row.rate, row.rule) for row in rows if math.isfinite(row.hardness + row.rate))
     frontier = [p for i, p in enumerate(points) if all(p[1] < earlier[1] for earlier in points[:i])]
@@ -85,7 +85,8 @@ def knee(rows: Sequence[RuleRow]) -> str | None:
         return None
     xy = np.array([point[:2] for point in frontier])
     scaled = (xy - xy.min(axis=0)) / np.ptp(xy, axis=0)
-    return frontier[int(np.argmin(scaled.sum(axis=1)))][2]
+    at = int(np.argmin(scaled.sum(axis=1)))
+    return frontier[at][2] if 0 < at < len(frontier) - 1 else None
 
 
 def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int, config: AuditConfig) -> Recommendation:

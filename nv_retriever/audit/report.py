@@ -13,10 +13,11 @@ from nv_retriever.report.plots import Series, line_plot
 from nv_retriever.report.table import Cell, Table
 
 _FAMILIES = {
+    "topk-abs(": "abs",
+    BASELINE: "top-k",
     "topk-percpos(": "percpos",
     "topk-marginpos(": "marginpos",
     "topk-percentile(": "percentile",
-    "topk-abs(": "abs",
     "topk-shift(": "shift",
 }
 
@@ -25,91 +26,93 @@ def rows_table(teacher: TeacherAudit) -> Table:
     """Return one line a rule; the recommended one is strong."""
     columns = (
         "rule",
-        "false",
-        "negatives",
+        "false / mined",
         "rate %",
-        "95 % interval",
-        "fewer than top-k %",
+        "fewer %",
         "gap",
         "gap / sd",
         "mean rank",
         "coverage %",
         "unproven %",
-        "top-50 dropped %",
+        "top 50 dropped %",
     )
     rows = [_row_cells(row) for row in teacher.rows]
     best = [i for i, row in enumerate(teacher.rows) if row.rule == teacher.recommendation.rule]
-    strong = [(i, column) for i in best for column in (0, 3)]
+    strong = [(i, column) for i in best for column in (0, 2)]
     return Table(columns, rows, caption=f"{teacher.teacher}: mined negatives by rule", digits=2, strong=strong)
 
 
 def _row_cells(row: RuleRow) -> list[Cell]:
     return [
         row.rule,
-        row.false_negatives,
-        row.negatives,
-        100 * row.rate,
-        _interval(row.rate_low, row.rate_high),
-        "–" if row.rule == BASELINE else _with_interval(row.fewer, row.fewer_low, row.fewer_high),
+        f"{row.false_negatives:,} / {row.negatives:,}",
+        _with_interval(row.rate, row.rate_low, row.rate_high, 1),
+        "–" if row.rule == BASELINE else _with_interval(row.fewer, row.fewer_low, row.fewer_high, 0),
         row.hardness,
         row.hardness_normalised,
         row.mean_rank,
-        100 * row.coverage,
-        100 * row.unproven,
-        100 * row.drop,
+        _percent(row.coverage),
+        _percent(row.unproven),
+        _percent(row.drop),
     ]
 
 
-def _interval(low: float, high: float) -> str:
-    return "–" if math.isnan(low) else f"{100 * low:.2f} to {100 * high:.2f}"
+def _percent(share: float) -> float:
+    return round(100 * share, 1) if math.isfinite(share) else share
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
+def _with_interval(value: float, low: float, high: float, digits: int) -> str:
     if math.isnan(value) or math.isnan(low):
         return "–"
-    return f"{100 * value:.0f} ({100 * low:.0f} to {100 * high:.0f})".replace("-", "−")
+    return f"{100 * value:.{digits}f} ({100 * low:.{digits}f} to {100 * high:.{digits}f})".replace("-", "−")
 
 
 def calibration_table(teacher: TeacherAudit) -> Table:
     """Return which margin and percentage keep out which share of the hidden positives."""
-    columns = ("hidden positives kept out %", "margin", "others dropped by it %", "percentage", "others dropped by that %")
-    rows = [
-        [100 * s.share, s.margin, 100 * s.margin_drop, s.percentage, 100 * s.percentage_drop] for s in teacher.calibration
+    columns = ("hidden kept out", "margin", "others dropped by it %", "percentage", "others dropped by that %")
+    rows: list[list[Cell]] = [
+        [
+            f"{100 * one.share:.0f} %",
+            f"{one.margin:.3g}".replace("-", "−"),
+            _percent(one.margin_drop),
+            f"{one.percentage:.3g}".replace("-", "−"),
+            _percent(one.percentage_drop),
+        ]
+        for one in teacher.calibration
     ]
     caption = f"{teacher.teacher}: what it takes to keep hidden positives out of the 50 best candidates"
-    return Table(columns, rows, caption=caption, digits=3)
+    return Table(columns, rows, caption=caption, digits=1)
 
 
 def judged_table(teacher: TeacherAudit) -> Table:
     """Return each rule's agreement with the judges."""
     columns = (
         "rule",
-        "judged non-relevant",
-        "of them kept %",
-        "interval",
-        "hidden relevant",
-        "of them rejected %",
-        "interval ",
+        "non-relevant kept %",
+        "hidden relevant rejected %",
         "balanced %",
         "mined non-relevant",
         "mined relevant",
+        "relevant among them %",
     )
     rows: list[list[Cell]] = [
         [
-            a.rule,
-            a.nonrelevant,
-            100 * a.nonrelevant_kept,
-            _interval(a.nonrelevant_low, a.nonrelevant_high),
-            a.relevant,
-            100 * a.relevant_rejected,
-            _interval(a.relevant_low, a.relevant_high),
-            100 * a.balanced,
-            a.mined_nonrelevant,
-            a.mined_relevant,
+            one.rule,
+            _with_interval(one.nonrelevant_kept, one.nonrelevant_low, one.nonrelevant_high, 1),
+            _with_interval(one.relevant_rejected, one.relevant_low, one.relevant_high, 1),
+            100 * one.balanced,
+            one.mined_nonrelevant,
+            one.mined_relevant,
+            100 * one.mined_relevant / max(one.mined_relevant + one.mined_nonrelevant, 1),
         ]
-        for a in teacher.agreement
+        for one in teacher.agreement
     ]
-    return Table(columns, rows, caption=f"{teacher.teacher}: agreement with judged negatives", digits=1)
+    first = teacher.agreement[0]
+    caption = (
+        f"{teacher.teacher}: agreement with the judges ({first.nonrelevant:,} judged non-relevant and {first.relevant:,} "
+        f"hidden relevant candidates within reach, over {first.samples:,} samples)"
+    )
+    return Table(columns, rows, caption=caption, digits=1)
 
 
 def headline(teacher: TeacherAudit) -> str:
@@ -129,8 +132,7 @@ def headline(teacher: TeacherAudit) -> str:
 
 def page(result: AuditResult) -> Page:
     """Return the whole audit as a page."""
-    samples = ", ".join(f"{t.samples:,} samples of {t.queries:,} queries with {t.teacher}" for t in result.teachers)
-    out = Page(f"Audit of {result.dataset} · {result.split}", f"{samples}; `{result.config.selection}`")
+    out = Page(f"Audit of {result.dataset} · {result.split}", _subtitle(result))
     for teacher in result.teachers:
         out.add_text(headline(teacher))
     for teacher in result.teachers:
@@ -139,6 +141,15 @@ def page(result: AuditResult) -> Page:
     out.add_heading("How to read this")
     out.add_list(_EXPLANATIONS)
     return out
+
+
+def _subtitle(result: AuditResult) -> str:
+    counts = {(one.samples, one.queries): one.teacher for one in result.teachers}
+    texts = [
+        f"{samples:,} samples of {queries:,} queries" + (f" with {teacher}" if len(counts) > 1 else "")
+        for (samples, queries), teacher in counts.items()
+    ]
+    return ", ".join(texts) + f"; negatives by `{result.config.selection}`"
 
 
 def _teacher_parts(out: Page, teacher: TeacherAudit) -> None:
@@ -188,13 +199,9 @@ def _duplicate_parts(out: Page, result: AuditResult) -> None:
 def trade_off_plot(teacher: TeacherAudit) -> str:
     """Return the false-negative rate over the mean score gap, a line a family of rules."""
     rows = [row for row in teacher.rows if math.isfinite(row.rate) and math.isfinite(row.hardness)]
-    series = []
-    for prefix, name in [(BASELINE, "top-k"), *_FAMILIES.items()]:
-        some = [row for row in rows if (row.rule == prefix if prefix == BASELINE else _is_family(row, prefix))]
-        if some:
-            series.append(_series(name, some))
-    best = [row for row in rows if row.rule == teacher.recommendation.rule]
-    series.append(_series("recommended", best))
+    families = [(name, [row for row in rows if _is_family(row, prefix)]) for prefix, name in _FAMILIES.items()]
+    families.append(("recommended", [row for row in rows if row.rule == teacher.recommendation.rule]))
+    series = [_series(name, some) for name, some in families if some]
     return line_plot(series, "mean score gap to the positive", "false negatives %", "Trade-off")
 
 
@@ -210,7 +217,7 @@ def coverage_plot(teacher: TeacherAudit) -> str:
 
 
 def _is_family(row: RuleRow, prefix: str) -> bool:
-    return row.rule.startswith(prefix) and "&" not in row.rule
+    return row.rule == BASELINE if prefix == BASELINE else row.rule.startswith(prefix) and "&" not in row.rule
 
 
 def _series(name: str, rows: Sequence[RuleRow]) -> Series:
@@ -241,8 +248,9 @@ _EXPLANATIONS = (
     "Every sample shows one positive and hides the others, which come back among the candidates at their own scores.",
     "The rate is a floor for what is measured, not the whole truth: relevant documents that nobody labelled are not "
     "counted, and queries with one positive say nothing. Compare rules by it rather than trusting its height.",
-    "**gap**: mean of positive score minus negative score, smaller is harder; **gap / sd** divides it by the standard "
-    "deviation of the positives' scores, so that teachers can be compared.",
+    "**fewer**: share of naive top-k's rate that the rule removes. **gap**: mean of positive score minus negative score, "
+    "smaller is harder; **gap / sd** divides it by the standard deviation of the positives' scores, so that teachers can "
+    "be compared.",
     "**coverage**: samples that get all wanted negatives. **unproven**: the candidate table ended before the rule was "
     "satisfied, the miner would search deeper; such samples count with the negatives that the table proves.",
     "Intervals treat queries as the independent units (Wilson on the effective sample size; bootstrap for the ratio).",
