@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nv_retriever.config import Frozen
 from nv_retriever.teachers.config import EncoderConfig
@@ -17,6 +17,68 @@ class StudentConfig(Frozen):
     """Where it starts from."""
     layers: int | None = Field(default=None, ge=1)
     """Keep only the first layers (a small student from a larger model)."""
+    bidirectional: bool = False
+    """Let every token of a decoder attend to every other one; written to the model's own configuration."""
+    pool_prompt: bool = True
+    """Whether the prompt's tokens take part in the pooling; they are attended to in any case."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the stored weights; bfloat16 halves a large frozen base under LoRA."""
+
+
+class LoraConfig(Frozen):
+    """Low-rank adapters (peft) instead of all weights; merged into the weights on export."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank of the update."""
+    alpha: float = Field(default=32, gt=0)
+    """The update is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the adapters."""
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the adapted linear layers."""
+
+
+class DistillationConfig(Frozen):
+    """Learn the teacher's scores of the mined triples."""
+
+    loss: Literal["kl", "margin-mse"] = "kl"
+    """KL divergence over the sample's own candidates, or the squared error of the margins (positive minus negative)."""
+    weight: float = Field(default=1.0, gt=0)
+    """Factor of the distillation loss."""
+    contrastive_weight: float = Field(default=1.0, ge=0)
+    """Factor of InfoNCE; 0 distils alone."""
+    temperature: float = Field(default=0.05, gt=0)
+    """Divides the teacher's scores in KL."""
+
+
+class GuideConfig(Frozen):
+    """Mask in-batch passages that look like false negatives to a guide (as GISTEmbed does), by the positive-aware limit.
+
+    The limit is s+ - value for `margin` and s+ - (1 - value) * abs(s+) for `perc`, where s+ is the positive's score; a
+    passage at or above it is masked. Explicit hard negatives have passed the miner's rule and are left alone.
+    """
+
+    scores: Literal["student", "teacher"] = "student"
+    """Who scores: the student as it is at that step, or the first teacher's stored vectors."""
+    rule: Literal["margin", "perc"] = "margin"
+    """Absolute or relative distance to the positive's score."""
+    value: float = 0.0
+    """The margin, or the share."""
+
+
+class EarlyStoppingConfig(Frozen):
+    """Keep the weights that score best (nDCG@10) on a bounded sample of a development split."""
+
+    split: str = "dev"
+    """The qrels split."""
+    every: int = Field(default=50, ge=1)
+    """Steps between two evaluations."""
+    patience: int = Field(default=3, ge=1)
+    """Stop after so many evaluations without a better score."""
+    queries: int = Field(default=200, ge=1)
+    """At most so many queries, chosen by a hash of their ids."""
+    documents: int = Field(default=2000, ge=1)
+    """At most so many other documents beside the queries' positives, chosen likewise."""
 
 
 class TrainingConfig(Frozen):
@@ -27,24 +89,69 @@ class TrainingConfig(Frozen):
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
-    """Samples in one optimizer step on one device."""
+    """Samples in one forward pass on one device: the scope of in-batch negatives."""
+    accumulation: int = Field(default=1, ge=1)
+    """Batches in one optimizer step."""
     negatives: int | None = Field(default=None, ge=0)
-    """Hard negatives used per sample; by default all that were mined."""
+    """Hard negatives used per sample and epoch; where more were mined they take turns over the epochs. Default: all."""
     in_batch_negatives: bool = True
     """Whether the other samples' passages are negatives too (known positives and duplicates are masked)."""
     temperature: float = Field(default=0.05, gt=0)
     """Divides the similarities."""
+    learn_temperature: bool = False
+    """Train the temperature along with the weights."""
+    guide: GuideConfig | None = None
+    """Mask in-batch passages that look like false negatives; by default only known positives and duplicates are."""
+    distillation: DistillationConfig | None = None
+    """Learn from the teacher's scores as well, or instead."""
     learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate of AdamW."""
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps in which the learning rate rises."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Number of steps in which the learning rate rises, instead of a share."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after the warm-up."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 leaves them as they are."""
+    dropout: float | None = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the student while it is trained; none keeps the model's own. 0 is also the fastest."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters instead of all weights."""
     query_max_length: int = Field(default=64, ge=2)
     """Tokens of a query in training."""
     document_max_length: int = Field(default=256, ge=2)
     """Tokens of a document in training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 is autocast over fp32 weights; auto takes it where the hardware has it."""
+    micro_batch_tokens: int = Field(default=4096, ge=16)
+    """Tokens (padding included) that go through the model at once; larger on a GPU (65536)."""
+    gradient_caching: bool = False
+    """Hold the activations of one micro-batch only (GradCache): batches of any size, at a second forward pass."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass."""
+    compile: bool = False
+    """torch.compile the student: pays on GPUs and long runs."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """Keep the best weights on a development split; by default the last ones are kept."""
     save_every: int = Field(default=200, ge=1)
     """Steps between checkpoints from which a killed run goes on."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of the log."""
+
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self) -> Self:
+        alone = self.distillation is not None and self.distillation.contrastive_weight == 0
+        if self.negatives == 0 and not self.in_batch_negatives:
+            raise ValueError("negatives is 0 and in_batch_negatives is off: there is nothing to learn from")
+        if self.guide and not self.in_batch_negatives:
+            raise ValueError("guide masks in-batch negatives, but in_batch_negatives is off")
+        if alone and (self.guide or (self.learn_temperature and self.distillation and self.distillation.loss != "kl")):
+            raise ValueError("distillation alone (contrastive_weight 0) leaves guide and learn_temperature without effect")
+        if self.distillation and self.negatives == 0:
+            raise ValueError("distillation needs hard negatives with teacher scores, but negatives is 0")
+        if self.gradient_caching and self.gradient_checkpointing:
+            raise ValueError("gradient_caching already bounds the activations: leave gradient_checkpointing off")
+        return self

@@ -1,0 +1,75 @@
+"""The student as a torch module: encodes a packed batch in micro-batches and returns its loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.gather import gather
+from nv_retriever.training.loss import candidate_kl, guide_mask, info_nce, margin_mse
+
+
+class BiEncoder(nn.Module):
+    """A sentence-transformers model, the temperature, and the loss over a batch of `training.batches`."""
+
+    def __init__(self, encoder: Any, config: TrainingConfig, cosine: bool, bf16: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.settings, self.cosine, self.bf16 = config, cosine, bf16
+        log_scale = torch.tensor(math.log(1 / config.temperature), dtype=torch.float32)
+        self.log_scale = nn.Parameter(log_scale, requires_grad=config.learn_temperature)
+
+    def forward(self, batch: dict[str, Any], only: str | None = None) -> Tensor:
+        """Return the loss of a batch (a scalar), or with only="encode" the vectors of one micro-batch, (n, d)."""
+        if only == "encode":
+            return self.encode(batch)
+        vectors = torch.cat([self.encode(chunk) for chunk in batch["chunks"]])
+        return self.loss(vectors, batch)
+
+    def encode(self, chunk: dict[str, Tensor]) -> Tensor:
+        """Return the vectors of a micro-batch, (n, d) float32; length 1 where the student scores by cosine."""
+        transformer, *rest = list(self.encoder.children())
+        with torch.autocast(chunk["input_ids"].device.type, torch.bfloat16, enabled=self.bf16):
+            features = transformer(dict(chunk))
+        features["token_embeddings"] = features["token_embeddings"].float()
+        for module in rest:
+            features = module(features)
+        vectors = cast(Tensor, features["sentence_embedding"])
+        return nn.functional.normalize(vectors, dim=-1) if self.cosine else vectors
+
+    def loss(self, vectors: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Return the loss given the vectors of all micro-batches, (texts, d) in the micro-batches' order."""
+        vectors = vectors[batch["order"]]
+        queries = vectors[: batch["n_queries"]][batch["query_index"]]
+        passages = gather(vectors[batch["n_queries"] :], batch["gathered"])
+        similarities = queries @ passages.T
+        scale = self.log_scale.exp() if self.settings.learn_temperature else 1 / self.settings.temperature
+        distillation = self.settings.distillation
+        total = torch.zeros((), device=vectors.device)
+        if distillation is None or distillation.contrastive_weight > 0:
+            weights = self._masked(batch, similarities)
+            contrastive = info_nce(similarities, batch["positives"], weights, scale).mean()
+            total = contrastive * (distillation.contrastive_weight if distillation else 1.0)
+        if distillation is not None:
+            own = similarities.gather(1, batch["candidates"].clamp(min=0))
+            if distillation.loss == "kl":
+                each = candidate_kl(own, batch["teacher_scores"], scale, 1 / distillation.temperature)
+            else:
+                each = margin_mse(own, batch["teacher_scores"])
+            total = total + distillation.weight * each.mean()
+        return total * batch["loss_scale"]
+
+    def _masked(self, batch: dict[str, Any], similarities: Tensor) -> Tensor:
+        weights = cast(Tensor, batch["log_weights"])
+        if self.settings.guide is None:
+            return weights
+        scores = similarities.detach() if self.settings.guide.scores == "student" else batch["guide_scores"]
+        return weights.masked_fill(guide_mask(scores, batch["positives"], batch["own"], self.settings.guide), -torch.inf)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that are trained, by name: all that a resumed run needs of the weights."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -1,0 +1,125 @@
+"""Early stopping: nDCG@10 of the student on a bounded sample of a development split, while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainingArguments
+
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.search.types import IntArray
+from nv_retriever.training.batches import micro_batches
+from nv_retriever.training.biencoder import BiEncoder
+from nv_retriever.training.config import EarlyStoppingConfig
+from nv_retriever.training.samples import sample_keys
+from nv_retriever.training.tokens import Tokens
+from nv_retriever.training.trainer import save_trainable
+
+METRIC = "nDCG@10"
+
+
+class Development:
+    """A sample of a development split: some of its queries, all of their positives, and other documents."""
+
+    def __init__(self, dataset: Dataset, config: EarlyStoppingConfig) -> None:
+        queries = dataset.query_rows(config.split)
+        zeros = np.zeros(len(queries), np.int32)
+        chosen = np.argsort(sample_keys(dataset, queries, zeros), kind="stable")[: config.queries]
+        self.query_rows: IntArray = np.sort(queries[chosen])
+        positives = dataset.positives(config.split)
+        keep = np.isin(positives.query_rows, self.query_rows)
+        self.relevant = (positives.query_rows[keep], positives.document_rows[keep], positives.grades[keep])
+        others = np.setdiff1d(np.arange(dataset.n_documents, dtype=np.int32), self.relevant[1])
+        draws = np.random.default_rng(0).permutation(len(others))[: config.documents]
+        self.document_rows: IntArray = np.union1d(self.relevant[1], others[draws]).astype(np.int32)
+
+    def score(self, queries: torch.Tensor, documents: torch.Tensor) -> float:
+        """Return nDCG@10 (ir_measures) of vectors in the order of the rows, (q, d) and (n, d)."""
+        import ir_measures
+        from ir_measures import Qrel, ScoredDoc, nDCG
+
+        top = torch.topk(queries @ documents.T, min(10, len(documents)), dim=1)
+        run = [
+            ScoredDoc(str(query), str(self.document_rows[place]), float(score))
+            for query, places, scores in zip(
+                self.query_rows.tolist(), top.indices.tolist(), top.values.tolist(), strict=True
+            )
+            for place, score in zip(places, scores, strict=True)
+        ]
+        qrels = [Qrel(str(q), str(d), int(g)) for q, d, g in zip(*self.relevant, strict=True)]
+        return float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
+
+
+class EarlyStopping(TrainerCallback):
+    """Scores the student every so many steps, keeps the best weights aside, and stops when patience ends.
+
+    Its state is a pure function of the scores so far, which the log holds: a resumed run goes on with the same state.
+    """
+
+    def __init__(
+        self,
+        development: Development,
+        tokens: tuple[Tokens, Tokens],
+        prompt_lengths: tuple[int, int],
+        config: EarlyStoppingConfig,
+        best: Path,
+        write: Callable[[int, dict[str, float]], None],
+        pad: int,
+        budget: int,
+    ) -> None:
+        self.development, self.tokens, self.prompt_lengths = development, tokens, prompt_lengths
+        self.config, self.best, self.write, self.pad, self.budget = config, best, write, pad, budget
+        self.scores: list[tuple[int, float]] = []
+
+    def resume(self, lines: list[dict[str, float]]) -> None:
+        """Take the scores of the steps before a kill from the log's lines."""
+        self.scores = [(int(line["step"]), line[METRIC]) for line in lines if METRIC in line]
+
+    @property
+    def best_step(self) -> int:
+        """The first step with the highest score."""
+        return max(self.scores, key=lambda item: (item[1], -item[0]))[0]
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score, keep the best, stop."""
+        if state.global_step % self.config.every and state.global_step != state.max_steps:
+            return
+        model: BiEncoder = kwargs["model"]
+        score = self.measure(model)
+        self.scores.append((state.global_step, score))
+        if state.is_world_process_zero:
+            if self.best_step == state.global_step:
+                save_trainable(model, self.best)
+            self.write(state.global_step, {METRIC: score})
+        since = [step for step, _ in self.scores if step > self.best_step]
+        control.should_training_stop = control.should_training_stop or len(since) >= self.config.patience
+
+    def measure(self, model: BiEncoder) -> float:
+        """Return nDCG@10 of the student as it is."""
+        was = model.training
+        model.eval()
+        rows = (self.development.query_rows, self.development.document_rows)
+        queries, documents = (
+            self._encode(model, tokens.take(part), length)
+            for tokens, part, length in zip(self.tokens, rows, self.prompt_lengths, strict=True)
+        )
+        model.train(was)
+        return self.development.score(queries, documents)
+
+    def _encode(self, model: BiEncoder, texts: list[Any], prompt_length: int) -> torch.Tensor:
+        device = next(model.parameters()).device
+        result: torch.Tensor | None = None
+        with torch.inference_mode():
+            for chunk, members in micro_batches(texts, self.budget, self.pad):
+                if prompt_length:
+                    chunk["prompt_length"] = torch.tensor([prompt_length])
+                vectors = model.encode({name: value.to(device) for name, value in chunk.items()}).cpu()
+                if result is None:
+                    result = torch.empty((len(texts), vectors.shape[1]))
+                result[torch.from_numpy(members.copy())] = vectors
+        assert result is not None
+        return result

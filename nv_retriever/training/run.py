@@ -1,0 +1,247 @@
+"""One training from its sources to the exported model: tokens, batches, Trainer, resume, export."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from transformers import set_seed
+
+from nv_retriever.config import Runtime
+from nv_retriever.errors import InputError
+from nv_retriever.training.batches import Batches, BatchOrder, Source
+from nv_retriever.training.biencoder import BiEncoder
+from nv_retriever.training.build import Mined
+from nv_retriever.training.card import model_card
+from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.development import Development, EarlyStopping
+from nv_retriever.training.known import KnownPositives
+from nv_retriever.training.samples import Samples, read_samples
+from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
+from nv_retriever.training.tokens import Tokens, write_tokens
+from nv_retriever.training.trainer import (
+    CheckpointMarker,
+    LogWriter,
+    OnLog,
+    RetrieverTrainer,
+    last_checkpoint,
+    load_trainable,
+    training_arguments,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """The state that the parts of one training share."""
+
+    def __init__(
+        self,
+        folder: Path,
+        mined: Sequence[Mined],
+        model_folder: Path,
+        base_model: str,
+        config: TrainingConfig,
+        seed: int,
+        runtime: Runtime,
+        on_log: OnLog | None,
+    ) -> None:
+        self.folder, self.mined, self.config, self.seed, self.on_log = folder, mined, config, seed, on_log
+        self.base_model, self.steps_folder = base_model, folder / "steps"
+        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.cpu = runtime.device == "cpu" or not torch.cuda.is_available()
+        if runtime.workers is not None:
+            torch.set_num_threads(runtime.workers)
+        set_seed(seed)
+        self.encoder = open_model(model_folder)
+        pad = self.encoder.tokenizer.pad_token_id
+        self.pad = int(pad) if pad is not None else 0
+
+    def train(self) -> dict[str, Any]:
+        """Train, export, and return what the manifest says."""
+        self.steps_folder.mkdir(parents=True, exist_ok=True)
+        samples = [self._samples(mined) for mined in self.mined]
+        batch_size = self.config.batch_size * self.world
+        order = BatchOrder([s.keys for s in samples], batch_size, self.seed, smallest=self.world)
+        steps = self._steps(order.per_epoch)
+        model = self._model()
+        arguments = training_arguments(self.steps_folder, self.config, steps, self.seed, self.cpu)
+        sources = [self._source(i, mined, s) for i, (mined, s) in enumerate(zip(self.mined, samples, strict=True))]
+        tokens = self.config.micro_batch_tokens
+        batches = Batches(sources, order, tokens, self.pad, self.rank, self.world, steps * self.config.accumulation)
+        resume = last_checkpoint(self.steps_folder, clean=self.rank == 0)
+        resumed = int(resume.name.split("-")[1]) if resume else 0
+        log = None
+        callbacks: list[Any] = [CheckpointMarker()]
+        if self.rank == 0:
+            per_epoch = order.per_epoch / self.config.accumulation
+            log = LogWriter(self.folder / "log.jsonl", self.config.log_every, per_epoch, resumed, self.on_log)
+            callbacks.insert(0, log)
+        stopping = self._early_stopping(log)
+        if stopping:
+            callbacks.append(stopping)
+        trainer = RetrieverTrainer(model, arguments, batches, callbacks)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        return self._export(trainer, stopping, samples, trainer.state.global_step)
+
+    def _samples(self, mined: Mined) -> Samples:
+        samples = read_samples(mined.dataset, mined.mining_folder)
+        if self.config.distillation and len(samples.score_kinds) > 1:
+            found = ", ".join(samples.score_kinds)
+            raise InputError("training.distillation", "teacher scores of one kind", found, "distil from one teacher")
+        if not len(samples):
+            raise InputError(str(mined.mining_folder), "at least one mined sample", "none")
+        return samples
+
+    def _steps(self, per_epoch: int) -> int:
+        if not per_epoch:
+            raise InputError("training", "at least one batch", "fewer samples than processes")
+        steps = max(1, round(per_epoch * self.config.epochs / self.config.accumulation))
+        return min(steps, self.config.max_steps) if self.config.max_steps else steps
+
+    def _model(self) -> BiEncoder:
+        config = self.config
+        if config.dropout is not None:
+            set_dropout(self.encoder, config.dropout)
+        if config.lora is not None:
+            from nv_retriever.training.adapters import add_adapters
+
+            add_adapters(self.encoder, config.lora)
+        if config.gradient_checkpointing:
+            self.encoder[0].auto_model.gradient_checkpointing_enable({"use_reentrant": False})
+        model = BiEncoder(self.encoder, config, cosine_student(self.encoder), self._bf16())
+        if config.compile:
+            self.encoder[0].auto_model.compile(dynamic=True)
+        return model
+
+    def _bf16(self) -> bool:
+        if self.config.precision != "auto":
+            return self.config.precision == "bf16"
+        if not self.cpu:
+            return torch.cuda.is_bf16_supported()
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+    def _source(self, place: int, mined: Mined, samples: Samples) -> Source:
+        query_prompt, document_prompt = self._prompts(mined)
+        root, config = self.steps_folder / f"tokens-{place}", self.config
+        queries = self._tokens(
+            root / "queries", np.unique(samples.query_rows), mined.dataset.query_texts, query_prompt, True
+        )
+        documents = self._tokens(root / "documents", samples.document_rows(), mined.dataset.document_texts, document_prompt)
+        in_batch = config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
+        return Source(
+            samples=samples,
+            known=KnownPositives(mined.dataset),
+            queries=queries,
+            documents=documents,
+            query_prompt_length=self._prompt_length(query_prompt),
+            document_prompt_length=self._prompt_length(document_prompt),
+            in_batch=in_batch,
+            negatives=config.negatives,
+            guide=self._guide(mined),
+        )
+
+    def _guide(self, mined: Mined) -> Any:
+        if self.config.guide is None or self.config.guide.scores == "student":
+            return None
+        if mined.guide is None:
+            raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
+        documents, queries = mined.guide
+        rows = mined.dataset.query_rows(mined.split)
+        return lambda query_rows, document_rows: (
+            queries.take(np.searchsorted(rows, query_rows)) @ documents.take(document_rows).T
+        )
+
+    def _prompts(self, mined: Mined) -> tuple[str, str]:
+        prompts = self.encoder.prompts
+        query = mined.query_prompt if mined.query_prompt is not None else prompts.get("query")
+        document = mined.document_prompt if mined.document_prompt is not None else prompts.get("document")
+        return query or "", document or ""
+
+    def _prompt_length(self, prompt: str) -> int:
+        """Return how many leading tokens the model's own pooling leaves out, as sentence-transformers counts them."""
+        if not prompt or all(getattr(module, "include_prompt", True) for module in self.encoder.children()):
+            return 0
+        return int(self.encoder[0]._get_prompt_length(prompt) or 0)
+
+    def _tokens(self, folder: Path, rows: Any, texts: Any, prompt: str, query: bool = False) -> Tokens:
+        length = self.config.query_max_length if query else self.config.document_max_length
+        if self.rank == 0:
+            write_tokens(folder, rows, texts, self.encoder.tokenizer, prompt, length)
+        if self.world > 1:
+            _barrier()
+        return Tokens(folder, rows)
+
+    def _early_stopping(self, log: LogWriter | None) -> EarlyStopping | None:
+        config = self.config.early_stopping
+        if config is None:
+            return None
+        mined = self.mined[0]
+        development = Development(mined.dataset, config)
+        root, (query_prompt, document_prompt) = self.steps_folder / "development", self._prompts(mined)
+        queries = self._tokens(root / "queries", development.query_rows, mined.dataset.query_texts, query_prompt, True)
+        documents = self._tokens(
+            root / "documents", development.document_rows, mined.dataset.document_texts, document_prompt
+        )
+        lengths = (self._prompt_length(query_prompt), self._prompt_length(document_prompt))
+        best, budget = self.steps_folder / "best.safetensors", self.config.micro_batch_tokens
+        write = log.write if log else _ignore
+        stopping = EarlyStopping(development, (queries, documents), lengths, config, best, write, self.pad, budget)
+        if log:
+            stopping.resume(log.lines)
+        return stopping
+
+    def _export(
+        self, trainer: RetrieverTrainer, stopping: EarlyStopping | None, samples: list[Samples], steps: int
+    ) -> dict[str, Any]:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        info: dict[str, Any] = {
+            "samples": sum(map(len, samples)),
+            "steps": steps,
+            "precision": "bf16" if model.bf16 else "fp32",
+            "processes": self.world,
+        }
+        if stopping:
+            load_trainable(model, stopping.best)
+            info |= {"best_step": stopping.best_step, "development": dict(stopping.scores)[stopping.best_step]}
+        if self.config.learn_temperature:
+            info["temperature"] = float(torch.exp(-model.log_scale.detach()))
+        losses = (
+            [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()] if self.rank == 0 else []
+        )
+        info["loss"] = next((line["loss"] for line in reversed(losses) if "loss" in line), None)
+        if self.rank == 0:
+            self._save(info)
+        return info
+
+    def _save(self, info: dict[str, Any]) -> None:
+        encoder = self.encoder.cpu()
+        if self.config.lora is not None:
+            from nv_retriever.training.adapters import merge_adapters
+
+            merge_adapters(encoder)
+        mining = []
+        for mined in self.mined:
+            run = mined.mining_folder / "run.json"
+            mining.append(json.loads(run.read_text()) if run.exists() else {"folder": mined.mining_folder.name})
+        recipe = {"training": self.config.model_dump(mode="json"), "seed": self.seed, "mining": mining}
+        save_model(encoder, self.folder / "model", model_card("Trained retriever", self.base_model, info, recipe))
+
+
+def _ignore(step: int, values: dict[str, float]) -> None:
+    """Log nothing: only the first process writes the log."""
+
+
+def _barrier() -> None:
+    if not dist.is_initialized():
+        from accelerate import PartialState
+
+        PartialState()
+    dist.barrier()

