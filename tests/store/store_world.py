@@ -133,7 +133,7 @@ def write_dataset(
     asked = {"query_id": sorted(queries), "text": [queries[i] for i in sorted(queries)]}
     pq.write_table(pa.table(asked, schema=pa.schema([(name, pa.string()) for name in asked])), folder / "queries.parquet")
     info = {
-        "name": name,
+        "name": "odd",
         "documents": len(ids),
         "queries": len(queries),
         "min_grade": 1,
@@ -145,7 +145,7 @@ def write_dataset(
 
 
 def odd_world(home: Path) -> tuple[Path, Dataset, list[Mined]]:
-    """Return a mining artifact over odd ids (repeats, several positives, unequal sizes, none at all), its data set, its samples."""
+    """Return a mining artifact (odd ids, repeats, several positives, unequal sizes), its data set, its samples."""
     documents = {i: ("" if n % 2 else f"Title {n}", f'text of\n"{i}"') for n, i in enumerate(ODD_IDS)}
     queries = {i: f"query of {i}" for i in ODD_IDS}
     a, b, c, d, e, *rest = ODD_IDS

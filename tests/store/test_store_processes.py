@@ -53,7 +53,7 @@ def some_runs(tmp_path: Path, prefix: str, count: int) -> list[Path]:
 
 def test_two_processes_that_add_at_once_both_get_their_rows_in(tmp_path: Path) -> None:
     path = tmp_path / "triples.duckdb"
-    processes = [spawn(ADD, path, *some_runs(tmp_path, prefix, 5)) for prefix in ("a", "b")]
+    processes = [spawn(ADD, path, *some_runs(tmp_path, prefix, 3)) for prefix in ("a", "b")]
     for process in processes:
         expect_line(process, "ready")
     outputs: list[str] = []
@@ -63,8 +63,8 @@ def test_two_processes_that_add_at_once_both_get_their_rows_in(tmp_path: Path) -
     for thread in threads:
         thread.join()
     assert outputs == ["done\n", "done\n"]
-    assert {run["run_id"] for run in TripleStore(path).runs()} == {f"{prefix}{i}" for prefix in "ab" for i in range(5)}
-    assert all(TripleStore(path).count(f"{prefix}{i}") == 150 for prefix in "ab" for i in range(5))
+    assert {run["run_id"] for run in TripleStore(path).runs()} == {f"{prefix}{i}" for prefix in "ab" for i in range(3)}
+    assert all(TripleStore(path).count(f"{prefix}{i}") == 150 for prefix in "ab" for i in range(3))
 
 
 def test_a_writer_waits_for_a_reader_and_says_who_it_was_when_it_gives_up(tmp_path: Path) -> None:

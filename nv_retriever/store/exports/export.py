@@ -116,7 +116,7 @@ def _marked(marker: Path) -> set[str]:
         files = json.loads(marker.read_text(encoding="utf-8"))["files"]
         return {marker.name, *(str(name) for name in files)}
     except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        return {marker.name}
 
 
 def _publish(form: Format, source: Source, aside: Path, out: Path, alone: bool) -> None:
