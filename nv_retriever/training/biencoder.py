@@ -61,7 +61,7 @@ class BiEncoder(nn.Module):
             else:
                 each = margin_mse(own, batch["teacher_scores"])
             total = total + distillation.weight * each.mean()
-        return total * batch["loss_scale"]
+        return cast(Tensor, total * batch["loss_scale"])
 
     def _masked(self, batch: dict[str, Any], similarities: Tensor) -> Tensor:
         weights = cast(Tensor, batch["log_weights"])

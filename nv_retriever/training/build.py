@@ -84,7 +84,7 @@ def write_checkpoint(
     if not done.exists():
         sources = [Mined(dataset, split, mining_folder, guide=guide), *blend]
         started = time.monotonic()
-        info = {"base_model": _base_model(model_folder)}
+        info: dict[str, Any] = {"base_model": _base_model(model_folder)}
         info |= Run(folder, sources, model_folder, info["base_model"], config, seed, runtime, on_log).train()
         info["train_seconds"] = round(time.monotonic() - started, 3)
         if int(os.environ.get("RANK", "0")) == 0:

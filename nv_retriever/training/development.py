@@ -54,7 +54,7 @@ class Development:
         return float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
 
 
-class EarlyStopping(TrainerCallback):
+class EarlyStopping(TrainerCallback):  # type: ignore[misc]
     """Scores the student every so many steps, keeps the best weights aside, and stops when patience ends.
 
     Its state is a pure function of the scores so far, which the log holds: a resumed run goes on with the same state.

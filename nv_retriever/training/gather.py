@@ -33,4 +33,4 @@ def gather(block: Tensor, sizes: list[int]) -> Tensor:
     """Return the blocks of all processes one after the other, (sum of sizes, d); `sizes` are their heights."""
     if len(sizes) == 1:
         return block
-    return cast(Tensor, _Gather.apply(block, sizes))
+    return cast(Tensor, _Gather.apply(block, sizes))  # type: ignore[no-untyped-call]

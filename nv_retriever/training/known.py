@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +31,7 @@ class KnownPositives:
         self._offsets = np.searchsorted(known[:, 0], np.arange(n_classes + 1))
         self._known = known[:, 1]
 
-    def _same_text(self, dataset: Dataset, hashes: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    def _same_text(self, dataset: Dataset, hashes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return (class, group) of the documents whose text is a query's, (n, 2)."""
         found = []
         for documents in (np.asarray(dataset.document_hashes), np.asarray(dataset.document_text_hashes)):

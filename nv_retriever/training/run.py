@@ -16,6 +16,7 @@ from transformers import set_seed
 
 from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
+from nv_retriever.search.types import FloatArray, IntArray
 from nv_retriever.training.batches import Batches, BatchOrder, Source
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.build import Mined
@@ -125,7 +126,7 @@ class Run:
         if self.config.precision != "auto":
             return self.config.precision == "bf16"
         if not self.cpu:
-            return torch.cuda.is_bf16_supported()
+            return bool(torch.cuda.is_bf16_supported())
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
     def _source(self, place: int, mined: Mined, samples: Samples) -> Source:
@@ -155,9 +156,11 @@ class Run:
             raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
         documents, queries = mined.guide
         rows = mined.dataset.query_rows(mined.split)
-        return lambda query_rows, document_rows: (
-            queries.take(np.searchsorted(rows, query_rows)) @ documents.take(document_rows).T
-        )
+
+        def scores(query_rows: IntArray, document_rows: IntArray) -> FloatArray:
+            return queries.take(np.asarray(np.searchsorted(rows, query_rows))) @ documents.take(document_rows).T
+
+        return scores
 
     def _prompts(self, mined: Mined) -> tuple[str, str]:
         prompts = self.encoder.prompts

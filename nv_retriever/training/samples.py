@@ -103,7 +103,9 @@ def _rows(column: pa.ChunkedArray, ids: npt.NDArray[np.object_], path: Path, wha
         raise InputError(
             str(path), f"{what} ids of the data set", repr(missing), "were the triples mined from another data set?"
         )
-    return found.to_numpy(zero_copy_only=False).astype(np.int32)[array.indices.to_numpy(zero_copy_only=False)]
+    rows: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int32)
+    indices: IntArray = array.indices.to_numpy(zero_copy_only=False)
+    return np.take(rows, indices)
 
 
 def _with_bare_samples(samples: Samples, dataset: Dataset, mining: Path) -> Samples:
@@ -112,9 +114,9 @@ def _with_bare_samples(samples: Samples, dataset: Dataset, mining: Path) -> Samp
     if not path.exists():
         return samples
     table = pq.read_table(
-        path, columns=["query_id", "positive_id", "found", "reason"], read_dictionary=["query_id", "positive_id"]
+        path, columns=["query_id", "positive_id", "written", "reason"], read_dictionary=["query_id", "positive_id"]
     )
-    keep = pc.and_(pc.equal(table["found"], 0), pc.invert(pc.match_substring(pc.fill_null(table["reason"], ""), "drop")))
+    keep = pc.and_(pc.equal(table["written"], 0), pc.invert(pc.match_substring(pc.fill_null(table["reason"], ""), "drop")))
     table = table.filter(keep)
     if not len(table):
         return samples

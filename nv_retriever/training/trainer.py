@@ -56,7 +56,7 @@ def training_arguments(steps_folder: Path, config: TrainingConfig, steps: int, s
     return arguments
 
 
-class RetrieverTrainer(Trainer):
+class RetrieverTrainer(Trainer):  # type: ignore[misc]
     """Runs `BiEncoder` over `Batches`."""
 
     def __init__(
@@ -84,7 +84,8 @@ class RetrieverTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward of one batch, in chunks with cached gradients where configured."""
         if not self.settings.gradient_caching:
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return loss
         model.train()
         return self._cached_step(model, self._prepare_inputs(inputs))
 
@@ -98,10 +99,10 @@ class RetrieverTrainer(Trainer):
                 states.append(_random_state())
                 parts.append(chunk_model(chunk, only="encode"))
         vectors = torch.cat(parts).requires_grad_()
-        loss = module.loss(vectors, batch) / self.current_gradient_accumulation_steps
-        loss.backward()
+        loss: torch.Tensor = module.loss(vectors, batch) / self.current_gradient_accumulation_steps
+        loss.backward()  # type: ignore[no-untyped-call]
         assert vectors.grad is not None
-        gradients = vectors.grad.split([len(part) for part in parts])
+        gradients = torch.split(vectors.grad, [len(part) for part in parts])
         after = _random_state()
         for chunk, state, gradient in zip(batch["chunks"], states, gradients, strict=True):
             _set_random_state(state)
@@ -144,7 +145,7 @@ def load_trainable(model: BiEncoder, path: Path) -> None:
             parameter.copy_(values[name])
 
 
-class CheckpointMarker(TrainerCallback):
+class CheckpointMarker(TrainerCallback):  # type: ignore[misc]
     """Marks checkpoints that were written to their end: a kill in the middle of one must not break the resume."""
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
@@ -170,7 +171,7 @@ def last_checkpoint(steps_folder: Path, clean: bool = True) -> Path | None:
     return best[1] if best else None
 
 
-class LogWriter(TrainerCallback):
+class LogWriter(TrainerCallback):  # type: ignore[misc]
     """Writes log.jsonl, a line every `every` steps, and calls `on_log`; goes on where a killed run's log is."""
 
     def __init__(self, path: Path, every: int, per_epoch: float, resumed: int, on_log: OnLog | None) -> None:
@@ -203,7 +204,9 @@ class LogWriter(TrainerCallback):
         """Write the Trainer's line."""
         if logs and "loss" in logs:
             model = kwargs["model"]
-            values: dict[str, float] = {name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs}
+            values: dict[str, float] = {
+                name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs
+            }
             if model.settings.learn_temperature:
                 values["temperature"] = float(torch.exp(-model.log_scale.detach()))
             self.write(state.global_step, values)

@@ -57,7 +57,9 @@ def make_bert(folder: Path, layers: int = 2, dropout: float = 0.1) -> Path:
 
     torch.manual_seed(0)
     size = {"hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 64}
-    config = BertConfig(**size, max_position_embeddings=128, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    config = BertConfig(
+        **size, max_position_embeddings=128, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+    )
     BertModel(config).save_pretrained(folder / "raw")
     AutoTokenizer.from_pretrained(str(get_model_path())).save_pretrained(folder / "raw")
     transformer = Transformer(str(folder / "raw"), max_seq_length=64)
