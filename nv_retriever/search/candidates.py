@@ -1,0 +1,200 @@
+"""The index stage: search every query of a split once, and score every document that it excludes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nv_retriever.artifacts import write_aside, write_json
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.errors import GateError, InputError
+from nv_retriever.progress import progress
+from nv_retriever.search.candidate_table import (
+    COLUMNS,
+    DOCUMENTS,
+    EXCLUDED,
+    INFO,
+    SCORES,
+    Candidates,
+    Excluded,
+    offsets_of,
+)
+from nv_retriever.search.config import SearchConfig
+from nv_retriever.search.exclusions import build_exclusions, rows_of
+from nv_retriever.search.types import Exclusions, FloatArray, Scorer
+
+__all__ = ["Candidates", "Excluded", "offsets_of", "write_candidates"]
+
+logger = logging.getLogger(__name__)
+EXCLUDED_SCORES, DONE = "excluded-scores.npy", "blocks.json"
+"""Work in progress, gone when the table is complete."""
+PAIRS_PER_BLOCK = 1 << 35
+"""Query-document pairs in one block of queries: what a kill may cost, a few minutes on two cores."""
+ROWS_PER_BLOCK = 1 << 15
+
+
+def write_candidates(
+    folder: Path, scorer: Scorer, dataset: Dataset, split: str, config: SearchConfig, teacher: str
+) -> dict[str, Any]:
+    """Fill `folder` with the candidate table of a split, block by block; a block that was finished is not searched again.
+
+    Returns the counts for the manifest. Raises InputError where the scorer is not over this data set's documents and the
+    split's queries, GateError where more vectors are quarantined, or fewer candidates are recalled, than `config` allows.
+    """
+    rows = dataset.query_rows(split)
+    if (scorer.n_queries, scorer.n_documents) != (len(rows), dataset.n_documents):
+        expected = f"{len(rows)} queries and {dataset.n_documents} documents, as in {dataset.name}/{split}"
+        raise InputError(f"teacher {teacher}", expected, f"{scorer.n_queries} and {scorer.n_documents}")
+    quarantine = check_quarantine(scorer, config.max_quarantined, teacher)
+    exclusions = build_exclusions(dataset, split, config.exclude_same_id)
+    searcher, index_info = _with_index(folder, scorer, config)
+    work = _Work(folder, len(rows), config.depth, len(exclusions.documents), dataset.n_documents)
+    with progress(f"search {teacher}", len(rows), "queries") as bar:
+        for start, stop in work.blocks():
+            if start not in work.done:
+                work.search(searcher, exclusions, start, stop, config.depth)
+            bar.advance(stop - start)
+    _write_excluded(folder, dataset, split, exclusions, work.excluded_scores)
+    missing = int((work.documents < 0).sum())
+    info = {
+        "teacher": teacher,
+        "score_kind": scorer.score_kind,
+        "split": split,
+        "queries": len(rows),
+        "documents": dataset.n_documents,
+        "depth": config.depth,
+        "candidates": work.documents.size - missing,
+        "excluded": len(exclusions.documents),
+        **quarantine,
+        **index_info,
+    }
+    write_json(folder / INFO, info)
+    work.close()
+    return info
+
+
+def check_quarantine(scorer: Scorer, allowed: float, teacher: str) -> dict[str, Any]:
+    """Return how many vectors are not finite; raises GateError where they are more than the share `allowed`."""
+    info: dict[str, Any] = {}
+    for what, total in (("documents", scorer.n_documents), ("queries", scorer.n_queries)):
+        bad: npt.NDArray[np.integer] = getattr(scorer, f"quarantined_{what}", np.empty(0, np.int64))
+        info[f"quarantined_{what}"] = len(bad)
+        if len(bad) > allowed * total:
+            first = ", ".join(map(str, bad[:5].tolist()))
+            raise GateError(
+                f"{len(bad)} of {total} {what} have vectors of {teacher} that are not finite (rows {first}); "
+                f"max_quarantined allows a share of {allowed:g}"
+            )
+        if len(bad):
+            logger.warning("%d of %d %s are quarantined: vectors of %s are not finite", len(bad), total, what, teacher)
+    return info
+
+
+def _with_index(folder: Path, scorer: Scorer, config: SearchConfig) -> tuple[Scorer, dict[str, Any]]:
+    """Return the scorer that searches: the exact one itself, or an approximate index over its vectors."""
+    if config.index == "exact":
+        return scorer, {"index": "exact"}
+    from nv_retriever.search.approximate import approximate_scorer
+
+    searcher = approximate_scorer(scorer, config.index, folder)
+    recall = searcher.measure_recall(min(config.depth, scorer.n_documents))
+    if recall < config.min_recall:
+        hint = "raise nprobe or efSearch, or use the index `exact`"
+        found = f"{searcher.name} finds {recall:.4f} of the exact candidates, {config.min_recall} are wanted"
+        raise GateError(f"{found}; {hint}")
+    return searcher, {"index": searcher.name, "recall": round(recall, 6)}
+
+
+class _Work:
+    """Memory-mapped outputs, and which blocks of queries are finished."""
+
+    def __init__(self, folder: Path, n_queries: int, depth: int, n_excluded: int, n_documents: int) -> None:
+        """Go on from the blocks that a killed build finished, or start."""
+        self.folder = folder
+        self.rows_per_block = max(1024, min(ROWS_PER_BLOCK, PAIRS_PER_BLOCK // max(n_documents, 1)))
+        self.layout = {"queries": n_queries, "depth": depth, "excluded": n_excluded, "rows_per_block": self.rows_per_block}
+        self.done = self._finished()
+        if not self.done:
+            (folder / DONE).unlink(missing_ok=True)
+        fresh = not self.done
+        self.documents: npt.NDArray[np.int32] = _memmap(folder / DOCUMENTS, np.int32, (n_queries, depth), fresh)
+        self.scores: FloatArray = _memmap(folder / SCORES, np.float32, (n_queries, depth), fresh)
+        self.excluded_scores: FloatArray = _memmap(folder / EXCLUDED_SCORES, np.float32, (n_excluded,), fresh)
+
+    def _finished(self) -> list[int]:
+        try:
+            state = json.loads((self.folder / DONE).read_text(encoding="utf-8"))
+            there = all((self.folder / name).exists() for name in (DOCUMENTS, SCORES, EXCLUDED_SCORES))
+            return list(state["done"]) if there and state["layout"] == self.layout else []
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Return (first, after the last) query of every block."""
+        n = len(self.documents)
+        return [(start, min(start + self.rows_per_block, n)) for start in range(0, n, self.rows_per_block)]
+
+    def search(self, scorer: Scorer, exclusions: Exclusions, start: int, stop: int, depth: int) -> None:
+        """Search one block of queries and score what it excludes; the block counts once it is on disk."""
+        rows = np.arange(start, stop)
+        some = exclusions.take(rows)
+        found = scorer.search(rows, depth, some)
+        self.documents[start:stop], self.scores[start:stop] = found.documents, found.scores
+        part = slice(int(exclusions.offsets[start]), int(exclusions.offsets[stop]))
+        self.excluded_scores[part] = scorer.score_pairs(start + rows_of(some), some.documents)
+        for array in (self.documents, self.scores, self.excluded_scores):
+            if isinstance(array, np.memmap):
+                array.flush()
+        self.done.append(start)
+        write_json(self.folder / DONE, {"layout": self.layout, "done": self.done})
+
+    def close(self) -> None:
+        """Remove what only a resumed build needs."""
+        for name in (DONE, EXCLUDED_SCORES):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def _memmap(path: Path, dtype: Any, shape: tuple[int, ...], fresh: bool) -> npt.NDArray[Any]:
+    """Open a .npy file for writing; empty arrays can't be mapped and are plain."""
+    if 0 in shape:
+        np.save(path, np.empty(shape, dtype), allow_pickle=False)
+        return np.empty(shape, dtype)
+    return np.lib.format.open_memmap(path, mode="w+" if fresh else "r+", dtype=dtype, shape=shape)
+
+
+def _write_excluded(folder: Path, dataset: Dataset, split: str, exclusions: Exclusions, scores: FloatArray) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    queries = rows_of(exclusions)
+    labels = labels_of(dataset, split, queries, exclusions.documents)
+    columns = (queries, exclusions.documents, exclusions.reasons, *labels, np.asarray(scores))
+    with write_aside(folder / EXCLUDED) as path:
+        pq.write_table(pa.table(dict(zip(COLUMNS, columns, strict=True))), path, compression="zstd")
+
+
+def labels_of(
+    dataset: Dataset, split: str, queries: npt.NDArray[np.integer], documents: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Return each pair's grade (the split's, else the highest of any split, else 0) and whether it is the split's positive.
+
+    `queries` (n,) index the split's queries, `documents` (n,) are rows.
+    """
+    keys = dataset.query_rows(split).astype(np.int64)[queries] * dataset.n_documents + documents
+    grades = np.zeros(len(keys), np.int32)
+    in_split = np.zeros(len(keys), bool)
+    for name in (None, split):
+        labels = dataset.qrels(name)
+        known = labels.query_rows.astype(np.int64) * dataset.n_documents + labels.document_rows
+        order = np.lexsort((labels.grades, known))
+        at = np.searchsorted(known[order], keys, side="right") - 1
+        found = at >= 0
+        found[found] = known[order][at[found]] == keys[found]
+        grades[found] = labels.grades[order][at[found]]
+        in_split = found & (grades >= dataset.min_grade)
+    return grades, in_split

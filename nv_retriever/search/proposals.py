@@ -1,0 +1,153 @@
+"""Fast products that propose: which documents could reach a threshold, by a bound that is proven (docs/search.md).
+
+Vectors q, d are scaled by powers of two and rounded to q', d' of a fast format. With the residuals' norms,
+
+    q.d <= q'.d' + |q - q'| |d| + |q'| |d - d'| + (what accumulating in fp32 may lose)
+
+The right side minus the query's threshold is itself one inner product of slightly longer vectors, so that a single
+matrix product says by its signs alone which documents are below: no candidate is lost, whatever the format's precision.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+DoubleArray = npt.NDArray[np.float64]
+EXTRA = 4
+"""Columns after a vector's own: norm, residual norm, threshold (two parts)."""
+_ROWS = 2048
+"""Rows that are prepared at once, so that temporaries stay in the cache."""
+_TINY = 2.0**-100
+"""More than underflow can lose in any product."""
+_REACH = 4.0
+"""More than any scaled bound: thresholds beyond it keep nothing, or everything."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A number format in which this machine multiplies matrices fast."""
+
+    name: str
+    dtype: torch.dtype
+    bits: torch.dtype
+    """The integer type of the same size: a sign is read without looking at the value."""
+    accumulation: float
+    """Multiples of dim * 2^-24 * (sum of absolute products) that the product may be off."""
+    rounding: float
+    """Relative error of the product's own format."""
+
+
+FP32 = Precision("fp32", torch.float32, torch.int32, accumulation=2.0, rounding=0.0)
+BF16 = Precision("bf16", torch.bfloat16, torch.int16, accumulation=16.0, rounding=2.0**-7)
+
+
+@lru_cache(maxsize=4)
+def fastest_precision(device: str) -> Precision:
+    """Return the format whose products are fastest on the device, measured once per process; no result depends on it."""
+    if device != "cpu":
+        return BF16
+    rate = {precision.name: _seconds(precision, rows=128) for precision in (FP32, BF16)}
+    if rate["bf16"] > 2 * rate["fp32"]:
+        return FP32
+    return BF16 if _seconds(BF16, rows=1024) < 0.8 * _seconds(FP32, rows=1024) else FP32
+
+
+def _seconds(precision: Precision, rows: int) -> float:
+    left, right = torch.ones(rows, 384, dtype=precision.dtype), torch.ones(512, 384, dtype=precision.dtype)
+    out = torch.empty(rows, 512, dtype=precision.dtype)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        torch.mm(left, right.T, out=out)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def round_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return the values in another format, never smaller than they are."""
+    rounded = values.to(dtype)
+    low = rounded.double() < values
+    return torch.where(low, torch.nextafter(rounded, torch.full_like(rounded, float("inf"))), rounded)
+
+
+def power_of_two_above(norms: torch.Tensor) -> torch.Tensor:
+    """Return for each norm a power of two 2^e with norm / 2^e in [0.5, 1), 1 for zeros; float64."""
+    return torch.ldexp(torch.ones_like(norms), torch.frexp(norms).exponent)
+
+
+@dataclass
+class Factor:
+    """One side of the product: scaled, rounded rows with their extra columns."""
+
+    precision: Precision
+    rows: torch.Tensor
+    """(n, dim + EXTRA) in the precision's format."""
+    norms: torch.Tensor
+    """(n,) float64, scaled, of the original rows."""
+    residuals: torch.Tensor
+    """(n,) float64, scaled: norms of what rounding took."""
+    scales: torch.Tensor
+    """(n,) float64: the power of two that a row was divided by."""
+
+
+def factor(
+    vectors: torch.Tensor, norms: torch.Tensor, scales: torch.Tensor, precision: Precision, out: torch.Tensor
+) -> Factor:
+    """Return rows scaled and rounded into `out` (n, dim + EXTRA); `vectors` (n, dim) and `norms`, `scales` (n,) float64."""
+    dim = vectors.shape[1]
+    residuals = torch.zeros_like(norms)
+    for start in range(0, len(vectors), _ROWS):
+        part = slice(start, start + _ROWS)
+        scaled = vectors[part] / scales[part, None]
+        out[part, :dim] = scaled
+        if precision is not FP32:
+            scaled -= out[part, :dim]
+            residuals[part] = torch.linalg.vector_norm(scaled, dim=1) * (1 + 2.0**-40) + _TINY
+    out[:, dim:] = 0
+    return Factor(precision, out, norms / scales * (1 + 2.0**-40), residuals, scales)
+
+
+def as_documents(side: Factor) -> None:
+    """Fill the extra columns of the documents' side."""
+    dim = side.rows.shape[1] - EXTRA
+    side.rows[:, dim] = round_up(side.norms, side.precision.dtype)
+    side.rows[:, dim + 1] = round_up(side.residuals, side.precision.dtype)
+    side.rows[:, dim + 2 :] = 1
+
+
+def as_queries(side: Factor) -> None:
+    """Fill the extra columns of the queries' side that hold the error bound."""
+    dim, precision = side.rows.shape[1] - EXTRA, side.precision
+    unit = precision.accumulation * (dim + EXTRA) * 2.0**-24
+    side.rows[:, dim] = round_up(side.residuals + unit * side.norms, precision.dtype)
+    side.rows[:, dim + 1] = round_up(side.norms + side.residuals, precision.dtype)
+
+
+def set_thresholds(side: Factor, thresholds: torch.Tensor, document_scale: float) -> torch.Tensor:
+    """Put the thresholds into the queries' side; returns what was added to every score, (n,) float64, scaled.
+
+    `thresholds` (n,) float64 in the scores' own unit, +-inf allowed. A document whose product is negative scores lower.
+    """
+    precision, dim = side.precision, side.rows.shape[1] - EXTRA
+    unit = precision.accumulation * (dim + EXTRA) * 2.0**-24
+    scaled = (thresholds / side.scales / document_scale).clamp(-_REACH, _REACH)
+    added = -scaled + 2 * unit * scaled.abs() + _TINY
+    high = added.to(precision.dtype)
+    low = round_up(added - high.double(), precision.dtype)
+    side.rows[:, dim + 2], side.rows[:, dim + 3] = high, low
+    return high.double() + low.double()
+
+
+def widths(queries: Factor, added: torch.Tensor, documents: Factor) -> torch.Tensor:
+    """Return by how much a product may exceed the true value that it bounds, (n_queries,) float64, over all documents."""
+    dim = queries.rows.shape[1] - EXTRA
+    unit = queries.precision.accumulation * (dim + EXTRA) * 2.0**-24
+    of_queries = queries.rows[:, dim : dim + 2].double()
+    of_documents = documents.rows[:, dim : dim + 2].double().amax(dim=0)
+    return 2 * (of_queries @ of_documents + 4 * unit * added.abs() + _TINY) * (1 + 2.0**-20)

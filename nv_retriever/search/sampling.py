@@ -1,0 +1,102 @@
+"""Where the k-th best score of a query probably lies, read off a sample of the corpus; the search checks and corrects it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nv_retriever.search.blockwise import Rows, Search
+from nv_retriever.search.proposals import set_thresholds, widths
+from nv_retriever.search.types import Exclusions, FloatArray
+
+Index = npt.NDArray[np.int64]
+SHARE, FEWEST, MOST = 24, 1024, 16384
+"""A sample is 1 / SHARE of the corpus, within bounds."""
+_GROUP = 8
+"""Only the best of so many sampled documents is looked at: half the truth, a tenth of the time."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some documents."""
+
+    rows: Index
+    """(m,) ascending."""
+    documents: Rows
+
+
+def sample_rows(n_documents: int, most: int) -> Index:
+    """Return pseudo-random rows, one from each of equal strata, ascending; all rows of a small corpus."""
+    m = min(max(n_documents // SHARE, FEWEST), MOST, most) // _GROUP * _GROUP or 1
+    if n_documents <= min(4 * m, most):
+        return np.arange(n_documents)
+    within = np.random.default_rng(0).random(m)
+    return np.minimum(((np.arange(m) + within) * n_documents / m).astype(np.int64), n_documents - 1)
+
+
+def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: int, tile: int) -> FloatArray:
+    """Return for each query a score that a little more than k allowed documents below its limit are likely to reach.
+
+    (n,) float32, -inf where the sample has too few. `deeper` multiplies how many documents are aimed at. It is a true lower
+    bound of the k-th best where the sample is the corpus.
+    """
+    queries = search.queries.factor
+    m, n = len(sample.rows), len(search.guesses)
+    added = set_thresholds(queries, torch.zeros_like(queries.scales), _scale(sample))
+    width = widths(queries, added, sample.documents.factor).cpu().numpy()
+    units = queries.scales.cpu().numpy() * _scale(sample)
+    share = m / n_documents
+    whole = m == n_documents
+    rank = (search.k if deeper == 1 else m + 1) if whole else _rank(search.k * deeper * share)
+    found = np.full(n, -np.inf)
+    if rank <= m:
+        for low in range(0, n, tile):
+            part = slice(low, min(low + tile, n))
+            scores = sample.documents.factor.rows @ queries.rows[part].T
+            scores = scores.float()
+            _strike(scores, search, sample, part, units)
+            found[part] = _nth(scores, rank).cpu().numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        guesses = np.nextafter(((found - width) * units).astype(np.float32), np.float32(-np.inf), dtype=np.float32)
+    return np.where(np.isfinite(guesses), guesses, np.float32(-np.inf))
+
+
+def _scale(sample: Sample) -> float:
+    return float(sample.documents.factor.scales[0])
+
+
+def _rank(expected: float) -> int:
+    """Return a rank in the sample that hardly ever lies above the corpus's k-th best (about two deviations)."""
+    return math.ceil(expected + 2.3 * math.sqrt(expected) + 2)
+
+
+def _strike(scores: torch.Tensor, search: Search, sample: Sample, part: slice, units: npt.NDArray[np.float64]) -> None:
+    """Take what is excluded, quarantined or not below its limit out of a sample's scores (m, tile)."""
+    rows, columns = _excluded(search.excluded, sample.rows, part)
+    scores[torch.from_numpy(rows).to(scores.device), torch.from_numpy(columns).to(scores.device)] = -torch.inf
+    scores[torch.from_numpy(np.flatnonzero(~sample.documents.finite)).to(scores.device)] = -torch.inf
+    if search.limits is not None:
+        with np.errstate(over="ignore"):
+            limits = (search.limits[part].astype(np.float64) / units[part]).astype(np.float32)
+        scores.masked_fill_(scores >= torch.from_numpy(limits).to(scores.device), -torch.inf)
+
+
+def _excluded(excluded: Exclusions, sampled: Index, part: slice) -> tuple[Index, Index]:
+    inside = slice(int(excluded.offsets[part.start]), int(excluded.offsets[part.stop]))
+    documents = excluded.documents[inside].astype(np.int64)
+    columns = np.repeat(np.arange(part.stop - part.start), np.diff(excluded.offsets[part.start : part.stop + 1]))
+    rows = np.minimum(np.searchsorted(sampled, documents), len(sampled) - 1)
+    there = sampled[rows] == documents
+    return rows[there], columns[there]
+
+
+def _nth(scores: torch.Tensor, rank: int) -> torch.Tensor:
+    """Return the rank-th largest value of each column, (m, n) -> (n,), or a little less."""
+    m = len(scores)
+    if m % _GROUP == 0 and rank * 4 * _GROUP <= m:
+        scores = scores.view(_GROUP, m // _GROUP, -1).amax(dim=0)
+    return scores.T.contiguous().topk(rank, dim=1, sorted=False).values.amin(dim=1)

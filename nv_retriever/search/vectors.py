@@ -1,0 +1,218 @@
+"""Exact search over vectors on disk, in flat memory: the dense teachers' Scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nv_retriever.config import Runtime
+from nv_retriever.errors import InputError
+from nv_retriever.search.blockwise import Rows, Search, norms_of, prepare_documents, prepare_queries, scan
+from nv_retriever.search.exact import pair_scores
+from nv_retriever.search.memory import BlockSizes, block_sizes
+from nv_retriever.search.proposals import Precision, fastest_precision
+from nv_retriever.search.ranking import unpack
+from nv_retriever.search.sampling import Sample, guess_thresholds, sample_rows
+from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, TopK
+
+Index = npt.NDArray[np.int64]
+_STRIDE = 6
+"""A guess that was too high is followed by one this many times deeper in the sample."""
+
+
+class VectorSource(Protocol):
+    """Vectors by row, in memory or memory-mapped: `nv_retriever.embedding.shards.Vectors`."""
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a row."""
+        ...
+
+    def blocks(self, max_rows: int) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first row, float32 (rows, dim)) in order."""
+        ...
+
+    def take(self, rows: npt.NDArray[np.integer]) -> FloatArray:
+        """Return some rows, float32 (n, dim)."""
+        ...
+
+
+class VectorScorer:
+    """Scores are inner products of fp32 vectors, correctly rounded; search is exact and within the memory budget.
+
+    Rows that are not finite are quarantined: never returned, never found, their scores are NaN.
+    """
+
+    def __init__(
+        self,
+        queries: VectorSource,
+        documents: VectorSource,
+        score_kind: ScoreKind,
+        runtime: Runtime | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        if queries.dim != documents.dim and queries.n and documents.n:
+            raise InputError("vectors", f"queries of {documents.dim} numbers, as the documents", str(queries.dim))
+        self.queries, self.documents, self.score_kind = queries, documents, score_kind
+        self.n_queries, self.n_documents = queries.n, documents.n
+        self.runtime = runtime or Runtime()
+        self.device = _device(self.runtime)
+        self._precision = precision
+
+    @property
+    def precision(self) -> Precision:
+        """The format of the proposals; it changes the speed alone."""
+        return self._precision or fastest_precision(self.device)
+
+    def block_sizes(self, k: int) -> BlockSizes:
+        """Return how much is in memory at a time in a search for k documents."""
+        return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k)
+
+    @cached_property
+    def quarantined_documents(self) -> IntArray:
+        """Rows of documents whose vectors are not finite, ascending."""
+        return _not_finite(self.documents)
+
+    @cached_property
+    def quarantined_queries(self) -> IntArray:
+        """Queries whose vectors are not finite, ascending."""
+        return _not_finite(self.queries)
+
+    def search(
+        self, query_rows: npt.NDArray[np.integer], k: int, excluded: Exclusions, limits: FloatArray | None = None
+    ) -> TopK:
+        """Return the k best allowed documents of each query, strictly below its limit where limits are given."""
+        n = len(query_rows)
+        result = TopK(np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32), np.zeros(n, np.int64))
+        if not n or not self.n_documents or (not k and limits is None):
+            return result
+        work = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)
+        sizes = self.block_sizes(work.k)
+        sample = self._sample(sizes)
+        while len(work.pending):
+            failed = []
+            for start in range(0, len(work.pending), sizes.queries):
+                rows = work.pending[start : start + sizes.queries]
+                one = self._pass(work, rows, sample, sizes)
+                done = work.settle(one, rows, result)
+                failed.append(rows[~done])
+            work.retry(np.concatenate(failed))
+        return result
+
+    def _pass(self, work: _Queue, rows: Index, sample: Sample, sizes: BlockSizes) -> Search:
+        """Search some of the pending queries in one pass over the documents."""
+        padding = -len(rows) % 8
+        vectors = self.queries.take(work.query_rows[rows])
+        vectors = np.concatenate([vectors, np.zeros((padding, vectors.shape[1]), np.float32)])
+        queries = prepare_queries(vectors, self.precision, self.device)
+        one = work.search(queries, rows, padding)
+        work.guess(one, rows, sample, self.n_documents, sizes.tile_queries)
+        scan(one, self.documents.blocks(sizes.documents), self.precision, sizes, self.device)
+        return one
+
+    def score_pairs(self, query_rows: npt.NDArray[np.integer], document_rows: npt.NDArray[np.integer]) -> FloatArray:
+        """Return the scores of pairs, (n,) and (n,) -> (n,) float32; NaN where a vector is not finite."""
+        scores = np.empty(len(query_rows), np.float32)
+        sizes = self.block_sizes(1)
+        order = np.argsort(document_rows, kind="stable")
+        step = min(sizes.documents, sizes.queries)
+        for start in range(0, len(order), step):
+            part = order[start : start + step]
+            documents, document_of = np.unique(document_rows[part], return_inverse=True)
+            queries, query_of = np.unique(query_rows[part], return_inverse=True)
+            left, left_norms, left_finite = _double(self.queries.take(queries), self.device)
+            right, right_norms, right_finite = _double(self.documents.take(documents), self.device)
+            found = pair_scores(left, right, left_norms, right_norms, query_of, document_of)
+            scores[part] = np.where(left_finite[query_of] & right_finite[document_of], found, np.float32(np.nan))
+        return scores
+
+    def _sample(self, sizes: BlockSizes) -> Sample:
+        rows = sample_rows(self.n_documents, sizes.documents)
+        return Sample(rows, prepare_documents(self.documents.take(rows), self.precision, self.device))
+
+
+@dataclass
+class _Queue:
+    """Queries whose k best are not proven yet."""
+
+    query_rows: npt.NDArray[np.integer]
+    k: int
+    excluded: Exclusions
+    limits: FloatArray | None
+
+    def __post_init__(self) -> None:
+        n = len(self.query_rows)
+        self.limits = None if self.limits is None else np.asarray(self.limits, np.float32)
+        self.pending: Index = np.arange(n)
+        self.proven = np.full(n, np.nan, np.float32)
+        """The k-th best of a pass that failed: surely reached by k documents."""
+        self.deeper = 1
+
+    def search(self, queries: Rows, rows: Index, padding: int) -> Search:
+        """Return a search for some queries; those that can't find anything, and the padding, get a guess of +inf."""
+        excluded = self.excluded.take(rows)
+        ends = np.full(padding, excluded.offsets[-1])
+        excluded = Exclusions(np.concatenate([excluded.offsets, ends]), excluded.documents, excluded.reasons)
+        hopeless = ~queries.finite
+        hopeless[len(rows) :] = True
+        limits = None
+        if self.limits is not None:
+            limits = np.concatenate([self.limits[rows], np.zeros(padding, np.float32)])
+            hopeless |= np.isnan(limits)
+        guesses = np.where(hopeless, np.float32(np.inf), np.float32(-np.inf))
+        return Search(queries, self.k, excluded, guesses, limits)
+
+    def guess(self, one: Search, rows: Index, sample: Sample, n_documents: int, tile: int) -> None:
+        """Set the thresholds of a pass: what an earlier pass proved, else a guess, never above the limit."""
+        guesses = guess_thresholds(one, sample, n_documents, self.deeper, tile)
+        if one.limits is not None:
+            guesses = np.minimum(guesses, one.limits)
+        proven = np.concatenate([self.proven[rows], np.full(len(guesses) - len(rows), np.nan, np.float32)])
+        guesses = np.where(np.isnan(proven), guesses, proven)
+        one.guesses = np.where(np.isposinf(one.guesses), one.guesses, guesses)
+
+    def settle(self, one: Search, rows: Index, result: TopK) -> npt.NDArray[np.bool_]:
+        """Write what is proven; returns which of the rows are."""
+        n, k = len(rows), min(self.k, result.documents.shape[1])
+        done = one.complete()[:n]
+        documents, scores = unpack(one.best[:n][done][:, :k])
+        result.documents[rows[done], :k], result.scores[rows[done], :k] = documents, scores
+        result.above[rows[done]] = one.above[:n][done]
+        self.proven[rows] = one.last_scores()[:n]
+        return done
+
+    def retry(self, failed: Index) -> None:
+        """Queue the queries whose guess was too high."""
+        self.pending, self.deeper = failed, self.deeper * _STRIDE
+
+
+def _device(runtime: Runtime) -> str:
+    if runtime.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return runtime.device
+
+
+def _double(vectors: FloatArray, device: str) -> tuple[torch.Tensor, npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return rows as float64, at least their norms, and which are finite (the others become zeros)."""
+    double = torch.from_numpy(vectors.astype(np.float64)).to(device)
+    norms, finite = norms_of(double)
+    return double, norms, finite
+
+
+def _not_finite(vectors: VectorSource) -> IntArray:
+    found = [np.empty(0, np.int32)]
+    for start, block in vectors.blocks(8192):
+        finite = np.isfinite(np.einsum("ij->i", block, dtype=np.float64))
+        found.append((start + np.flatnonzero(~finite)).astype(np.int32))
+    return np.concatenate(found)
