@@ -23,7 +23,7 @@ from nv_retriever.teachers.identity import Precision, Role
 
 logger = logging.getLogger(__name__)
 READ_TEXTS = 8192
-WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1_000_000
+WINDOW_CHARACTERS = 1_000_000
 """A window is what is embedded and committed at once, and so what a kill may cost."""
 ATTEMPTS = 5
 Rows = npt.NDArray[np.int64]
@@ -127,7 +127,7 @@ def _embed_missing(
     sizes: deque[int] = deque()
 
     def windows() -> Iterator[Sequence[str]]:
-        for window in _windows(texts, rows):
+        for window in _windows(texts, rows, embedder.window_texts):
             sizes.append(len(window))
             yield window
 
@@ -146,13 +146,13 @@ def _embed_missing(
     return done
 
 
-def _windows(texts: _Part, rows: Rows) -> Iterator[list[str]]:
-    """Yield the texts of rows in order, at most WINDOW_TEXTS or about WINDOW_CHARACTERS at a time."""
+def _windows(texts: _Part, rows: Rows, most: int) -> Iterator[list[str]]:
+    """Yield the texts of rows in order, `most` or about WINDOW_CHARACTERS at a time."""
     window: list[str] = []
     size = 0
     for start in range(0, len(rows), READ_TEXTS):
         for text in texts.read(rows[start : start + READ_TEXTS]):
-            if window and (len(window) >= WINDOW_TEXTS or size + len(text) > WINDOW_CHARACTERS):
+            if window and (len(window) >= most or size + len(text) > WINDOW_CHARACTERS):
                 yield window
                 window, size = [], 0
             window.append(text)

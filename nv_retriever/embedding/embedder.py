@@ -16,6 +16,8 @@ class TextEmbedder(Protocol):
     """Turns texts into vectors: an encoder, or a server."""
 
     label: str
+    window_texts: int
+    """Texts that are embedded and committed at once."""
 
     @property
     def score_kind(self) -> ScoreKind:

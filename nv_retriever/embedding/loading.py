@@ -33,6 +33,7 @@ class Tokenize:
         self.special = frozenset(tokenizer.all_special_ids)
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Return the ids of each text, cut at `max_length` tokens."""
         cut = max_length * CHARACTERS_PER_TOKEN
         found: list[list[int]] = self.tokenizer(
             [text[:cut] for text in texts],

@@ -12,6 +12,7 @@ import torch
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.hardware import device_kind
 from nv_retriever.embedding.loading import load_forward
+from nv_retriever.embedding.plan import plan_batches
 from nv_retriever.errors import InputError
 from nv_retriever.search.types import FloatArray
 from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
@@ -84,15 +85,3 @@ def _gather(batches: list[Any], parts: list[list[torch.Tensor]], total: int) -> 
         if array is not None:
             result[np.concatenate(batches[number::share])] = array
     return result
-
-
-def plan_batches(lengths: Sequence[int], budget: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-    """Return batches of text numbers, by descending length, each of at most `budget` tokens with padding (at least one text)."""
-    sizes = np.asarray(lengths, np.int64)
-    order = np.argsort(-sizes, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        count = max(1, budget // max(1, int(sizes[order[start]])))
-        batches.append(order[start : start + count])
-        start += count
-    return batches

@@ -92,14 +92,15 @@ class PackedBert:
     def _layer(self, layer: Any) -> dict[str, tuple[Tensor, Tensor]]:
         attention = layer.attention
         three = (attention.self.query, attention.self.key, attention.self.value)
+        weight, bias = (torch.cat([getattr(part, name) for part in three]).detach() for name in ("weight", "bias"))
         return {
-            "qkv": tuple(torch.cat([getattr(part, name) for part in three]).detach().to(self.device, self.dtype) for name in ("weight", "bias")),
+            "qkv": (weight.to(self.device, self.dtype), bias.to(self.device, self.dtype)),
             "out": self._linear(attention.output.dense),
             "norm1": self._norm(attention.output.LayerNorm),
             "up": self._linear(layer.intermediate.dense),
             "down": self._linear(layer.output.dense),
             "norm2": self._norm(layer.output.LayerNorm),
-        }  # fmt: skip
+        }
 
     def _linear(self, module: Any) -> tuple[Tensor, Tensor]:
         return module.weight.detach().to(self.device, self.dtype), module.bias.detach().to(self.device, self.dtype)

@@ -45,7 +45,10 @@ class Vectors:
 
     @classmethod
     def from_array(cls, array: npt.NDArray[np.floating], score_kind: ScoreKind = "cosine") -> Vectors:
-        """Return vectors in memory, (n, dim); rows that are not finite are quarantined. Raises InputError for other shapes."""
+        """Return vectors in memory, (n, dim); rows that are not finite are quarantined.
+
+        Raises InputError for another shape.
+        """
         if array.ndim != 2:
             raise InputError("vectors", "an array of shape (n, dim)", f"shape {array.shape}")
         values = np.ascontiguousarray(array, dtype=np.float32)

@@ -34,6 +34,20 @@ class EncoderConfig(Frozen):
     """Run code that comes with the model. Off unless you say so."""
 
 
+class BM25Config(Frozen):
+    """BM25 with Lucene's formula; the defaults are Anserini's."""
+
+    k1: float = Field(default=0.9, ge=0)
+    """How slowly repeats of a word stop counting."""
+    b: float = Field(default=0.4, ge=0, le=1)
+    """How much long documents are held back."""
+    stemmer: str | None = "english"
+    """A Snowball stemmer, or null for none."""
+    stopwords: str | None = "english"
+    """A stop-word list of bm25s, or null for none."""
+    version: Literal[1] = 1
+
+
 class TeacherConfig(Frozen):
     """A teacher by name: MODEL, `bm25`, `cross-encoder:MODEL`, `endpoint:URL#MODEL` or `vectors:FOLDER`."""
 
@@ -41,7 +55,10 @@ class TeacherConfig(Frozen):
     """MODEL (hub name or folder), `bm25`, `cross-encoder:MODEL` (rescores the first teacher's candidates),
     `endpoint:URL#MODEL` (an OpenAI-compatible embedding server), or `vectors:FOLDER` (precomputed)."""
     encoder: EncoderConfig = EncoderConfig()
-    """Details of a MODEL teacher; its `model` is taken from the name."""
+    """Details of a MODEL teacher (its `model` is taken from the name); prompts and normalisation of an endpoint, lengths and
+    precision of a cross-encoder."""
+    bm25: BM25Config = BM25Config()
+    """Details of the teacher `bm25`."""
 
     @property
     def kind(self) -> Literal["encoder", "bm25", "cross-encoder", "endpoint", "vectors"]:

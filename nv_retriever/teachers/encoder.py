@@ -110,6 +110,8 @@ def _length(wanted: int | None, files: ModelFolder, preset: Preset) -> int:
 class Encoder:
     """Turns queries and documents into vectors; loads torch and the weights when the first text is encoded."""
 
+    window_texts = 4096
+
     def __init__(self, identity: EncoderIdentity, files: ModelFolder, runtime: Runtime, label: str) -> None:
         self.identity, self.files, self.runtime, self.label = identity, files, runtime, label
         self._loops: dict[str, Any] = {}
@@ -135,7 +137,8 @@ class Encoder:
 
     def encode(self, texts: Sequence[str], role: Role, precision: Precision) -> FloatArray:
         """Return the vectors of texts in a role on a settled numeric path (`fp32` or `bf16`)."""
-        return self._loop(precision).encode(texts, role)
+        vectors: FloatArray = self._loop(precision).encode(texts, role)
+        return vectors
 
     def encode_windows(self, windows: Iterator[Sequence[str]], role: Role, precision: Precision) -> Iterator[FloatArray]:
         """Yield the vectors (n, dim) float32 of each window; the next window is tokenised while the model works."""
@@ -192,9 +195,14 @@ class Encoder:
 
     def _loop(self, precision: Precision) -> Any:
         if precision not in self._loops:
-            if self.identity.backend == "transformers":
-                from nv_retriever.embedding.loop import EncodingLoop as Loop
-            else:
-                from nv_retriever.embedding.fallback import SentenceTransformersLoop as Loop
-            self._loops[precision] = Loop(self.identity, self.files, precision, self.runtime)
+            self._loops[precision] = self._load(precision)
         return self._loops[precision]
+
+    def _load(self, precision: Precision) -> Any:
+        if self.identity.backend == "transformers":
+            from nv_retriever.embedding.loop import EncodingLoop
+
+            return EncodingLoop(self.identity, self.files, precision, self.runtime)
+        from nv_retriever.embedding.fallback import SentenceTransformersLoop
+
+        return SentenceTransformersLoop(self.identity, self.files, precision, self.runtime)

@@ -171,9 +171,10 @@ def _pooling_mode(config: dict[str, Any]) -> Pooling | None:
     """Return the one pooling mode that our loop has, or None for others and for concatenations."""
     mode = config.get("pooling_mode")
     if isinstance(mode, list | tuple):
-        mode = mode[0] if len(mode) == 1 else None
-    if mode in ("mean", "cls", "max", "lasttoken"):
-        return mode
+        mode = mode[0] if len(mode) == 1 else "several"
+    named: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "lasttoken"}
+    if mode is not None:
+        return named.get(str(mode))
     modes = [name for key, name in LEGACY_POOLING.items() if config.get(key)]
     others = any(config.get(key) for key in OTHER_POOLING)
     return modes[0] if len(modes) == 1 and not others else None
@@ -189,7 +190,7 @@ def _json(path: Path) -> Any:
 
 
 def content_digest(folder: ModelFolder, code: bool = False) -> str:
-    """Return the sha256 over names and contents of weights, tokenizer and configuration; raises InputError without weights."""
+    """Return the sha256 over weights, tokenizer and configuration; raises InputError without weights."""
     pairs = []
     for path in sorted(folder.path.rglob("*")):
         name = path.relative_to(folder.path)

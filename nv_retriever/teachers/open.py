@@ -16,7 +16,7 @@ from nv_retriever.teachers.parse import check_teacher, target
 def open_embedder(
     source: str, encoder: EncoderConfig, folder: Path | str | None = None, runtime: Runtime | None = None
 ) -> TextEmbedder | Precomputed:
-    """Return what embeds for a teacher's name: an encoder (or `folder`, a model of this workflow), a server, given vectors."""
+    """Return what embeds for a teacher's name: an encoder (or `folder`, a workflow's own model), a server, given vectors."""
     from nv_retriever.teachers.encoder import open_encoder
 
     if folder is not None or not source:
@@ -61,7 +61,7 @@ def open_scorer(
     if teacher.kind == "bm25":
         from nv_retriever.teachers.bm25 import BM25Scorer
 
-        return BM25Scorer(dataset, split)
+        return BM25Scorer(dataset, split, teacher.bm25)
     if teacher.kind == "cross-encoder":
         from nv_retriever.search.candidate_table import Candidates
         from nv_retriever.teachers.cross_encoder import CrossEncoderScorer

@@ -57,9 +57,7 @@ def teacher_digest(teacher: TeacherConfig) -> str:
     """Return what identifies the scores of a teacher that is no encoder: its settings, weights or files."""
     check_teacher(teacher)
     if teacher.kind == "bm25":
-        from nv_retriever.teachers.bm25 import BM25Config
-
-        return fingerprint({"bm25": BM25Config()})
+        return fingerprint({"bm25": teacher.bm25})
     if teacher.kind == "cross-encoder":
         from nv_retriever.teachers.cross_encoder import resolve_cross_encoder
 
