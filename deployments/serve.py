@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -62,10 +63,11 @@ def serve_deployments(port: int, home: str, config: PipelineConfig) -> None:
 
 
 def register_and_serve(home: str, config: PipelineConfig) -> None:
-    """Serve the four flows, the whole pipeline with a paused nightly schedule."""
+    """Serve the flows, the whole pipeline with a paused nightly schedule."""
     from prefect import serve
     from prefect.schedules import Cron
 
+    from flows.auditing import auditing
     from flows.evaluation import evaluation
     from flows.mining import mining
     from flows.pipeline import pipeline
@@ -74,9 +76,11 @@ def register_and_serve(home: str, config: PipelineConfig) -> None:
     parameters = {"config": config.model_dump(mode="json"), "home": home}
     nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
     print(f"Prefect UI: {os.environ['PREFECT_API_URL'].removesuffix('/api')} (Ctrl-C stops)", file=sys.stderr)
-    serve(
+    deployments: list[Any] = [
         pipeline.to_deployment(name="run", parameters=parameters, schedules=[nightly]),
         mining.to_deployment(name="mine", parameters=parameters),
         training.to_deployment(name="train", parameters=parameters),
         evaluation.to_deployment(name="evaluate", parameters=parameters),
-    )
+        auditing.to_deployment(name="audit", parameters=parameters),
+    ]
+    serve(*deployments)

@@ -151,6 +151,7 @@ def prepare_environment(common: Common) -> None:
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_LOGGING_LEVEL": "ERROR" if common.quiet else "INFO",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "TOKENIZERS_PARALLELISM": "false",
@@ -206,9 +207,9 @@ def mine(
     if (export is None) != (out is None):
         raise InputError("nvr mine", "--export FORMAT and --out PATH together", "only one of them")
     if export is not None:
-        from nv_retriever.store.exports import check_format
+        from nv_retriever.store.exports.export import find_format
 
-        check_format(export)
+        find_format(export)
     config = common.settings()
     from flows.mining import mining
 

@@ -14,8 +14,16 @@ def stages_table(result: Json) -> Table:
     """Return the table of stages."""
     table = Table("stage", "artifact", "from cache", "seconds", title="Stages")
     for stage in result["stages"]:
-        table.add_row(stage["stage"], stage["artifact"], "yes" if stage["cached"] else "no", f"{stage['seconds']:.1f}")
+        table.add_row(
+            stage["stage"], short(stage["artifact"]), "yes" if stage["cached"] else "no", f"{stage['seconds']:.1f}"
+        )
     return table
+
+
+def short(artifact: str) -> str:
+    """Return `<kind>/<start of the fingerprint>`."""
+    kind, fingerprint = artifact.split("/")
+    return f"{kind}/{fingerprint[:8]}"
 
 
 def show_run(result: Json, dataset: str) -> None:

@@ -27,7 +27,7 @@ from tasks.evaluate import evaluate
 from tasks.index import index
 from tasks.ingest import ingest
 from tasks.mine import mine
-from tasks.stage import StageReport, StageTask, run_stage
+from tasks.stage import StageReport, StageTask, result_storage, run_stage
 from tasks.train import make_student, train
 
 TASKS: dict[type[Spec], StageTask] = {
@@ -64,9 +64,10 @@ def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence
         logger = logging.getLogger(name)
         if not any(isinstance(known, ExpectedErrors) for known in logger.filters):
             logger.addFilter(ExpectedErrors())
+    storage = result_storage(home)
     reports = {report.artifact: report for report in done}
     for spec in ordered(targets):
         if str(spec.ref) not in reports:
             upstream = [item.ref for item in spec.upstream()]
-            reports[str(spec.ref)] = run_stage(TASKS[type(spec)], spec, home, runtime, upstream)
+            reports[str(spec.ref)] = run_stage(TASKS[type(spec)], spec, home, runtime, upstream, storage)
     return list(reports.values())

@@ -36,12 +36,13 @@ def mining(
     add_to_database(spec, home)
     stage_table(reports)
     mining_table(spec, home)
-    exported = None
+    exported: dict[str, Any] | None = None
     if export_format is not None and out is not None:
-        from nv_retriever.store.exports import export
+        from nv_retriever.store.exports.export import export
 
         store = ArtifactStore(home)
         result = export(export_format, store.open(spec.ref), open_dataset(spec.dataset, store), Path(out))
         exported = {"format": export_format, "path": str(result.path), "rows": result.rows, "skipped": result.skipped}
+        exported["why"] = result.why
     summary = mining_json(spec, home)
     return {**summary, "export": exported, "stages": stages_json(reports), "flow_run_id": flow_run_id()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.pipeline import PipelineConfig, plan_run
-from nv_retriever.stages import Spec
+from nv_retriever.stages import EmbeddingSpec, Spec
 
 
 def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
@@ -60,9 +60,12 @@ def compare(new: Any, old: Any, path: str = "") -> list[str]:
 
 
 def name_of(spec: Spec) -> str:
-    """Return how a specification is called in plans and tables."""
-    parts = [spec.stage, spec.kind]
+    """Return how a specification is called in a plan."""
+    parts = [spec.kind]
     for attribute in ("part", "teacher", "system"):
         if hasattr(spec, attribute):
             parts.append(str(getattr(spec, attribute)))
+    if isinstance(spec, EmbeddingSpec):
+        of = spec.model.kind if isinstance(spec.model, Spec) else spec.location.source
+        parts.append(f"by {of}")
     return " ".join(parts)

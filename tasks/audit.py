@@ -18,7 +18,7 @@ def audit(spec: AuditSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
         from nv_retriever.audit.build import write_audit
-        from nv_retriever.search.candidates import Candidates
+        from nv_retriever.search.candidate_table import Candidates
 
         tables = [Candidates.open(store.open(candidates.ref)) for candidates in spec.candidates]
         scorers = [open_scorer(candidates, store, runtime) for candidates in spec.candidates]

@@ -23,14 +23,13 @@ def check_leakage(
 
     store = ArtifactStore(home)
     leakage = find_leakage(open_dataset(training, store), split, open_dataset(evaluation, store), evaluation_split)
-    counts = {"queries": len(leakage.queries), "documents": len(leakage.documents)}
-    if counts["queries"] and policy == "fail":
+    if leakage and policy == "fail":
+        first = open_dataset(evaluation, store).query_ids[leakage.queries[0]]
         raise GateError(
-            f"{counts['queries']} queries of {evaluation.config.source} {evaluation_split} are word for word queries of "
-            f"{training.config.source} {split}; measured gains would be memory (first: {leakage.queries[0]!r}). "
-            "Remove them, or say `--set leakage=allow`"
+            f"leakage between {training.config.source} {split} and {evaluation.config.source} {evaluation_split}: "
+            f"{leakage}; a gain would be memory (first: query {first!r}). Remove them, or say `--set leakage=allow`"
         )
-    return counts
+    return {"queries": len(leakage.queries), "positives": len(leakage.positives)}
 
 
 def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, seed: int) -> dict[str, Any]:

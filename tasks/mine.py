@@ -25,7 +25,7 @@ def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
         from nv_retriever.mining.build import write_mining
-        from nv_retriever.search.candidates import Candidates
+        from nv_retriever.search.candidate_table import Candidates
 
         return write_mining(
             folder,

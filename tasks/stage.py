@@ -12,6 +12,7 @@ from prefect.filesystems import LocalFileSystem
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Frozen, Runtime
+from nv_retriever.fingerprint import fingerprint
 from nv_retriever.stages import Spec
 from tasks.cache_policy import ArtifactCachePolicy
 
@@ -53,12 +54,20 @@ def build(spec: Spec, home: str, write: Callable[[Path, ArtifactStore], dict[str
     return spec.ref
 
 
-def run_stage(stage: StageTask, spec: Spec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> StageReport:
-    """Call the stage's task within a flow, and report; a home on this machine keeps the cache record in the artifact."""
-    store = ArtifactStore(home)
-    cached = store.is_complete(spec.ref)
+def result_storage(home: str) -> LocalFileSystem:
+    """Return the storage of the cache records, below the home's artifacts; Prefect wants it registered with its server."""
+    root = ArtifactStore(home).root
+    storage = LocalFileSystem(basepath=str(root))
+    storage.save(f"nvr-{fingerprint(str(root))[:12]}", overwrite=True)
+    return storage
+
+
+def run_stage(
+    stage: StageTask, spec: Spec, home: str, runtime: Runtime, upstream: list[ArtifactRef], storage: LocalFileSystem
+) -> StageReport:
+    """Call the stage's task within a flow, and report what became of it."""
+    cached = ArtifactStore(home).is_complete(spec.ref)
     started = time.perf_counter()
-    storage = LocalFileSystem(basepath=str(store.root))
     stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, upstream=upstream)
     seconds = 0.0 if cached else time.perf_counter() - started
     return StageReport(stage=spec.stage, artifact=str(spec.ref), cached=cached, seconds=round(seconds, 3))

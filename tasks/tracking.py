@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,11 +148,10 @@ class TrainingRun:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Log a point of the curves; points of a resumed run that are known already are passed over."""
         from mlflow.entities import Metric
-        from mlflow.utils.time import get_current_time_millis
 
         if step <= self._last_step:
             return
-        now = get_current_time_millis()
+        now = int(time.time() * 1000)
         self._points += [Metric(key, value, now, step) for key, value in metrics.items()]
         if len(self._points) >= LOG_EVERY:
             self.flush()
@@ -281,7 +281,6 @@ def metric_name(text: str) -> str:
 def log_metrics(client: MlflowClient, run_id: str, values: dict[str, float]) -> None:
     """Log final values, all in one call."""
     from mlflow.entities import Metric
-    from mlflow.utils.time import get_current_time_millis
 
-    now = get_current_time_millis()
+    now = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in values.items()])

@@ -1,0 +1,42 @@
+"""Why this negative, why not that one: read from the stored candidates, without a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.errors import InputError
+from nv_retriever.pipeline import PipelineConfig, mining_spec
+from nv_retriever.search.candidate_table import Candidates
+
+Json = dict[str, Any]
+
+
+def explain_query(query_id: str, config: PipelineConfig, home: str) -> tuple[Json, Callable[[Json], None]]:
+    """Return the explanation as JSON data, and how to show it; raises InputError where nothing was mined yet."""
+    from nv_retriever.mining.explain import explain
+    from nv_retriever.mining.explain_table import render, rows_to_json
+    from tasks.opening import open_dataset, open_scorer
+
+    store = ArtifactStore(home)
+    spec = mining_spec(config)
+    missing = [candidates.ref for candidates in spec.candidates if not store.is_complete(candidates.ref)]
+    if missing or not store.is_complete(spec.dataset.ref):
+        raise InputError(home, "candidates of this configuration", "none", "run `nvr mine` with the same options first")
+    explanation = explain(
+        open_dataset(spec.dataset, store),
+        spec.split,
+        [Candidates.open(store.open(candidates.ref)) for candidates in spec.candidates],
+        spec.mining,
+        query_id,
+        seed=spec.seed,
+        open_scorer=lambda teacher: open_scorer(spec.candidates[teacher], store, config.runtime),
+    )
+
+    def show(_: Json) -> None:
+        from rich.console import Console
+
+        Console().print(render(explanation))
+
+    return rows_to_json(explanation), show
