@@ -41,14 +41,14 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     >>> ticks(0.03, 0.47)
     [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     """
-    if not high > low:
-        spread = abs(low) * 0.1 or 1.0
+    if not high - low > 1e-9 * max(abs(low), abs(high)) + 1e-200:
+        spread = abs(low) * 0.1 if abs(low) > 1e-200 else 1.0
         low, high = low - spread / 2, high + spread / 2
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if raw <= power * factor * (1 + 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
 class _Axes:
@@ -190,7 +190,7 @@ def interval_plot(
     texts = [name if len(name) <= fits else name[: fits - 1] + "…" for name in names]
     rows = [-float(index) for index in range(len(names))]
     axes = _Axes(title, (x_label, ticks(min(finite), max(finite), 4)), ("", rows), [], left=left)
-    axes.y_ticks = [-(len(names) - 0.5), 0.5]
+    axes.y_ticks = [-(max(len(names), 1) - 0.5), 0.5]
     axes.height = axes.top + _BOTTOM + 24.0 * max(len(names), 1)
     positions = [axes.y(row) for row in rows]
     if zero:

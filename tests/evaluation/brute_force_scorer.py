@@ -27,14 +27,9 @@ class BruteForceScorer:
         scores = np.full((len(query_rows), k), np.nan, np.float32)
         for index, row in enumerate(query_rows):
             out = set(excluded.documents[excluded.offsets[index] : excluded.offsets[index + 1]].tolist())
-            ranked = sorted(
-                (
-                    d
-                    for d in range(self.n_documents)
-                    if d not in out and (limits is None or self.scores[row, d] < limits[index])
-                ),
-                key=lambda d: (-self.scores[row, d], d),
-            )[:k]
+            order = np.argsort(-self.scores[row], kind="stable")  # ties by row
+            limit = np.inf if limits is None else limits[index]
+            ranked = [d for d in order.tolist() if d not in out and self.scores[row, d] < limit][:k]
             documents[index, : len(ranked)], scores[index, : len(ranked)] = ranked, self.scores[row, ranked]
         return TopK(documents, scores, np.zeros(len(query_rows), np.int64))
 

@@ -1,0 +1,182 @@
+"""The ablation's tables, plots and report (HTML and Markdown), the paper's numbers beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nv_retriever.evaluation.ablation import Ablation, PowerRow, Row
+from nv_retriever.evaluation.paper_numbers import REPEATED_CONFIGURATION_SPREAD, TEACHER_OVERLAP
+from nv_retriever.evaluation.table import Correction
+from nv_retriever.report.html import Page
+from nv_retriever.report.plots import interval_plot
+from nv_retriever.report.table import Cell, Table, format_interval, format_p
+
+
+@dataclass(frozen=True)
+class Question:
+    """One table of the paper: what is varied, against what, and what the paper found."""
+
+    title: str
+    """Such as "Table 3: which method"."""
+    ablation: Ablation
+    baseline: str
+    paper: Mapping[str, float] = field(default_factory=dict)
+    """{name: the paper's NDCG@10}."""
+    false_negatives: Mapping[str, float] = field(default_factory=dict)
+    """{name: share of the mined negatives that are relevant}, from the audit."""
+    note: str = ""
+
+
+def results_table(
+    question: Question, confidence: float = 0.95, correction: Correction = "holm", metric: str = "nDCG@10"
+) -> Table:
+    """Return a question's table: mean, interval, paired difference with corrected p-value, false negatives, the paper."""
+    return _results_table(
+        question, question.ablation.rows(question.baseline, confidence, correction), confidence, correction, metric
+    )
+
+
+def _results_table(question: Question, rows: Sequence[Row], confidence: float, correction: Correction, metric: str) -> Table:
+    ablation, level = question.ablation, f"{100 * confidence:g} %"
+    columns = [ablation.by, metric, f"{level} interval", f"difference to {question.baseline}", f"its {level} interval"]
+    columns.append(f"p ({correction})" if correction != "none" else "p")
+    if question.false_negatives:
+        columns.append("false negatives")
+    if question.paper:
+        columns += ["paper", "paper's difference"]
+    body: list[list[Cell]] = []
+    for row in rows:
+        own, difference = row.estimate, row.difference
+        cells: list[Cell] = [row.name, own.mean, format_interval(own.low, own.high, signed=False)]
+        if difference is None:
+            cells += [None, None, None]
+        else:
+            cells += [_signed(difference.mean), format_interval(difference.low, difference.high), format_p(row.p)]
+        if question.false_negatives:
+            rate = question.false_negatives.get(row.name)
+            cells.append(None if rate is None else f"{100 * rate:.1f} %")
+        if question.paper:
+            theirs, base = question.paper.get(row.name), question.paper.get(question.baseline)
+            other = theirs is not None and base is not None and row.name != question.baseline
+            cells += [theirs, _signed(theirs - base) if other and theirs is not None and base is not None else None]
+        body.append(cells)
+    best = max(range(len(rows)), key=lambda index: rows[index].estimate.mean)
+    scope = f"{len(ablation.seeds)} seeds, {rows[0].estimate.queries:,} queries of {', '.join(ablation.datasets)}"
+    return Table(columns, body, f"{question.title} ({scope})", strong={(best, 1)})
+
+
+def datasets_table(question: Question, rows: Sequence[Row], metric: str = "nDCG@10") -> Table:
+    """Return the same means data set by data set."""
+    names = question.ablation.datasets
+    body: list[list[Cell]] = [[row.name, *(row.by_dataset[name] for name in names), row.estimate.mean] for row in rows]
+    strong = {(max(range(len(rows)), key=lambda r: float(body[r][c] or 0.0)), c) for c in range(1, len(names) + 2)}
+    return Table([question.ablation.by, *names, "mean"], body, f"{metric} by data set", strong=strong)
+
+
+def power_table(rows: Sequence[PowerRow]) -> Table:
+    """Return what this run can show, and how large it would have to be to show the differences that it found."""
+    columns = [
+        "compared",
+        "difference",
+        "detectable",
+        "queries needed",
+        "seeds needed",
+        "sd of seeds",
+        "sd of queries",
+        "sd of the rest",
+    ]
+    body: list[list[Cell]] = []
+    for row in rows:
+        spread = row.components
+        deviations = [value**0.5 for value in (spread.seed, spread.query, spread.rest)]
+        needed = ["more do not help" if number is None else f"{number:,}" for number in (row.queries, row.seeds)]
+        body.append([row.name, _signed(row.difference), row.detectable, *needed, *deviations])
+    caption = (
+        "Power analysis: the true difference that this run would show in 80 % of its repetitions, and the size of a run "
+        "that would show the difference found here (two-sided level 5 %, uncorrected)"
+    )
+    return Table(columns, body, caption)
+
+
+def overlap_table(overlaps: Mapping[tuple[str, str], float]) -> Table:
+    """Return the overlap of the teachers' negatives as a square table."""
+    names = list(dict.fromkeys(name for pair in overlaps for name in pair))
+
+    def cell(a: str, b: str) -> Cell:
+        return None if a == b else overlaps.get((a, b), overlaps.get((b, a)))
+
+    low, high = TEACHER_OVERLAP
+    caption = f"Table 6: mean Jaccard overlap of two teachers' negatives (paper: {low:.2f} to {high:.2f})"
+    return Table(["teacher", *names], [[a, *(cell(a, b) for b in names)] for a in names], caption, digits=3)
+
+
+def ablation_page(
+    questions: Sequence[Question],
+    overlaps: Mapping[tuple[str, str], float] | None = None,
+    title: str = "Ablation of hard-negative mining",
+    subtitle: str = "",
+    findings: Sequence[str] = (),
+    confidence: float = 0.95,
+    correction: Correction = "holm",
+    metric: str = "nDCG@10",
+) -> Page:
+    """Return the report: for each question its table, plot, data sets and power; `.write(path)`, `.write_markdown(path)`."""
+    page = Page(title, subtitle)
+    if findings:
+        page.add_heading("What was found").add_list(findings)
+    page.add_text(
+        f"Intervals ({100 * confidence:g} %) and p-values cover **seeds and queries jointly**: how far another seed and "
+        "another draw of queries would have moved the mean over data sets. Differences are paired (same seed, same query); "
+        f"p-values are corrected within a table ({correction}). The paper reports neither seeds nor intervals, and one "
+        f"configuration twice with values {REPEATED_CONFIGURATION_SPREAD:.4f} apart; its students, teachers and data are "
+        "larger than ours."
+    )
+    for question in questions:
+        rows = question.ablation.rows(question.baseline, confidence, correction)
+        page.add_heading(question.title)
+        if question.note:
+            page.add_text(question.note)
+        page.add_table(_results_table(question, rows, confidence, correction, metric))
+        page.add_plot(*_difference_plot(question, rows, metric))
+        page.add_plot(*_mean_plot(rows, metric))
+        if len(question.ablation.datasets) > 1:
+            page.add_table(datasets_table(question, rows, metric))
+        if len(question.ablation.seeds) > 1 and len(rows) > 1:
+            page.add_table(power_table(question.ablation.power(question.baseline)))
+    if overlaps:
+        page.add_heading("Do teachers find the same negatives?").add_table(overlap_table(overlaps))
+    return page
+
+
+def _difference_plot(question: Question, rows: Sequence[Row], metric: str) -> tuple[str, str]:
+    shown = [(row.name, row.difference) for row in rows if row.difference is not None]
+    base = question.paper.get(question.baseline)
+    paper = [question.paper[name] - base if base is not None and name in question.paper else None for name, _ in shown]
+    svg = interval_plot(
+        [name for name, _ in shown],
+        [estimate.mean for _, estimate in shown],
+        [estimate.low for _, estimate in shown],
+        [estimate.high for _, estimate in shown],
+        f"difference in {metric}",
+        zero=True,
+        references=paper,
+    )
+    diamonds = "; diamonds: the paper's differences" if any(value is not None for value in paper) else ""
+    return svg, f"Difference to `{question.baseline}`, uncorrected intervals{diamonds}"
+
+
+def _mean_plot(rows: Sequence[Row], metric: str) -> tuple[str, str]:
+    estimates = [row.estimate for row in rows]
+    svg = interval_plot(
+        [row.name for row in rows],
+        [e.mean for e in estimates],
+        [e.low for e in estimates],
+        [e.high for e in estimates],
+        metric,
+    )
+    return svg, f"{metric}, each by itself: wider than the differences, for all share the same queries"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")

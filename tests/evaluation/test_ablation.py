@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from nv_retriever.errors import InputError
+from nv_retriever.evaluation.ablation import Ablation, Cell, overlaps
+from nv_retriever.evaluation.ablation_report import Question, ablation_page, datasets_table, results_table
+from nv_retriever.evaluation.paper_numbers import BEIR, METHODS
+from nv_retriever.evaluation.seeds import mean_interval
+
+EFFECTS = {"topk": 0.0, "topk-shift(10)": 0.002, "topk-percpos(0.95)": 0.05}
+
+
+def cells(methods=EFFECTS, seeds=3, datasets=(("scifact", 80), ("cisi", 40))):
+    generator = np.random.default_rng(0)
+    for dataset, count in datasets:
+        ids = tuple(f"{dataset}-{i}" for i in range(count))
+        hard = generator.normal(0.5, 0.2, count)
+        for seed in range(seeds):
+            for method, effect in methods.items():
+                values = hard + effect + generator.normal(0, 0.001) + generator.normal(0, 0.05, count)
+                yield Cell(method, "minilm", seed, dataset, ids, values)
+
+
+def test_rows_are_means_over_data_sets_with_paired_tests():
+    ablation = Ablation(cells())
+    base, shifted, best = ablation.rows("topk")
+    assert base.difference is None and base.p is None
+    assert best.estimate.mean == pytest.approx(np.mean(list(best.by_dataset.values())))
+    assert best.difference.mean == pytest.approx(best.estimate.mean - base.estimate.mean)
+    assert best.difference.standard_error < best.estimate.standard_error / 2  # the pairing pays
+    assert best.p < 0.05
+    alone = mean_interval(ablation.differences("topk-percpos(0.95)", "topk"))
+    assert best.p == pytest.approx(2 * alone.p)  # Holm over two comparisons
+    assert shifted.p == pytest.approx(max(shifted.difference.p, best.p))
+    assert ablation.rows("topk", correction="none")[2].p == pytest.approx(alone.p)
+
+
+def test_order_of_the_cells_does_not_matter():
+    some = list(cells())
+    one, other = Ablation(some), Ablation(reversed(some))
+    rows = {row.name: row for row in other.rows("topk")}
+    for row in one.rows("topk"):
+        assert row.estimate.mean == pytest.approx(rows[row.name].estimate.mean, abs=1e-15)
+        assert row.p == pytest.approx(rows[row.name].p) if row.p else rows[row.name].p is None
+
+
+def test_incomplete_studies_are_refused():
+    some = list(cells())
+    with pytest.raises(InputError, match="seed 2, cisi"):
+        Ablation(some[:-1])
+    with pytest.raises(InputError, match="two for"):
+        Ablation([*some, some[0]])
+    with pytest.raises(InputError, match="at least one"):
+        Ablation([])
+    other = Cell("topk", "minilm", 0, "scifact", ("x",), np.zeros(1))
+    with pytest.raises(InputError, match="same queries"):
+        Ablation([other, *some[1:]])
+    with pytest.raises(InputError, match="baseline among"):
+        Ablation(some).rows("nothing")
+
+
+def test_power_says_what_is_drowned_in_noise():
+    small, large = Ablation(cells()).power("topk")
+    assert small.detectable > abs(small.difference)
+    assert small.queries is None or small.queries > 120
+    assert large.detectable < large.difference
+    assert large.queries < 120
+    with pytest.raises(InputError, match="2 seeds"):
+        Ablation(cells(seeds=1)).power("topk")
+
+
+def test_overlaps():
+    found = overlaps({"a": {"q": {"1", "2"}}, "b": {"q": {"2", "3"}}, "c": {"r": {"1"}}})
+    assert found["a", "b"] == pytest.approx(1 / 3)
+    assert math.isnan(found["a", "c"])
+
+
+def question(**more):
+    paper = {name: row["e5-large"] for name, row in METHODS.items()}
+    return Question(
+        "Table 3: which method", Ablation(cells(**more)), "topk", paper, {"topk": 0.31, "topk-percpos(0.95)": 0.12}
+    )
+
+
+def test_tables_have_ours_and_the_papers_numbers():
+    table = results_table(question())
+    assert table.columns[0] == "method"
+    assert table.columns[-2:] == ["paper", "paper's difference"]
+    row = dict(zip(table.columns, table.rows[2], strict=True))
+    assert (row["paper"], row["paper's difference"], row["false negatives"]) == (0.5856, "+0.0449", "12.0 %")
+    assert dict(zip(table.columns, table.rows[1], strict=True))["false negatives"] is None
+    assert len(datasets_table(question(), question().ablation.rows("topk")).columns) == 4
+
+
+def test_the_report_is_complete_in_both_forms(tmp_path):
+    page = ablation_page([question()], {("minilm", "bm25"): 0.12}, findings=["`topk-percpos(0.95)` is better than `topk`."])
+    text = page.write(tmp_path / "report.html").read_text()
+    assert text.count("<svg") == 2
+    markdown = page.write_markdown(tmp_path / "report.md").read_text()
+    assert "| topk-percpos(0.95) |" in markdown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report-1.svg", "report-2.svg", "report.html", "report.md"]
+    one_seed = ablation_page([question(seeds=1, datasets=(("scifact", 30),))])
+    assert "Power analysis" not in one_seed.markdown()
+
+
+def test_the_papers_mean_is_the_mean_of_its_numbers():
+    assert np.mean(list(BEIR.values())) == pytest.approx(60.90, abs=0.005)
