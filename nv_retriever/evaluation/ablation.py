@@ -146,8 +146,9 @@ class Ablation:
         for name in self.names:
             if name == baseline:
                 continue
-            pooled = np.concatenate(self.differences(name, baseline), axis=1)
-            spread, size = components(pooled), float(pooled.mean())
+            matrices = self.differences(name, baseline)
+            pooled = np.concatenate(matrices, axis=1)
+            spread, size = components(pooled), float(np.mean([matrix.mean() for matrix in matrices]))
             seeds, queries = pooled.shape
             rows.append(
                 PowerRow(

@@ -39,12 +39,12 @@ def results_table(
 
 def _results_table(question: Question, rows: Sequence[Row], confidence: float, correction: Correction, metric: str) -> Table:
     ablation, level = question.ablation, f"{100 * confidence:g} %"
-    columns = [ablation.by, metric, f"{level} interval", f"difference to {question.baseline}", f"its {level} interval"]
+    columns = [ablation.by, metric, f"{level} interval", "difference", "its interval"]
     columns.append(f"p ({correction})" if correction != "none" else "p")
     if question.false_negatives:
         columns.append("false negatives")
     if question.paper:
-        columns += ["paper", "paper's difference"]
+        columns += ["paper", "its difference"]
     body: list[list[Cell]] = []
     for row in rows:
         own, difference = row.estimate, row.difference
@@ -63,6 +63,7 @@ def _results_table(question: Question, rows: Sequence[Row], confidence: float, c
         body.append(cells)
     best = max(range(len(rows)), key=lambda index: rows[index].estimate.mean)
     scope = f"{len(ablation.seeds)} seeds, {rows[0].estimate.queries:,} queries of {', '.join(ablation.datasets)}"
+    scope += f"; differences to {question.baseline}"
     return Table(columns, body, f"{question.title} ({scope})", strong={(best, 1)})
 
 

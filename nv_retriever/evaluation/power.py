@@ -29,8 +29,8 @@ def power(spread: Components, difference: float, seeds: int, queries: int, level
     >>> round(power(one, 0.5, 1, 34), 2)
     0.81
     """
-    from scipy.stats import nct
-    from scipy.stats import t as student
+    from scipy.stats import f as central
+    from scipy.stats import ncf
 
     if queries < 2:
         return 0.0
@@ -43,10 +43,11 @@ def power(spread: Components, difference: float, seeds: int, queries: int, level
         return 1.0 if difference else level
     degrees = satterthwaite(terms)
     centre = abs(difference) / math.sqrt(sum(value for value, _ in terms))
-    if centre > 35:  # nct loses its digits there, and the answer is 1
+    if centre > 1e3:
         return 1.0
-    critical = float(student.ppf(1 - level / 2, degrees))
-    return float(nct.sf(critical, degrees, centre) + nct.cdf(-critical, degrees, centre))
+    # t² is F(1, degrees); scipy's noncentral t gives NaN in the far tail, its noncentral F does not
+    critical = float(central.isf(level, 1, degrees))
+    return float(ncf.sf(critical, 1, degrees, centre**2)) if centre else level
 
 
 def queries_needed(

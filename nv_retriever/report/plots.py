@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 _WIDTH, _HEIGHT = 480.0, 300.0
-_LEFT, _RIGHT, _BOTTOM = 66.0, 14.0, 44.0
+_LEFT, _RIGHT, _BOTTOM = 66.0, 22.0, 44.0
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4")
 _STYLE = """<style>
 .nv-plot{--ink:#1c2024;--soft:#5b6570;--grid:#e3e7eb;--paper:#fff;--c0:#0b62b5;--c1:#c8500a;--c2:#0a8f62;--c3:#a8327e;--c4:#8a6d00;--c5:#5b4bc4}
@@ -206,7 +206,7 @@ def interval_plot(
         reference = references[index] if references else None
         if reference is not None:
             x = axes.x(reference)
-            axes.add(f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5-5z" fill="none" {_stroke(1, 1.6)}/>')
+            axes.add(f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5-5z" fill="none" stroke="var(--c1)" stroke-width="1.6"/>')
     return axes.svg(["", ""])
 
 

@@ -116,3 +116,14 @@ def test_detectable_difference_is_the_inverse_of_power():
     assert power(spread, size, 3, 300) == pytest.approx(0.8, abs=1e-3)
     assert size > 2.8 * standard_error(spread, 3, 300)
     assert power(spread, 0.0, 3, 300) == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5, 20])
+def test_power_is_a_probability_that_grows_with_the_difference(seeds):
+    spread = Components(seed=0.0, query=0.001, rest=0.005, seeds=3, queries=120)
+    found = [power(spread, difference, seeds, 120) for difference in np.geomspace(1e-6, 1e3, 60)]
+    assert all(0.049 <= value <= 1 for value in found)
+    assert (np.diff(found) >= -1e-9).all()
+    assert found[-1] == pytest.approx(1.0)
+    enough = seeds_needed(spread, 0.0455, 120)
+    assert enough == next(count for count in range(2, 50) if power(spread, 0.0455, count, 120) >= 0.8)
