@@ -255,6 +255,26 @@ def plan(common: Common) -> None:
 
 
 @command
+def ablate(
+    seeds: Annotated[int, typer.Option(help="Trainings of every cell.", min=1)] = 3,
+    methods: Annotated[
+        list[str] | None, typer.Option(help="A rule, or `random` (repeatable); the paper's by default.")
+    ] = None,
+    evaluate_on: Annotated[list[str] | None, typer.Option(help="Another data set to measure on (repeatable).")] = None,
+    *,
+    common: Common,
+) -> None:
+    """Compare methods, selections, teachers and ensembles over seeds: the paper's tables, with confidence intervals."""
+    from flows.console import show_ablation
+    from flows.settings import build_ablation
+
+    config = build_ablation(common.settings(), seeds, methods, evaluate_on)
+    from flows.ablation import ablation
+
+    emit(start(ablation, config=config, home=common.home_folder()), common, show_ablation)
+
+
+@command
 def audit(common: Common) -> None:
     """Measure how many of the mined negatives are false, by method and margin; recommend a margin."""
     from flows.console import show_audit

@@ -89,7 +89,11 @@ def show_plan(result: Json) -> None:
     table = Table("stage", "what", "artifact", "state", "why", title="Plan")
     for stage in result["stages"]:
         table.add_row(
-            stage["stage"], stage["what"], stage["artifact"], "cached" if stage["cached"] else "would run", stage["why"]
+            stage["stage"],
+            stage["what"],
+            short(stage["artifact"]),
+            "cached" if stage["cached"] else "would run",
+            stage["why"],
         )
     console.print(table)
 
@@ -114,3 +118,30 @@ def show_audit(result: Json) -> None:
         recommendation = teacher["recommendation"]
         console.print(f"Recommended for {teacher['teacher']}: {recommendation['rule']} ({recommendation['reason']})")
     console.print(f"Report: {result['report']}")
+
+
+def show_ablation(result: Json) -> None:
+    """Print every table: mean, interval, paired difference, corrected p, false negatives, the paper's number."""
+    console = Console()
+    for title, rows in result["tables"].items():
+        table = Table("", "mean", "95 % interval", "difference", "its interval", "p", "false", "paper", title=title)
+        for row in rows:
+            difference = row["difference_ci95"]
+            table.add_row(
+                row["name"],
+                f"{row['mean']:.4f}",
+                interval(row["ci95"]),
+                "" if row["difference"] is None else f"{row['difference']:+.4f}",
+                "" if difference is None else interval(difference),
+                "" if row["p"] is None else f"{row['p']:.2g}",
+                "" if row["false_negatives"] is None else f"{row['false_negatives']:.1%}",
+                "" if row["paper"] is None else f"{row['paper']:.4f}",
+            )
+        console.print(table)
+    console.print(f"Report: {result['report']}")
+
+
+def interval(ends: list[float | None]) -> str:
+    """Return an interval's ends, or nothing where there are none."""
+    low, high = ends
+    return "" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"

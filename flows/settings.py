@@ -8,6 +8,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from nv_retriever.ablation import PAPER_METHODS, AblationConfig
+from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline import PipelineConfig
 
@@ -114,3 +116,23 @@ def with_negatives(config: PipelineConfig, count: int) -> PipelineConfig:
 
     selection = with_count(parse_selection(config.mining.selection), count)
     return config.model_copy(update={"mining": config.mining.model_copy(update={"selection": selection.name})})
+
+
+def build_ablation(
+    config: PipelineConfig, seeds: int, methods: list[str] | None, evaluate_on: list[str] | None
+) -> AblationConfig:
+    """Return the study that varies the configuration; several teachers are compared, alone and as ensembles."""
+    several = len(config.teachers) > 1
+    base = config.model_copy(update={"teachers": config.teachers[:1]})
+    tree = {
+        "pipeline": base,
+        "methods": tuple(methods or PAPER_METHODS),
+        "teachers": config.teachers if several else (),
+        "ensembles": ("cross-sample", "intra-sample", "intra-sample-dedup") if several else (),
+        "seeds": tuple(range(config.seed, config.seed + seeds)),
+        "evaluate_on": tuple(DatasetConfig(source=source) for source in evaluate_on or ()),
+    }
+    try:
+        return AblationConfig.model_validate(tree)
+    except ValidationError as error:
+        raise config_error(error, "nvr ablate") from None

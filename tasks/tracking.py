@@ -284,3 +284,21 @@ def log_metrics(client: MlflowClient, run_id: str, values: dict[str, float]) -> 
 
     now = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in values.items()])
+
+
+def nest_runs(name: str, children: list[str], written: dict[str, Any], home: str) -> str:
+    """Return the id of the run that holds a study: its report, and the trainings as nested runs."""
+    client, experiment = open_client(home)
+    report = str(Path(written["html"]).parent.name)
+    found = client.search_runs([experiment], f"tags.`nvr.report` = '{report}'", max_results=1)
+    tags = {"nvr.report": report, "nvr.stage": "ablate"}
+    run = found[0] if found else client.create_run(experiment, run_name=name, tags=tags)
+    run_id = str(run.info.run_id)
+    for child in dict.fromkeys(children):
+        client.set_tag(child, "mlflow.parentRunId", run_id)
+    for path in (written["html"], written["markdown"]):
+        client.log_artifact(run_id, path)
+    for table, rows in written["tables"].items():
+        log_metrics(client, run_id, {metric_name(f"{table}/{row['name']}"): row["mean"] for row in rows})
+    client.set_terminated(run_id)
+    return run_id

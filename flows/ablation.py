@@ -1,0 +1,46 @@
+"""The paper's ablation: candidates searched once, a student a cell, one table a question, in one report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.execution import execute, resolve_home
+from flows.summary import flow_run_id, stage_table, stages_json
+from nv_retriever.ablation import AblationConfig, plan_ablation, plan_audit
+from tasks.ablation_report import write_ablation_report
+from tasks.mine import add_to_database
+from tasks.tracking import nest_runs, track_training
+
+
+@flow(name="nv-retriever-ablate", flow_run_name="ablate {config.pipeline.dataset.source}")
+def ablation(config: AblationConfig = AblationConfig(), home: str | None = None) -> dict[str, Any]:  # noqa: B008
+    """Train a student for every method, teacher, ensemble and seed, and compare them with intervals and paired tests.
+
+    Args:
+        config: the questions, the seeds, the data sets; finished cells come from the cache.
+        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+    """
+    home = resolve_home(home)
+    cells = plan_ablation(config)
+    audit = plan_audit(config) if config.audited else None
+    runtime = config.pipeline.runtime
+    reports = execute([audit] if audit else [], home, runtime)
+    runs = []
+    for cell in cells:
+        reports = execute([cell.checkpoint, *cell.evaluations], home, runtime, done=reports)
+        add_to_database(cell.checkpoint.mining, home)
+        runs.append(track_training(cell.checkpoint, home))
+    written = write_ablation_report(config, cells, audit, home)
+    parent = nest_runs(f"ablation {config.pipeline.dataset.source}", runs, written, home)
+    stage_table(reports)
+    return {
+        "cells": len(cells),
+        "tables": written["tables"],
+        "report": written["html"],
+        "markdown": written["markdown"],
+        "stages": stages_json(reports),
+        "flow_run_id": flow_run_id(),
+        "mlflow_run_id": parent,
+    }

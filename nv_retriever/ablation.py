@@ -1,0 +1,105 @@
+"""The paper's ablation as a plan: methods × teachers × seeds, every cell a training and its evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field, field_validator
+
+from nv_retriever.config import Frozen
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.mining.config import MiningConfig
+from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, dataset_spec, evaluation_spec
+from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
+from nv_retriever.teachers.config import TeacherConfig
+
+RANDOM = "random"
+"""Negatives drawn from the whole corpus: a rule that keeps nothing, filled up at random."""
+PAPER_METHODS = (RANDOM, "topk", "topk-shift(10)", "topk-abs(0.7)", "topk-marginpos(0.05)", "topk-percpos(0.95)")
+PAPER_SAMPLING = ("top(4)", "sample(4, of=10)", "top1+sample(4, of=10)")
+
+
+class AblationConfig(Frozen):
+    """Which questions of the paper are asked, of which data."""
+
+    pipeline: PipelineConfig = PipelineConfig()
+    """What all cells share: data set, student, training, evaluation."""
+    methods: tuple[str, ...] = Field(default=PAPER_METHODS, min_length=1)
+    """Table 3: rules, and `random` for negatives drawn from the whole corpus."""
+    selections: tuple[str, ...] = PAPER_SAMPLING
+    """Table 4: selections, under the pipeline's own rule; fewer than two ask nothing."""
+    teachers: tuple[TeacherConfig, ...] = ()
+    """Table 1: teachers, each alone, under the pipeline's own rule; fewer than two ask nothing."""
+    ensembles: tuple[str, ...] = ()
+    """Table 2: `cross-sample`, `intra-sample`, `intra-sample-dedup` over all `teachers`."""
+    baseline: str = "topk"
+    """The method that the others are compared with."""
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Every cell is trained once a seed."""
+    evaluate_on: tuple[DatasetConfig, ...] = ()
+    """Data sets beside the training data's own evaluation split: zero-shot."""
+    audited: bool = True
+    """Measure every method's false negatives by hidden positives, where queries have several."""
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name if name == RANDOM else MiningConfig(rule=name).rule for name in methods)
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One trained model of the study, and where it is measured."""
+
+    question: str
+    """methods, selections, teachers, ensembles."""
+    name: str
+    """What is varied."""
+    seed: int
+    checkpoint: CheckpointSpec
+    evaluations: tuple[EvaluationSpec, ...]
+
+
+def method_config(base: MiningConfig, name: str) -> MiningConfig:
+    """Return the mining configuration of a method."""
+    if name == RANDOM:
+        return base.model_copy(update={"rule": "topk-abs(-1)", "shortfall": "random"})
+    return base.model_copy(update={"rule": name})
+
+
+def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
+    """Return (question, name, configuration) of everything that is compared."""
+    base = config.pipeline
+    found = []
+    for name in config.methods:
+        found.append(("methods", name, base.model_copy(update={"mining": method_config(base.mining, name)})))
+    for name in config.selections if len(config.selections) > 1 else ():
+        mining = base.mining.model_copy(update={"selection": name})
+        found.append(("selections", name, base.model_copy(update={"mining": mining})))
+    for teacher in config.teachers if len(config.teachers) > 1 else ():
+        found.append(("teachers", teacher.label, base.model_copy(update={"teachers": (teacher,)})))
+    for name in config.ensembles if len(config.teachers) > 1 else ():
+        mining = base.mining.model_copy(update={"ensemble": name})
+        found.append(("ensembles", name, base.model_copy(update={"teachers": config.teachers, "mining": mining})))
+    return found
+
+
+def plan_ablation(config: AblationConfig) -> list[CellSpec]:
+    """Return every cell; cells that are equal (a method that answers two questions) share their artifacts."""
+    dataset = dataset_spec(config.pipeline.dataset)
+    measured = [dataset, *(dataset_spec(other) for other in config.evaluate_on)]
+    cells = []
+    for seed in config.seeds:
+        for question, name, variant in variants(config):
+            seeded = variant.model_copy(update={"seed": seed})
+            checkpoint = checkpoint_spec(seeded, dataset)
+            evaluations = tuple(evaluation_spec(seeded, one, "trained", checkpoint) for one in measured)
+            cells.append(CellSpec(question, name, seed, checkpoint, evaluations))
+    return cells
+
+
+def plan_audit(config: AblationConfig) -> AuditSpec:
+    """Return the audit of the methods over the pipeline's own candidates."""
+    rules = tuple(name for name in config.methods if name != RANDOM)
+    audit = config.pipeline.audit.model_copy(update={"rules": rules, "selection": config.pipeline.mining.selection})
+    return audit_spec(config.pipeline.model_copy(update={"audit": audit}))

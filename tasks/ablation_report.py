@@ -1,0 +1,111 @@
+"""From finished cells to the ablation's tables and report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nv_retriever.ablation import AblationConfig, CellSpec
+from nv_retriever.artifacts import ArtifactStore, write_json
+from nv_retriever.fingerprint import fingerprint
+from nv_retriever.stages import AuditSpec, MiningSpec
+
+TITLES = {
+    "methods": "Which method (the paper's table 3)",
+    "selections": "Top-k or sampled (table 4)",
+    "teachers": "Which teacher (table 1)",
+    "ensembles": "Which ensemble of teachers (table 2)",
+}
+
+
+def write_ablation_report(
+    config: AblationConfig, cells: list[CellSpec], audit: AuditSpec | None, home: str
+) -> dict[str, Any]:
+    """Write report.html, report.md and tables.json below `reports/`, named by the cells; return their places."""
+    from nv_retriever.evaluation.ablation import overlaps
+    from nv_retriever.evaluation.ablation_report import ablation_page
+
+    store = ArtifactStore(home)
+    folder = store.home / "reports" / f"ablation-{fingerprint([str(cell.checkpoint.ref) for cell in cells])[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    questions = [question_of(name, config, cells, audit, store) for name in dict.fromkeys(cell.question for cell in cells)]
+    by_teacher = {
+        cell.name: negatives_by_sample(cell.checkpoint.mining, store)
+        for cell in cells
+        if cell.question == "teachers" and cell.seed == config.seeds[0]
+    }
+    source = config.pipeline.dataset.source
+    page = ablation_page(questions, overlaps(by_teacher) if by_teacher else None, subtitle=f"Trained on {source}")
+    page.write(folder / "report.html")
+    page.write_markdown(folder / "report.md")
+    tables = {question.title: rows_json(question) for question in questions}
+    write_json(folder / "tables.json", tables)
+    return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"), "tables": tables}
+
+
+def question_of(
+    name: str, config: AblationConfig, cells: list[CellSpec], audit: AuditSpec | None, store: ArtifactStore
+) -> Any:
+    """Return one table's cells, with the paper's numbers and the measured false negatives beside."""
+    from nv_retriever.evaluation import paper_numbers as paper
+    from nv_retriever.evaluation.ablation import Ablation, Cell
+    from nv_retriever.evaluation.ablation_report import Question
+
+    own = [cell for cell in cells if cell.question == name]
+    read = [
+        Cell.of(store.open(evaluation.ref), cell.name, cell.name, cell.seed, evaluation.evaluation.metrics[0])
+        for cell in own
+        for evaluation in cell.evaluations
+    ]
+    names = list(dict.fromkeys(cell.name for cell in own))
+    numbers = {
+        "methods": {method: values["e5-large"] for method, values in paper.METHODS.items()}
+        | {"random": paper.TEACHERS["random"]},
+        "selections": {f"top({4})" if text == "top" else text: v["e5-large"] for text, v in paper.SAMPLING.items()},
+        "teachers": paper.TEACHERS,
+    }
+    return Question(
+        title=TITLES[name],
+        ablation=Ablation(read),
+        baseline=config.baseline if config.baseline in names else names[0],
+        paper=numbers.get(name, {}),
+        false_negatives=false_negative_rates(audit, store) if audit and name == "methods" else {},
+    )
+
+
+def false_negative_rates(audit: AuditSpec, store: ArtifactStore) -> dict[str, float]:
+    """Return {rule: share of its negatives that are hidden positives}, of the first teacher."""
+    rows = json.loads((store.open(audit.ref) / "audit.json").read_text(encoding="utf-8"))["rows"]
+    first = rows[0]["teacher"]
+    return {row["rule"]: row["rate"] for row in rows if row["teacher"] == first and row["rate"] is not None}
+
+
+def negatives_by_sample(spec: MiningSpec, store: ArtifactStore) -> dict[str, set[str]]:
+    """Return {query and positive: ids of the mined negatives}."""
+    import pyarrow.parquet as pq
+
+    path: Path = store.open(spec.ref) / "triples.parquet"
+    table = pq.read_table(path, columns=["query_id", "positive_id", "negative_id"])
+    found: dict[str, set[str]] = {}
+    for query, positive, negative in zip(*(table.column(i).to_pylist() for i in range(3)), strict=True):
+        found.setdefault(f"{query}\t{positive}", set()).add(negative)
+    return found
+
+
+def rows_json(question: Any) -> list[dict[str, Any]]:
+    """Return a table as JSON data."""
+    return [
+        {
+            "name": row.name,
+            "mean": row.estimate.mean,
+            "ci95": [row.estimate.low, row.estimate.high],
+            "difference": row.difference.mean if row.difference else None,
+            "difference_ci95": [row.difference.low, row.difference.high] if row.difference else None,
+            "p": row.p,
+            "by_dataset": row.by_dataset,
+            "false_negatives": question.false_negatives.get(row.name),
+            "paper": question.paper.get(row.name),
+        }
+        for row in question.ablation.rows(question.baseline)
+    ]
