@@ -194,7 +194,7 @@ def _audit_teacher(
     tallies = sweep(shown, hidden, table, used, taking, scorer)
     rows = rule_rows(
         candidates.teacher,
-        [rule.name for rule in used],
+        used,
         tallies,
         spread,
         confidence=config.confidence,

@@ -37,15 +37,18 @@ class Recommendation:
 
 
 def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Recommendation:
-    """Return the hardest rule of one teacher that meets the target and the coverage.
+    """Return the hardest positive-aware rule of one teacher that meets the target and the coverage.
 
+    Rules that can keep a candidate above its positive (top-k, a shift, an absolute threshold, a percentage over 1) are for
+    comparison: how few of their negatives are false hangs on how many positives this data set happens to have.
     Measured (at least `min_queries` of the `queries` have several positives): the smallest mean score gap among the
     rules of enough coverage whose false-negative rate has its upper bound at or below `target_rate`, or, without
     that, whose share removed of naive top-k's rate has its lower bound at or above `target_reduction`.
     """
-    covered = [row for row in rows if row.coverage >= config.min_coverage]
+    aware = [row for row in rows if row.aware] or list(rows)
+    covered = [row for row in aware if row.coverage >= config.min_coverage]
     if queries < config.min_queries:
-        return _fallback(rows, covered, queries, config)
+        return _fallback(aware, covered, queries, config)
     naive = next(row for row in rows if row.rule == BASELINE)
     bend = knee(covered)
     if naive.false_negatives == 0 and config.target_rate is None:
@@ -55,21 +58,22 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
         )
         return Recommendation(naive.teacher, BASELINE, True, True, reason, bend)
     if not covered:
-        best = max(rows, key=lambda row: (row.coverage, -row.rate_high))
+        best = max(aware, key=lambda row: (row.coverage, -row.hardness if math.isfinite(row.hardness) else -math.inf))
         reason = (
-            f"no rule gives {_percent(config.min_coverage)} of the samples all their negatives; this one covers most "
-            f"({_percent(best.coverage)}): a deeper candidate table or fewer negatives would help"
+            f"no positive-aware rule gives {_percent(config.min_coverage)} of the samples all their "
+            f"negatives; this one covers most ({_percent(best.coverage)}): a deeper candidate table or fewer "
+            f"negatives would help"
         )
         return Recommendation(best.teacher, best.rule, False, True, reason, bend)
     good = [row for row in covered if _meets(row, config)]
     if not good:
         best = min(covered, key=lambda row: (row.rate_high, row.hardness))
-        reason = f"no rule of enough coverage {_target(config)}; this one has the lowest rate, {_rate(best)}"
+        reason = f"no positive-aware rule of enough coverage {_target(config)}; this one has the lowest rate, {_rate(best)}"
         return Recommendation(best.teacher, best.rule, False, True, reason, bend)
     best = min(good, key=lambda row: row.hardness)
     reason = (
-        f"the hardest rule that {_target(config)} and gives at least {_percent(config.min_coverage)} of the samples all "
-        f"their negatives: {_rate(best)} instead of {_rate(naive)} with naive top-k"
+        f"the hardest positive-aware rule that {_target(config)} and gives at least {_percent(config.min_coverage)} "
+        f"of the samples all their negatives: {_rate(best)} instead of {_rate(naive)} with naive top-k"
     )
     return Recommendation(best.teacher, best.rule, True, True, reason, bend)
 

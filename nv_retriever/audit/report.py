@@ -24,41 +24,36 @@ _FAMILIES = {
 
 def rows_table(teacher: TeacherAudit) -> Table:
     """Return one line a rule; the recommended one is strong."""
-    columns = (
-        "rule",
-        "false / mined",
-        "rate %",
-        "fewer %",
-        "gap",
-        "gap / sd",
-        "mean rank",
-        "coverage %",
-        "unproven %",
-        "top 50 dropped %",
-    )
-    rows = [_row_cells(row) for row in teacher.rows]
+    unproven = any(row.unproven > 0 for row in teacher.rows)
+    columns = ["rule", "false / mined", "rate %", "fewer %", "gap", "gap / sd", "mean rank", "covered %"]
+    columns += ["unproven %"] * unproven + ["top 50 dropped %"]
+    rows = [_row_cells(row, unproven) for row in teacher.rows]
     best = [i for i, row in enumerate(teacher.rows) if row.rule == teacher.recommendation.rule]
     strong = [(i, column) for i in best for column in (0, 2)]
-    return Table(columns, rows, caption=f"{teacher.teacher}: mined negatives by rule", digits=2, strong=strong)
+    return Table(columns, rows, caption=f"{teacher.teacher}: mined negatives by rule", digits=1, strong=strong)
 
 
-def _row_cells(row: RuleRow) -> list[Cell]:
+def _row_cells(row: RuleRow, unproven: bool) -> list[Cell]:
     return [
         row.rule,
         f"{row.false_negatives:,} / {row.negatives:,}",
         _with_interval(row.rate, row.rate_low, row.rate_high, 1),
         "–" if row.rule == BASELINE else _with_interval(row.fewer, row.fewer_low, row.fewer_high, 0),
-        row.hardness,
-        row.hardness_normalised,
+        _short(row.hardness),
+        _short(row.hardness_normalised),
         row.mean_rank,
         _percent(row.coverage),
-        _percent(row.unproven),
+        *([_percent(row.unproven)] if unproven else []),
         _percent(row.drop),
     ]
 
 
 def _percent(share: float) -> float:
     return round(100 * share, 1) if math.isfinite(share) else share
+
+
+def _short(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
 def _with_interval(value: float, low: float, high: float, digits: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nv_retriever.audit.hidden_positives import Counts, Tally
 from nv_retriever.audit.intervals import bootstrap_ratios, clustered_rate, quantile_interval
+from nv_retriever.mining.rules.base import Rule
 
 BASELINE = "topk"
 
@@ -45,6 +46,8 @@ class RuleRow:
     """Share of the samples for which the candidate table ended too early to say."""
     drop: float
     """Share of the 50 best candidates that the rule rejects."""
+    aware: bool
+    """Positive-aware: no negative can score above its positive."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON data, None for NaN."""
@@ -60,7 +63,7 @@ def clean(value: Any) -> Any:
 
 def rule_rows(
     teacher: str,
-    names: Sequence[str],
+    rules: Sequence[Rule],
     tallies: Sequence[Tally],
     spread: float,
     *,
@@ -68,15 +71,21 @@ def rule_rows(
     resamples: int,
     seed: int,
 ) -> list[RuleRow]:
-    """Return the rows of a sweep; `names` must hold `topk`, `spread` is the standard deviation of the positives' scores."""
+    """Return the rows of a sweep; `rules` must hold `topk`, `spread` is the standard deviation of the positives' scores."""
     hits = np.stack([tally.false for tally in tallies], axis=1)
     trials = np.stack([tally.negatives for tally in tallies], axis=1)
     ratios = bootstrap_ratios(hits, trials, resamples, seed)
-    base = list(names).index(BASELINE)
+    base = [rule.name for rule in rules].index(BASELINE)
     return [
-        _row(teacher, name, tally, tallies[base], _fewer(ratios, number, base), spread, confidence)
-        for number, (name, tally) in enumerate(zip(names, tallies, strict=True))
+        _row(teacher, rule, tally, tallies[base], _fewer(ratios, number, base), spread, confidence)
+        for number, (rule, tally) in enumerate(zip(rules, tallies, strict=True))
     ]
+
+
+def is_positive_aware(rule: Rule) -> bool:
+    """Return whether a rule's limit never lies above the positive's score."""
+    anchors = np.linspace(-2, 2, 17, dtype=np.float32)
+    return all(bool(rule.limits(anchors[i : i + 1])[0] <= anchors[i]) for i in range(len(anchors)))
 
 
 def _fewer(ratios: Counts, number: int, base: int) -> Counts:
@@ -85,14 +94,14 @@ def _fewer(ratios: Counts, number: int, base: int) -> Counts:
     return 1 - out
 
 
-def _row(teacher: str, name: str, tally: Tally, base: Tally, fewer: Counts, spread: float, confidence: float) -> RuleRow:
+def _row(teacher: str, rule: Rule, tally: Tally, base: Tally, fewer: Counts, spread: float, confidence: float) -> RuleRow:
     rate, naive = (clustered_rate(one.false, one.negatives, confidence) for one in (tally, base))
     low, high = quantile_interval(fewer, confidence)
     negatives, samples = float(tally.negatives.sum()), float(tally.samples.sum())
     gap = _ratio(float(tally.gaps.sum()), negatives)
     return RuleRow(
         teacher=teacher,
-        rule=name,
+        rule=rule.name,
         samples=round(samples),
         negatives=round(negatives),
         false_negatives=round(float(tally.false.sum())),
@@ -108,6 +117,7 @@ def _row(teacher: str, name: str, tally: Tally, base: Tally, fewer: Counts, spre
         coverage=_ratio(float(tally.covered.sum()), samples),
         unproven=_ratio(float(tally.unproven.sum()), samples),
         drop=_ratio(float(tally.dropped.sum()), float(tally.seen.sum())),
+        aware=is_positive_aware(rule),
     )
 
 

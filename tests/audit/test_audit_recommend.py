@@ -6,9 +6,10 @@ import numpy as np
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.hidden_positives import Tally
 from nv_retriever.audit.recommend import knee, recommend
-from nv_retriever.audit.rows import RuleRow, rule_rows
+from nv_retriever.audit.rows import RuleRow, is_positive_aware, rule_rows
+from nv_retriever.mining.rules.parse import parse_rule
 
-NAIVE = RuleRow("t", "topk", 100, 400, 160, 0.4, 0.35, 0.45, 0.0, 0.0, 0.0, 0.1, 1.0, 2.5, 1.0, 0.0, 0.0)
+NAIVE = RuleRow("t", "topk", 100, 400, 160, 0.4, 0.35, 0.45, 0.0, 0.0, 0.0, 0.1, 1.0, 2.5, 1.0, 0.0, 0.0, False)
 
 
 def row(rule: str, rate: float, gap: float, fewer_low: float = 0.0, coverage: float = 1.0, drop: float = 0.1) -> RuleRow:
@@ -23,6 +24,7 @@ def row(rule: str, rate: float, gap: float, fewer_low: float = 0.0, coverage: fl
         hardness=gap,
         coverage=coverage,
         drop=drop,
+        aware=is_positive_aware(parse_rule(rule)) if rule.startswith("topk") else True,
     )
 
 
@@ -32,7 +34,8 @@ def test_the_hardest_rule_that_surely_halves_the_rate() -> None:
         row("topk-percpos(0.95)", 0.22, 0.15, 0.4),
         row("topk-percpos(0.9)", 0.15, 0.2, 0.55),
         row("topk-percpos(0.8)", 0.05, 0.3, 0.8),
-        row("topk-abs(0.7)", 0.01, 0.12, 0.9, coverage=0.5),
+        row("topk-percentile(0.1)", 0.01, 0.12, 0.9, coverage=0.5),
+        row("topk-shift(10)", 0.01, 0.05, 0.9),
     ]
     found = recommend(rows, 100, AuditConfig())
     assert (found.rule, found.met, found.measured) == ("topk-percpos(0.9)", True, True)
@@ -44,7 +47,7 @@ def test_the_hardest_rule_that_surely_halves_the_rate() -> None:
 def test_without_coverage_the_best_covered_rule_is_named_and_said_to_miss() -> None:
     rows = [replace(NAIVE, coverage=0.4), row("topk-percpos(0.9)", 0.1, 0.2, 0.7, coverage=0.3)]
     found = recommend(rows, 100, AuditConfig())
-    assert (found.rule, found.met) == ("topk", False)
+    assert (found.rule, found.met) == ("topk-percpos(0.9)", False)
     assert "deeper" in found.reason
 
 
@@ -94,11 +97,31 @@ def test_rows_are_ratios_of_sums_over_queries() -> None:
         )
         return Tally(*columns)
 
-    rows = rule_rows("t", ["topk", "other"], [tally([2, 2]), tally([1, 1])], 0.5, confidence=0.95, resamples=200, seed=0)
+    rows = rule_rows(
+        "t",
+        list(map(parse_rule, ("topk", "topk-percpos(1)"))),
+        [tally([2, 2]), tally([1, 1])],
+        0.5,
+        confidence=0.95,
+        resamples=200,
+        seed=0,
+    )
     assert [r.rate for r in rows] == [0.5, 0.25]
     assert (rows[1].fewer, rows[1].fewer_low, rows[1].fewer_high) == (0.5, 0.5, 0.5)
     assert (rows[0].hardness, rows[0].hardness_normalised, rows[0].mean_rank) == (0.25, 0.5, 2.0)
     assert (rows[0].coverage, rows[0].drop) == (0.5, 0.25)
-    empty = rule_rows("t", ["topk"], [Tally(*[np.empty(0)] * 9)], 0.0, confidence=0.95, resamples=200, seed=0)[0]
+    empty = rule_rows("t", [parse_rule("topk")], [Tally(*[np.empty(0)] * 9)], 0.0, confidence=0.95, resamples=200, seed=0)[0]
     assert math.isnan(empty.rate)
     assert empty.to_json()["rate"] is None
+
+
+def test_positive_aware_rules_never_keep_a_candidate_above_the_positive() -> None:
+    aware = (
+        "topk-marginpos(0)",
+        "topk-percpos(1)",
+        "topk-percpos(0.9)",
+        "topk-percentile(0.5)",
+        "topk-shift(3)&topk-percpos(1)",
+    )
+    others = ("topk", "topk-shift(10)", "topk-abs(0.7)", "topk-percpos(1.05)")
+    assert [is_positive_aware(parse_rule(name)) for name in (*aware, *others)] == [True] * 5 + [False] * 4
