@@ -21,26 +21,29 @@ _PAIRS = 1 << 16
 _GATHERED = 1 << 12
 
 
-class _Vectors(Protocol):
-    def take(self, rows: npt.NDArray[np.integer]) -> FloatArray: ...
-
-
 @runtime_checkable
-class HasDocumentVectors(Protocol):
-    """What a scorer with document vectors offers beyond `Scorer`."""
+class DocumentVectors(Protocol):
+    """What a dense scorer has as `documents`."""
 
-    documents: _Vectors
+    @property
+    def dim(self) -> int:
+        """Numbers per vector."""
+        ...
+
+    def take(self, rows: npt.NDArray[np.integer]) -> FloatArray:
+        """Return the vectors of some documents, (n, dim)."""
+        ...
 
 
-def cosine_similarity(scorer: HasDocumentVectors) -> Similarity:
-    """Return the cosines of a teacher's document vectors, computed in float64 and rounded once."""
+def cosine_similarity(documents: DocumentVectors) -> Similarity:
+    """Return the cosines of documents, computed in float64 and rounded once."""
 
     def similarity(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> FloatArray:
         values = np.empty(len(left), np.float32)
         for start in range(0, len(left), _GATHERED):
             part = slice(start, start + _GATHERED)
             rows, back = np.unique(np.concatenate([left[part], right[part]]), return_inverse=True)
-            vectors = scorer.documents.take(rows).astype(np.float64)
+            vectors = documents.take(rows).astype(np.float64)
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             half = len(back) // 2
             values[part] = (vectors[back[:half]] * vectors[back[half:]]).sum(axis=1)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.judge import open_judge
-from nv_retriever.mining.near_duplicates import HasDocumentVectors, NearDuplicates, Similarity, cosine_similarity
+from nv_retriever.mining.near_duplicates import DocumentVectors, NearDuplicates, Similarity, cosine_similarity
 from nv_retriever.mining.types import Samples, Teacher
 from nv_retriever.mining.verdicts import JudgedNegatives, VerdictCache
 from nv_retriever.search.types import FloatArray
@@ -81,8 +81,9 @@ def vector_similarity(teachers: Sequence[Teacher]) -> Similarity | None:
     """Return the cosines of the first teacher that has document vectors."""
     for teacher in teachers:
         scorer = teacher.scorer() if teacher.scorer is not None else None
-        if isinstance(scorer, HasDocumentVectors):
-            return cosine_similarity(scorer)
+        documents = getattr(scorer, "documents", None)
+        if isinstance(documents, DocumentVectors):
+            return cosine_similarity(documents)
     return None
 
 

@@ -19,7 +19,9 @@ class MatrixScorer:
         for i, query in enumerate(query_rows):
             row = self.scores[query]
             barred = set(excluded.documents[excluded.offsets[i] : excluded.offsets[i + 1]].tolist())
-            order = sorted((d for d in range(len(row)) if d not in barred and np.isfinite(row[d])), key=lambda d: (-row[d], d))
+            order = sorted(
+                (d for d in range(len(row)) if d not in barred and np.isfinite(row[d])), key=lambda d: (-row[d], d)
+            )
             if limits is not None:
                 above[i] = sum(row[d] >= limits[i] for d in order)
                 order = [d for d in order if row[d] < limits[i]]

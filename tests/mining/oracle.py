@@ -22,7 +22,7 @@ def limit_of(rule, anchor, anchors):
         return f32(float(anchor) - (1 - value) * abs(float(anchor)))
     if name == "topk-percentile":
         finite = sorted(float(a) for a in anchors if not np.isnan(a))
-        place = max(int(np.ceil(value * len(finite))) - 1, 0)  # the smallest anchor with at least a share `value` at or below it
+        place = max(int(np.ceil(value * len(finite))) - 1, 0)  # a share `value` lies at or below it
         return min(f32(anchor), f32(finite[place]))
     return f32(np.inf)
 
@@ -67,7 +67,9 @@ def mine(matrices, allowed, samples, rule, selection, anchor, ensemble, floor, s
             anchors = [anchor_of(s, samples, own, anchor) for s in samples]
             a = anchor_of(sample, samples, own, anchor)
             limit, score = limit_of(rule, a, anchors), matrix[query]
-            ranking = sorted((d for d in range(n_d) if allowed[query, d] and not np.isnan(score[d])), key=lambda d: (-score[d], d))
+            ranking = sorted(
+                (d for d in range(n_d) if allowed[query, d] and not np.isnan(score[d])), key=lambda d: (-score[d], d)
+            )
             rank = {d: r for r, d in enumerate(ranking, 1)}
             survivors = [d for d in ranking if score[d] < limit and rank[d] >= first_rank and score[d] >= floor]
             order = preferred(survivors, score, selection, seed, query_ids[query], document_ids)

