@@ -1,4 +1,4 @@
-"""Any transformers encoder, over batches of texts of one length: no padding, no mask, so companions change nothing."""
+"""Any transformers encoder, over batches of texts of one length: no padding, so companions change nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from nv_retriever.embedding.pooling import pool
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 
-MIN_ROWS = 16
-"""Matrix products of fewer rows take another kernel, with other rounding: small groups are filled up with copies."""
+SHORT = 32
+"""Products of few rows, and attention over few tokens, take kernels with other rounding: shorter texts are all filled up to
+this length and masked, so that every text has one shape, whatever its companions."""
 
 
 class EqualLengths:
@@ -27,23 +28,25 @@ class EqualLengths:
         # A replica per device: moving one model between devices would break the others.
         self.model = encoder.to(device) if device.index in (None, 0) else _copy_to(encoder, device)
         self.autocast = precision == "bf16" and encoder.dtype == torch.float32
+        self.padding = int(encoder.config.pad_token_id or 0)
         takes = inspect.signature(encoder.forward).parameters
         self.options = {"use_cache": False} if "use_cache" in takes else {}
 
     def __call__(self, batch: list[list[int]], skip: int) -> Tensor:
         """Return pooled float32 vectors (len(batch), dim) of token lists, which come by descending length."""
-        return torch.cat([self._equal(list(group), skip) for _, group in groupby(batch, key=len)])
+        groups = groupby(batch, key=lambda tokens: max(len(tokens), SHORT))
+        return torch.cat([self._equal(list(group), length, skip) for length, group in groups])
 
-    def _equal(self, batch: list[list[int]], skip: int) -> Tensor:
-        count, length = len(batch), max(1, len(batch[0]))
-        rows = max(count, -(-MIN_ROWS // length))
-        ids = torch.tensor(batch + [batch[0]] * (rows - count), dtype=torch.int64, device=self.device)
+    def _equal(self, batch: list[list[int]], length: int, skip: int) -> Tensor:
+        """Return the vectors of texts that are all `length` tokens long, or all shorter than SHORT."""
+        lengths = np.fromiter(map(len, batch), np.int64, len(batch))
+        ids = torch.tensor([tokens + [self.padding] * (length - len(tokens)) for tokens in batch], dtype=torch.int64)
+        mask = (torch.arange(length) < torch.from_numpy(lengths)[:, None]).long()
         context = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
         with context:
-            states = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **self.options).last_hidden_state
-        starts = np.arange(count, dtype=np.int64) * length
-        lengths = np.full(count, length, np.int64)
-        flat = states.reshape(rows * length, states.shape[-1])
+            states = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device), **self.options)[0]
+        starts = np.arange(len(batch), dtype=np.int64) * length
+        flat = states.reshape(len(batch) * length, states.shape[-1])
         return pool(flat, starts, lengths, skip, self.identity.pooling, self.identity.normalize)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 
 from nv_retriever.embedding.equal_lengths import EqualLengths
 from nv_retriever.embedding.packed_bert import PackedBert
@@ -61,7 +62,7 @@ def load_forward(
         tokenizer = Tokenize(AutoTokenizer.from_pretrained(place, **options))
         dtype = "auto" if precision == "bf16" else torch.float32
         model = AutoModel.from_pretrained(place, dtype=dtype, use_safetensors=True, **options).eval()
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
             f"model {files.path}", "a model that transformers can load", type(error).__name__, reason

@@ -22,6 +22,9 @@ ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 MIN_ROWS = 16
 """Matrix products of fewer rows take another kernel, with other rounding: shorter batches are filled up with idle rows."""
 
+SHORT = 32
+"""Attention over fewer tokens has unaligned buffers in some threads, which round differently: it is filled up and masked."""
+
 
 class PackedBert:
     """One model's forward pass on one device."""
@@ -83,9 +86,14 @@ class PackedBert:
         start = 0
         for length, count in _runs(lengths):
             stop = start + length * count
-            q, k, v = qkv[start:stop].view(count, length, 3, self.heads, size).permute(2, 0, 3, 1, 4)
-            found = functional.scaled_dot_product_attention(q, k, v)
-            mixed[start:stop].view(count, length, self.heads, size).copy_(found.transpose(1, 2))
+            some = qkv[start:stop].view(count, length, 3, self.heads, size)
+            mask = None
+            if length < SHORT:
+                some = functional.pad(some, (0, 0, 0, 0, 0, 0, 0, SHORT - length))
+                mask = (torch.arange(SHORT, device=self.device) < length).view(1, 1, 1, SHORT)
+            q, k, v = some.permute(2, 0, 3, 1, 4)
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            mixed[start:stop].view(count, length, self.heads, size).copy_(found.transpose(1, 2)[:, :length])
             start = stop
         return mixed
 

@@ -30,8 +30,8 @@ from nv_retriever.teachers.selection import empty_top_k, fill_row
 logger = logging.getLogger(__name__)
 WINDOW_PAIRS = 4096
 DEFAULT_LENGTH = 512
-MIN_ROWS = 16
-"""Matrix products of fewer rows take another kernel, with other rounding: small groups are filled up with copies."""
+SHORT = 32
+"""Pairs of fewer tokens are filled up and masked, since small shapes take kernels with other rounding."""
 
 
 class CrossEncoderIdentity(Frozen):
@@ -132,6 +132,7 @@ class _PairModel:
 
     def __init__(self, path: Path, identity: CrossEncoderIdentity, trust_remote_code: bool, runtime: Runtime) -> None:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
@@ -141,7 +142,7 @@ class _PairModel:
             model = AutoModelForSequenceClassification.from_pretrained(
                 str(path), dtype=torch.float32, use_safetensors=True, **options
             )
-        except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"cross-encoder {path}", "a sequence classifier", type(error).__name__, reason) from error
         if model.config.num_labels != 1:
@@ -167,18 +168,21 @@ class _PairModel:
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.identity.precision == "bf16"),
         ):
             for batch in plan_batches([len(tokens) for tokens in ids], self.runtime.batch_tokens):
-                for _, group in groupby(batch.tolist(), key=lambda number: len(ids[number])):
+                for length, group in groupby(batch.tolist(), key=lambda number: max(len(ids[number]), SHORT)):
                     some = list(group)
-                    result[some] = self._equal([ids[i] for i in some], [types[i] for i in some])
+                    result[some] = self._equal([ids[i] for i in some], [types[i] for i in some], length)
         return result
 
-    def _equal(self, ids: list[list[int]], types: list[list[int]]) -> Any:
-        """Return the logits of pairs of one length."""
+    def _equal(self, ids: list[list[int]], types: list[list[int]], length: int) -> Any:
+        """Return the logits of pairs that are all `length` tokens long, or all shorter than SHORT."""
         import torch
 
-        fill = max(0, -(-MIN_ROWS // len(ids[0])) - len(ids))
-        options = {"input_ids": ids + ids[:1] * fill, "attention_mask": [[1] * len(ids[0])] * (len(ids) + fill)}
+        padding = int(self.model.config.pad_token_id or 0)
+        options = {
+            "input_ids": [tokens + [padding] * (length - len(tokens)) for tokens in ids],
+            "attention_mask": [[1] * len(tokens) + [0] * (length - len(tokens)) for tokens in ids],
+        }
         if self.takes_types:
-            options["token_type_ids"] = types + types[:1] * fill
+            options["token_type_ids"] = [kinds + [0] * (length - len(kinds)) for kinds in types]
         tensors = {name: torch.tensor(value, device=self.device) for name, value in options.items()}
-        return self.model(**tensors).logits[: len(ids), 0].float().cpu().numpy()
+        return self.model(**tensors).logits[:, 0].float().cpu().numpy()

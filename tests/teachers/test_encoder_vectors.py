@@ -1,0 +1,183 @@
+"""Vectors equal those of an independent padded forward pass and of sentence-transformers, whatever their companions."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_models import TEXTS, write_encoder, write_transformer
+
+from nv_retriever.config import Runtime
+from nv_retriever.errors import InputError
+from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.teachers.encoder import open_encoder
+
+FAMILIES = ("bert", "xlm-roberta", "mpnet", "mistral")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("families")
+    return {family: write_transformer(root / family, family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def encoders(models):
+    return {
+        family: open_encoder(EncoderConfig(model=str(folder), pooling="mean", precision="fp32"))
+        for family, folder in models.items()
+    }
+
+
+def reference(folder, texts, pooling, normalize=True, max_length=64):
+    """One padded batch through transformers, pooled with masks."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.padding_side = "right"
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    batch.pop("token_type_ids", None)
+    with torch.inference_mode():
+        states = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None].float()
+    last = batch["attention_mask"].sum(1) - 1
+    pooled = {
+        "mean": (states * mask).sum(1) / mask.sum(1),
+        "max": states.masked_fill(mask == 0, -torch.inf).amax(1),
+        "cls": states[:, 0],
+        "lasttoken": states[torch.arange(len(texts)), last],
+    }[pooling]
+    return (torch.nn.functional.normalize(pooled, dim=1) if normalize else pooled).numpy()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken", "max"])
+def test_vectors_are_the_models(models, family, pooling):
+    encoder = open_encoder(EncoderConfig(model=str(models[family]), pooling=pooling, precision="fp32"))
+    expected = reference(models[family], TEXTS, pooling)
+    found = encoder.encode_documents(TEXTS)
+    assert found.dtype == np.float32 and found.shape == (len(TEXTS), 32) and encoder.dim == 32
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    blind = (family, pooling) == ("mistral", "cls")
+    assert blind or np.linalg.norm(found[0] - found[1]) > 0.1, "the tiny model tells texts apart"
+
+
+def test_not_normalised(models):
+    encoder = open_encoder(EncoderConfig(model=str(models["bert"]), pooling="mean", normalize=False, precision="fp32"))
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), reference(models["bert"], TEXTS, "mean", False), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_companions_order_and_batches_change_no_bit(encoders, family, data):
+    encoder = encoders[family]
+    alone = np.concatenate([encoder.encode_documents([text]) for text in TEXTS])
+    rows = data.draw(st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=24))
+    encoder._loop("fp32").runtime = Runtime(batch_tokens=data.draw(st.sampled_from([16, 50, 300, 5000])))
+    assert np.array_equal(encoder.encode_documents([TEXTS[row] for row in rows]), alone[rows])
+
+
+def test_number_of_threads_changes_no_bit(encoders):
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(encoders["bert"].encode_documents(TEXTS * 20))
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(found[0], other) for other in found)
+
+
+def test_windows_equal_one_call(encoders):
+    windows = [TEXTS[:3], TEXTS[3:4], TEXTS[4:]]
+    found = np.concatenate(list(encoders["bert"].encode_windows(iter(windows), "document", "fp32")))
+    assert np.array_equal(found, encoders["bert"].encode_documents(TEXTS))
+    assert list(encoders["bert"].encode_windows(iter([]), "document", "fp32")) == []
+
+
+def test_long_texts_are_cut_by_role(models):
+    long = "cat dog river " * 5000
+    encoder = open_encoder(
+        EncoderConfig(
+            model=str(models["bert"]), pooling="mean", precision="fp32", query_max_length=8, document_max_length=20
+        )
+    )
+    np.testing.assert_allclose(
+        encoder.encode_queries([long]), reference(models["bert"], [long], "mean", max_length=8), atol=2e-5
+    )
+    found = encoder.encode_documents([long])
+    np.testing.assert_allclose(found, reference(models["bert"], [long], "mean", max_length=20), atol=2e-5)
+
+
+def test_bidirectional_decoder_reads_its_configuration(models, tmp_path):
+    two_way = write_transformer(tmp_path / "two-way", "mistral", is_causal=False)
+    config = {"pooling": "cls", "precision": "fp32"}
+    causal, both = (open_encoder(EncoderConfig(model=str(folder), **config)) for folder in (models["mistral"], two_way))
+    texts = ["the cat eats", "the cat sleeps"]
+    first, second = causal.encode_documents(texts)
+    assert np.array_equal(first, second), "a causal decoder's first token sees nothing else"
+    first, second = both.encode_documents(texts)
+    assert np.abs(first - second).max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_bf16_stays_close(models, family):
+    path = str(models[family])
+    exact, fast = (
+        open_encoder(EncoderConfig(model=path, pooling="mean", precision=precision)) for precision in ("fp32", "bf16")
+    )
+    cosines = (exact.encode_documents(TEXTS) * fast.encode_documents(TEXTS)).sum(1)
+    assert cosines.min() > 0.99 and not np.array_equal(exact.encode_documents(TEXTS), fast.encode_documents(TEXTS))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken", "max"])
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_same_vectors_as_sentence_transformers(tmp_path, pooling, include_prompt):
+    from sentence_transformers import SentenceTransformer
+
+    prompts = {"query": "query the : ", "document": ""}
+    folder = write_encoder(tmp_path / "st", "bert", pooling, True, prompts, include_prompt)
+    ours = open_encoder(EncoderConfig(model=str(folder), precision="fp32"))
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    np.testing.assert_allclose(ours.encode_queries(TEXTS), theirs.encode_query(TEXTS), atol=2e-5)
+    np.testing.assert_allclose(ours.encode_documents(TEXTS), theirs.encode_document(TEXTS), atol=2e-5)
+
+
+def test_unusual_modules_give_sentence_transformers_vectors(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    model = SentenceTransformer(str(write_encoder(tmp_path / "plain", normalize=False)), device="cpu")
+    model.append(Dense(32, 8))
+    model.save_pretrained(str(tmp_path / "dense"))
+    encoder = open_encoder(EncoderConfig(model=str(tmp_path / "dense"), precision="fp32"))
+    assert (encoder.identity.backend, encoder.dim) == ("sentence-transformers", 8)
+    expected = model.encode(TEXTS, normalize_embeddings=encoder.identity.normalize)
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), expected, atol=2e-5)
+
+
+def test_the_packaged_model_equals_sentence_transformers():
+    from sentence_transformers import SentenceTransformer
+
+    encoder = open_encoder(EncoderConfig(precision="fp32"))
+    texts = ["How does a hash map work?", "", "naïve café — 日本語", "word " * 600]
+    theirs = SentenceTransformer(str(encoder.files.path), device="cpu").encode(texts)
+    np.testing.assert_allclose(encoder.encode_documents(texts), theirs, atol=1e-6)
+
+
+def test_a_folder_that_does_not_load_is_the_users_to_know(tmp_path):
+    folder = write_transformer(tmp_path / "broken")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(InputError, match="a model that transformers can load"):
+        open_encoder(EncoderConfig(model=str(folder), pooling="mean")).encode_documents(["a"])
+
+
+def test_an_asked_for_gpu_that_is_not_there(models):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    encoder = open_encoder(EncoderConfig(model=str(models["bert"]), pooling="mean"), runtime=Runtime(device="cuda"))
+    with pytest.raises(InputError, match="GPU"):
+        encoder.encode_documents(["a"])
