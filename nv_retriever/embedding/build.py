@@ -17,8 +17,9 @@ from nv_retriever.data.dataset import Dataset
 from nv_retriever.embedding.calibration import SAMPLE_TEXTS, Recorded
 from nv_retriever.embedding.embedder import Precomputed, TextEmbedder
 from nv_retriever.embedding.shards import write_vectors
-from nv_retriever.embedding.vector_store import KEY, DamagedShardError, Keys, VectorStore, text_keys
+from nv_retriever.embedding.vector_store import KEY, DamagedShardError, Keys, Places, VectorStore, text_keys
 from nv_retriever.progress import progress
+from nv_retriever.search.types import FloatArray
 from nv_retriever.teachers.identity import Precision, Role
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def write_embeddings(
         places = store.locate(keys)
         try:
             dim = store.dim or embedder.dim
-            written = write_vectors(folder, texts.n, dim, lambda start, stop: store.read(places[start:stop]), info)  # noqa: B023
+            written = write_vectors(folder, texts.n, dim, _gather(store, places, dim), info)
             break
         except DamagedShardError as error:
             if attempt == ATTEMPTS - 1:
@@ -93,6 +94,10 @@ def write_embeddings(
     quarantined = len(written["quarantined"])
     counts = {"texts": len(unique), "encoded": encoded, "reused": len(unique) - min(encoded, len(unique))}
     return {**written, **counts, "quarantined": quarantined}
+
+
+def _gather(store: VectorStore, places: Places, dim: int) -> Callable[[int, int], FloatArray]:
+    return lambda start, stop: store.read(places[start:stop], dim)
 
 
 def _keys(texts: _Part, salt: str) -> Keys:

@@ -114,9 +114,9 @@ class VectorStore:
         inside[inside] = self._keys[places[inside]] == keys[inside]
         return np.where(inside, places, -1)
 
-    def read(self, places: Places) -> FloatArray:
+    def read(self, places: Places, dim: int | None = None) -> FloatArray:
         """Return vectors (n, dim) float32 at places; NaN rows for -1. Raises DamagedShardError where checksums differ."""
-        result = np.full((len(places), self.dim or 0), np.nan, np.float32)
+        result = np.full((len(places), dim or self.dim or 0), np.nan, np.float32)
         stored = np.flatnonzero(places >= 0)
         at = places[stored]
         for shard in np.unique(self._shards[at]).tolist():

@@ -1,0 +1,118 @@
+"""The content-keyed store: what was committed is found, what is damaged is dropped, what was killed leaves no trace."""
+
+import logging
+import multiprocessing
+import os
+import time
+
+import numpy as np
+import pytest
+from hashing_embedder import hashed_vector
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nv_retriever.embedding.vector_store import ABANDONED_SECONDS, DamagedShardError, VectorStore, checksums, text_keys
+
+TEXTS = st.lists(st.text(max_size=12), unique=True, max_size=30)
+
+
+def fill(folder, texts, salt="", dim=8):
+    VectorStore(folder).commit(text_keys(texts, salt), np.stack([hashed_vector(text, dim) for text in texts]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches=st.lists(TEXTS, max_size=4), wanted=TEXTS)
+def test_finds_what_was_committed_and_nothing_else(tmp_path_factory, batches, wanted):
+    folder = tmp_path_factory.mktemp("store")
+    for texts in batches:
+        if texts:
+            fill(folder, texts)
+    store = VectorStore(folder)
+    known = {text for texts in batches for text in texts}
+    places = store.locate(text_keys(wanted, ""))
+    assert [place >= 0 for place in places] == [text in known for text in wanted]
+    found = store.read(places)
+    for text, vector in zip(wanted, found, strict=True):
+        assert np.array_equal(vector, hashed_vector(text)) if text in known else np.isnan(vector).all()
+
+
+def test_keys_tell_salts_and_texts_apart():
+    keys = [text_keys([text], salt)[0] for text in ("a", "b", "a ", "") for salt in ("", "x", "y")]
+    assert len(set(keys)) == len(keys)
+    assert text_keys(["\ud800 lone surrogate"], "").shape == (1,)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 7), st.integers(0, 31), st.integers(0, 2))
+def test_every_flipped_bit_changes_the_checksum(column, bit, row):
+    vectors = np.stack([hashed_vector(str(number)) for number in range(3)])
+    flipped = vectors.copy()
+    flipped.view(np.uint32)[row, column] ^= np.uint32(1 << bit)
+    assert (checksums(vectors) != checksums(flipped)).tolist() == [number == row for number in range(3)]
+
+
+def test_a_flipped_bit_on_disk_is_noticed_and_dropped(tmp_path, caplog):
+    fill(tmp_path, ["a", "b"])
+    fill(tmp_path, ["c"])
+    damaged = next(path for path in tmp_path.glob("*.vectors.npy") if len(np.load(path)) == 2)
+    content = bytearray(damaged.read_bytes())
+    content[-3] ^= 1
+    damaged.write_bytes(content)
+    store = VectorStore(tmp_path)
+    with pytest.raises(DamagedShardError) as error:
+        store.read(store.locate(text_keys(["a", "b", "c"], "")))
+    with caplog.at_level(logging.WARNING):
+        store.drop(error.value.name)
+    assert "dropped vector shard" in caplog.text
+    assert (store.locate(text_keys(["a", "b", "c"], "")) >= 0).tolist() == [False, False, True]
+    assert not damaged.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated vectors", "truncated keys", "no vectors", "not an array", "other length"])
+def test_unreadable_shards_are_dropped_with_a_warning(tmp_path, caplog, damage):
+    fill(tmp_path, ["a", "b"])
+    keys, vectors = next(tmp_path.glob("*.keys.npy")), next(tmp_path.glob("*.vectors.npy"))
+    if damage == "no vectors":
+        vectors.unlink()
+    elif damage == "not an array":
+        keys.write_text("hello")
+    elif damage == "other length":
+        np.save(vectors, np.zeros((3, 8), np.float32))
+    else:
+        path = vectors if damage == "truncated vectors" else keys
+        path.write_bytes(path.read_bytes()[:-5])
+    with caplog.at_level(logging.WARNING):
+        store = VectorStore(tmp_path)
+    assert len(store) == 0 and "dropped vector shard" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vectors_without_keys_are_no_shard_and_go_when_old(tmp_path):
+    fill(tmp_path, ["a"])
+    next(tmp_path.glob("*.keys.npy")).unlink()
+    store = VectorStore(tmp_path)
+    store.clean()
+    assert len(store) == 0 and len(list(tmp_path.iterdir())) == 1, "another writer may be about to commit"
+    old = time.time() - ABANDONED_SECONDS - 60
+    os.utime(next(tmp_path.iterdir()), (old, old))
+    store.clean()
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_many(folder, first):
+    for number in range(first, first + 20):
+        fill(folder, [f"text {number}", f"more {number}"])
+
+
+def test_concurrent_writers_all_get_in(tmp_path):
+    context = multiprocessing.get_context("fork" if "torch" not in __import__("sys").modules else "spawn")
+    writers = [context.Process(target=write_many, args=(tmp_path, first)) for first in (0, 10, 100)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    store = VectorStore(tmp_path)
+    texts = [f"{kind} {number}" for number in [*range(30), *range(100, 120)] for kind in ("text", "more")]
+    found = store.read(store.locate(text_keys(texts, "")))
+    assert np.array_equal(found, np.stack([hashed_vector(text) for text in texts]))

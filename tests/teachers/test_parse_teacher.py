@@ -1,0 +1,71 @@
+"""Teachers' names round-trip, incomplete ones are explained, and opening one gives what its kind promises."""
+
+import pytest
+
+from nv_retriever.errors import InputError
+from nv_retriever.teachers.config import BM25Config, EncoderConfig, TeacherConfig
+from nv_retriever.teachers.endpoint import EndpointEmbedder
+from nv_retriever.teachers.open import open_embedder, open_scorer
+from nv_retriever.teachers.parse import endpoint_parts, format_teacher, parse_teacher, target, teacher_digest
+
+NAMES = {
+    "minilm": "encoder",
+    "intfloat/e5-large-v2": "encoder",
+    "./folder/model": "encoder",
+    "bm25": "bm25",
+    "cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2": "cross-encoder",
+    "endpoint:http://127.0.0.1:8000/v1#BAAI/bge-m3": "endpoint",
+    "endpoint:https://api.example.org/v1#text-embedding-3-small": "endpoint",
+    "vectors:folder": "vectors",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), NAMES.items())
+def test_names_round_trip(name, kind):
+    teacher = parse_teacher(name)
+    assert (teacher.kind, format_teacher(teacher)) == (kind, name)
+    assert parse_teacher(format_teacher(teacher)) == teacher
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "  ",
+        "bm25:x",
+        "cross-encoder:",
+        "vectors:",
+        "endpoint:",
+        "endpoint:http://h/v1",
+        "endpoint:h#m",
+        "endpoint:http://h#",
+    ],
+)
+def test_incomplete_names_are_explained(name):
+    with pytest.raises(InputError, match="teacher"):
+        parse_teacher(name)
+
+
+def test_parts():
+    assert endpoint_parts(parse_teacher("endpoint:http://h:1/v1#org/m")) == ("http://h:1/v1", "org/m")
+    assert target(parse_teacher("cross-encoder:a/b")) == "a/b"
+
+
+def test_bm25_is_identified_by_its_settings():
+    changes = [{}, {"k1": 1.2}, {"b": 0.75}, {"stemmer": None}, {"stopwords": None}]
+    found = {teacher_digest(TeacherConfig(name="bm25", bm25=BM25Config(**change))) for change in changes}
+    assert len(found) == len(changes)
+
+
+def test_open_embedder_by_kind(tiny_encoder):
+    assert open_embedder(str(tiny_encoder), EncoderConfig()).score_kind == "cosine"
+    assert open_embedder("", EncoderConfig(), tiny_encoder).label == "model"
+    assert isinstance(open_embedder("endpoint:http://127.0.0.1:9/v1#m", EncoderConfig()), EndpointEmbedder)
+    for name in ("bm25", "cross-encoder:x/y"):
+        with pytest.raises(InputError, match="scores texts directly"):
+            open_embedder(name, EncoderConfig())
+
+
+def test_dense_teachers_score_with_embeddings_only():
+    with pytest.raises(InputError, match="embeddings of its documents and queries"):
+        open_scorer(TeacherConfig(), None, "train")
