@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nv_retriever.errors import ArtifactError
+from nv_retriever.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,6 +22,10 @@ LONGEST_PAUSE_SECONDS = 0.25
 
 class StoreBusyError(RuntimeError):
     """Another process kept the database open for longer than this one was willing to wait."""
+
+
+class StoreOutdatedError(InputError):
+    """The database has the schema of an older version of this program; its next writer rebuilds it."""
 
 
 class StoreDamagedError(ArtifactError):

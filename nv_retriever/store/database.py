@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from nv_retriever.artifacts import MANIFEST
 from nv_retriever.errors import InputError
 from nv_retriever.store import schema
-from nv_retriever.store.connection import StoreBusyError, StoreDamagedError, connect, damaged, first_line
+from nv_retriever.store.connection import StoreBusyError, StoreDamagedError, StoreOutdatedError, connect, damaged, first_line
 from nv_retriever.store.mining_artifact import MiningArtifact
 from nv_retriever.store.rows import copy_missing_runs, is_there, replace_run
 
@@ -79,7 +79,8 @@ class TripleStore:
         with self._open(read_only=True) as connection:
             if (version := self._version(connection)) != schema.SCHEMA_VERSION:
                 expected = f"a database of schema version {schema.SCHEMA_VERSION}"
-                raise InputError(str(self.path), expected, f"version {version}", "the next mining run rebuilds it")
+                error = StoreOutdatedError if version < schema.SCHEMA_VERSION else InputError
+                raise error(str(self.path), expected, f"version {version}", "the next mining run rebuilds it")
             self._create_text_views(connection, temporary=True)
             yield connection
 
@@ -100,8 +101,10 @@ class TripleStore:
         return self._scalar("SELECT count(*) FROM triples WHERE run_id = ?", run_id)
 
     def has(self, run_id: str) -> bool:
-        """Return whether the run is in the database."""
-        return self._scalar("SELECT count(*) FROM mining_runs WHERE run_id = ?", run_id) > 0
+        """Return whether the run is in the database; False for one of an older schema, which `add` rebuilds."""
+        with suppress(StoreOutdatedError):
+            return self._scalar("SELECT count(*) FROM mining_runs WHERE run_id = ?", run_id) > 0
+        return False
 
     def _scalar(self, query: str, run_id: str) -> int:
         if not self.path.exists():

@@ -50,6 +50,7 @@ SHORTFALL_COLUMNS = {
     "positive_id": "VARCHAR NOT NULL",
     "wanted": "BIGINT",
     "found": "BIGINT",
+    "written": "BIGINT",
     "depth": "BIGINT",
     "reason": "VARCHAR",
 }

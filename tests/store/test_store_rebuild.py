@@ -101,6 +101,7 @@ def test_an_old_schema_is_rebuilt_and_keeps_runs_without_artifacts(tmp_path: Pat
     monkeypatch.setitem(schema.TABLES, "triples", {**schema.TRIPLE_COLUMNS, "weight": "FLOAT"})
     with pytest.raises(InputError, match="the next mining run rebuilds it"):
         store.runs()
+    assert not store.has("gone")
     store.add(new)
     assert {run["run_id"] for run in store.runs()} == {"0123456789abcdef", "gone", "new"}
     with store.read() as connection:
