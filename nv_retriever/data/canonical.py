@@ -22,7 +22,7 @@ from nv_retriever.data.text import HASH_BYTES
 ROW_GROUP = 4096
 """Rows in a row group: what has to be decoded to read a single text."""
 MEMORY_LIMIT = "512MB"
-_UNKNOWN_HINT = "on_unknown=skip leaves such labels out and counts them"
+_UNKNOWN_HINT = "--set dataset.on_unknown=skip leaves such labels out and counts them"
 _HASH = pa.binary(HASH_BYTES)
 CORPUS = pa.schema(
     [
@@ -123,7 +123,10 @@ class Canonical:
             ):
                 expected, name = ("the id of a query", query) if no_query else ("the id of a document", document)
                 problems.add(
-                    Place(*place), expected, shorten(name), "on_unknown=skip leaves such labels out and counts them"
+                    Place(*place),
+                    expected,
+                    shorten(name),
+                    "--set dataset.on_unknown=skip leaves such labels out and counts them",
                 )
                 problems.count = total
             problems.check()

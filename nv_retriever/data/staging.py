@@ -49,7 +49,7 @@ LABELS = pa.schema(
 )
 _BAD_IN_ID = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_EMPTY_HINT = "on_empty=skip leaves such rows out and counts them"
+_EMPTY_HINT = "--set dataset.on_empty=skip leaves such rows out and counts them"
 
 
 class RowWriter:

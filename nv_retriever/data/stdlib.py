@@ -43,20 +43,21 @@ class Entry(NamedTuple):
 
     id: str
     module: str
-    kind: str
-    signature: str
+    """The top-level module."""
+    heading: str
+    """Kind, name within the module, signature: `method Path.exists(self)`."""
     sentences: tuple[tuple[str, Question], ...]
     """Sentences of the docstring that can become questions."""
     doc: str
     """The docstring without call lines: the summary sentence, then the rest."""
 
     def text(self, asked: set[str]) -> str:
-        """Return the passage: kind, signature and docstring without the sentences that are asked about."""
+        """Return the passage: heading and docstring without the sentences that are asked about."""
         doc = self.doc
         for sentence, question in self.sentences:
             if question.key in asked:
                 doc = re.sub(r"\s+".join(map(re.escape, sentence.split())), "", doc, count=1)
-        return f"{self.kind} {self.signature}\n\n{doc.strip()}".strip()
+        return f"{self.heading}\n\n{doc.strip()}".strip()
 
 
 @dataclass
@@ -140,7 +141,8 @@ def entries(records: list[dict[str, str]]) -> list[Entry]:
             sentences += [(s, question) for s, question in later if question][:1]
         identifier = name if names[name] == 1 else f"{name}:{kind}"
         doc = f"{summary}\n\n{rest}" if rest else summary
-        result.append(Entry(identifier, record["module"].split(".")[0], kind, signature, tuple(sentences), doc))
+        heading = f"{kind} {name.removeprefix(record['module'] + '.')}{signature}"
+        result.append(Entry(identifier, record["module"].split(".")[0], heading, tuple(sentences), doc))
     return sorted(result, key=lambda entry: entry.id)
 
 

@@ -1,0 +1,6 @@
+"""Makes data_helpers importable in these tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

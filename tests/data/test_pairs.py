@@ -1,0 +1,215 @@
+import csv
+import json
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_helpers import ingest, labelled
+
+from nv_retriever.data.build import source_digest
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.pairs import document_id
+from nv_retriever.data.splits import assign_splits
+from nv_retriever.errors import InputError
+
+ROWS = [{"query": f"Question {i % 12}?", "positive": f"answer {i % 15}", "negative": f"wrong {i % 9}"} for i in range(30)]
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def content(data):
+    return (
+        data.document_texts(),
+        data.query_texts(),
+        sorted(labelled(data)),
+        [data.query_rows(s).tolist() for s in data.splits],
+    )
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "json", "csv", "tsv"])
+def test_formats_agree_and_order_is_nothing(tmp_path, suffix):
+    first = ingest(write(tmp_path / "a.jsonl", ROWS), tmp_path / "one")
+    rows = ROWS[:]
+    random.Random(0).shuffle(rows)
+    second = ingest(write(tmp_path / f"b.{suffix}", rows), tmp_path / "two")
+    assert content(first) == content(second)
+    for name in ("corpus", "queries", "qrels"):
+        assert (tmp_path / "one" / f"{name}.parquet").read_bytes() == (tmp_path / "two" / f"{name}.parquet").read_bytes()
+
+
+def test_triples_become_labels(tmp_path):
+    data = ingest(write(tmp_path / "a.jsonl", ROWS), tmp_path / "out")
+    assert (data.n_queries, data.n_documents) == (12, 24) and data.splits == ("train", "dev", "test")
+    texts = dict(zip(data.document_ids, data.document_texts(), strict=True))
+    queries = dict(zip(data.query_ids, data.query_texts(), strict=True))
+    expected = {(r["query"], r["positive"], 1) for r in ROWS} | {(r["query"], r["negative"], 0) for r in ROWS}
+    assert {(queries[q], texts[d], g) for q, d, g in labelled(data)} == expected
+    rows = [set(data.query_rows(split)) for split in data.splits]
+    assert set.union(*rows) == set(range(12)) and sum(map(len, rows)) == 12
+
+
+def test_equal_texts_merge_and_the_smallest_spelling_is_kept(tmp_path):
+    rows = [{"query": "Who?", "positive": "Me"}, {"query": " who? ", "positive": "me"}, {"query": "WHO?", "positive": "You"}]
+    data = ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    assert data.query_texts() == ["WHO?"] and sorted(data.document_texts()) == ["Me", "You"]
+    assert document_id("", "Me ") == document_id(" ", "me") != document_id("T", "me")
+
+
+@pytest.mark.parametrize(
+    ("row", "documents", "grades"),
+    [
+        ({"query": "q", "pos": ["a", "b"], "neg": ["c", "d"]}, ["a", "b", "c", "d"], [0, 0, 1, 1]),
+        ({"anchor": "q", "positive": "a", "negative_1": "c", "negative_2": None, "negative_10": ""}, ["a", "c"], [0, 1]),
+        ({"question": "q", "answer": "a", "title": "T"}, ["T a"], [1]),
+        ({"query": "q", "document": "a", "label": 0, "x": 1}, ["a"], [0]),
+        (
+            {
+                "query_id": "7",
+                "query": "q",
+                "positive_passages": [{"docid": "p", "title": "T", "text": "a"}],
+                "negative_passages": [{"docid": "n", "title": "", "text": "c"}],
+            },
+            ["T a", "c"],
+            [0, 1],
+        ),
+        (
+            {"query": "q", "positive": "a", "positive_id": 5, "negative": ["c", "d"], "negative_id": [6, 7]},
+            ["a", "c", "d"],
+            [0, 0, 1],
+        ),
+    ],
+)
+def test_known_shapes(tmp_path, row, documents, grades):
+    other = {
+        "query": "other",
+        "pos": ["z"],
+        "positive": "z",
+        "document": "z",
+        "answer": "z",
+        "anchor": "other",
+        "question": "other",
+    }
+    other |= {"positive_passages": [{"docid": "z", "title": "", "text": "z"}], "query_id": 8, "positive_id": 8, "label": 1}
+    rows = [row, {key: other[key] for key in row if key in other} | ({"title": ""} if "title" in row else {})]
+    data = ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    assert sorted(set(data.document_texts()) - {"z"}) == documents
+    query = data.query_texts().index("q")
+    assert sorted(g for q, _, g in labelled(data) if q == data.query_ids[query]) == grades
+
+
+def test_columns_by_configuration(tmp_path):
+    path = write(
+        tmp_path / "a.csv",
+        [{"frage": f"q{i}", "antwort": f"a{i}", "query": "decoy", "split": "validation"} for i in range(3)],
+    )
+    data = ingest(path, tmp_path / "out", columns={"query": "frage", "positive": "antwort"})
+    assert sorted(data.query_texts()) == ["q0", "q1", "q2"] and data.splits == ("dev",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        (
+            [{"foo": "a", "bar": "b"}],
+            {},
+            r"a.csv: expected a column for the query .*found the columns foo, bar; --set dataset.columns.query=",
+        ),
+        ([{"query": "a", "bar": "b"}], {}, r"a column for the positive .*found the columns query, bar"),
+        ([{"query": "a", "bar": "b"}], {"positive": "baz"}, r"expected a column 'baz', found the columns query, bar"),
+        ([{"query": "a", "bar": "b"}], {"pos": "bar"}, r"columns: expected the roles query, positive.*found pos"),
+        (
+            [{"query": "a", "positive": "b"}, {"query": "", "positive": "c"}],
+            {},
+            r"a.csv line 3: expected a text that is not empty",
+        ),
+        (
+            [{"query": "a", "positive": "b"}, {"query": "a", "positive": " "}],
+            {},
+            r"a.csv line 3: expected a text that is not empty",
+        ),
+        (
+            [{"query": "a", "passage": "b", "label": "0.3"}],
+            {},
+            r"a.csv line 2: expected a whole number as score, found '0.3'",
+        ),
+        (
+            [{"query": "a", "positive": "b", "positive_id": 1}, {"query": "c", "positive": "d", "positive_id": 1}],
+            {},
+            r"line 3: expected one content for each id, found '1' again, first at .*line 2",
+        ),
+        (
+            [{"query": "a", "passage": "b", "label": "0"}],
+            {},
+            r"at least one positive label, found 1 labels, none of grade 1",
+        ),
+    ],
+)
+def test_wrong_tables(tmp_path, rows, columns, message):
+    with pytest.raises(InputError, match=message):
+        ingest(write(tmp_path / "a.csv", rows), tmp_path / "out", columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", 'query,positive\n"x\ny",z\na,b,c\n', r"a.csv line 4: expected 2 cells, found 3"),
+        ("a.csv", "query,query\n1,2\n", r"a.csv line 1: expected a header of different column names"),
+        ("a.csv", "", r"a.csv line 1: .*an empty file"),
+        ("a.csv", 'query,positive\n"x"y,z\n', r"a.csv line 2: expected a CSV row"),
+        ("a.json", "[1, 2]", r"a.json row 1: expected a JSON object, found int 1"),
+        ("a.json", '[{"query": ', r"a.json: expected a JSON array"),
+        ("a.parquet", "PAR1", r"a.parquet: expected a parquet file"),
+        ("a.xlsx", "?", r"a.xlsx: expected a file named"),
+    ],
+)
+def test_wrong_files(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        ingest(tmp_path / name, tmp_path / "out")
+
+
+def test_multi_line_cells_keep_their_place(tmp_path):
+    (tmp_path / "a.csv").write_text('query,positive\n"two\nlines",x\nq,\n')
+    with pytest.raises(InputError, match=r"a.csv line 4: expected a text that is not empty"):
+        ingest(tmp_path / "a.csv", tmp_path / "out")
+
+
+def test_a_folder_of_splits_and_shards(tmp_path):
+    write(tmp_path / "set/data/train-00000-of-00002.parquet", ROWS[:10])
+    write(tmp_path / "set/data/train-00001-of-00002.parquet", ROWS[5:12])
+    write(tmp_path / "set/data/validation.parquet", [{"query": "dev?", "positive": "d", "negative": "e"}])
+    data = ingest(tmp_path / "set", tmp_path / "out")
+    assert data.splits == ("train", "dev") and data.name == "set" and len(data.query_rows("train")) == 12
+    config = DatasetConfig(source=str(tmp_path / "set"))
+    before = source_digest(config)
+    write(tmp_path / "set/data/validation.parquet", [{"query": "dev?", "positive": "d", "negative": "f"}])
+    assert source_digest(config) != before
+
+
+def test_hash_splits_do_not_depend_on_other_rows_and_none_is_empty():
+    import numpy as np
+
+    hashes = [bytes([i]) * 16 for i in range(250)]
+    rows = np.arange(250, dtype=np.int32)
+    all_ = assign_splits(np.full(250, "", object), rows, hashes)
+    half = assign_splits(np.full(125, "", object), rows[:125], hashes)
+    assert all_[:125].tolist() == half.tolist() and {"train", "dev", "test"} == set(all_)
+    assert 0.7 < (all_ == "train").mean() < 0.9
+    for n in range(3, 12):
+        assert set(assign_splits(np.full(n, "", object), rows[:n], hashes)) == {"train", "dev", "test"}
+    assert assign_splits(np.array(["x", ""], object), rows[:2], hashes)[0] == "x"
