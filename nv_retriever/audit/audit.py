@@ -12,12 +12,13 @@ from nv_retriever.audit.calibration import Setting, calibrate
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.duplicates import Duplicates, count_duplicates
 from nv_retriever.audit.grid import default_rules, unique_rules
-from nv_retriever.audit.hidden_positives import Draw, Table, sweep
+from nv_retriever.audit.hidden_positives import Table, sweep
 from nv_retriever.audit.histograms import Histograms, score_histograms
 from nv_retriever.audit.judged import Agreement, agreement, judged_keys, separation
 from nv_retriever.audit.recommend import Recommendation, recommend
 from nv_retriever.audit.rows import BASELINE, RuleRow, clean, rule_rows
 from nv_retriever.audit.samples import BoolArray, Labelled, Samples, draw
+from nv_retriever.audit.tallies import Draw
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
 from nv_retriever.mining.randomness import IdKeys

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nv_retriever.audit.hidden_positives import WINDOW, Counts, Table
+from nv_retriever.audit.hidden_positives import Table
 from nv_retriever.audit.rows import clean
 from nv_retriever.audit.samples import Labelled, Samples, blocks, rank
+from nv_retriever.audit.tallies import WINDOW, Counts
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 0.95)
 

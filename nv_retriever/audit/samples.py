@@ -58,6 +58,14 @@ class Labelled:
         offsets = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)[self.offsets]
         return Labelled(offsets, self.documents[mask], self.scores[mask], self.groups[mask], self.visible[mask])
 
+    def take(self, queries: npt.NDArray[np.integer]) -> Labelled:
+        """Return the rows of some queries (ascending, without repeats), which become 0, 1, ..."""
+        mask = np.zeros(len(self.offsets) - 1, bool)
+        mask[queries] = True
+        kept = self.where(np.repeat(mask, np.diff(self.offsets)))
+        offsets = np.concatenate([kept.offsets[queries], kept.offsets[-1:]])
+        return Labelled(offsets, kept.documents, kept.scores, kept.groups, kept.visible)
+
     @property
     def queries(self) -> IntArray:
         """(n,) the query of each row."""

@@ -4,8 +4,9 @@ from audit_world import World, WorldScorer, exclusions, id_keys_of, random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nv_retriever.audit.hidden_positives import Draw, Table, Tally, sweep
+from nv_retriever.audit.hidden_positives import Table, sweep
 from nv_retriever.audit.samples import draw
+from nv_retriever.audit.tallies import Draw, Tally
 from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
 
@@ -84,6 +85,18 @@ def test_counts_equal_mining_one_sample_at_a_time(world: World, deepened: bool) 
             assert getattr(tally, key) == pytest.approx(expected, abs=1e-5), (name, key)
 
 
+@given(worlds, st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_deepening_gives_the_same_by_deeper_tables_and_by_limits(world: World, deeper: int) -> None:
+    whole = run(world, WorldScorer(world), "sample(2, of=4)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nv_retriever.audit.hidden_positives.DEEPER", deeper)
+        for a, b in zip(whole, run(world, WorldScorer(world), "sample(2, of=4)"), strict=True):
+            assert np.array_equal(a.false, b.false)
+            assert np.array_equal(a.negatives, b.negatives)
+            assert np.array_equal(a.ranks, b.ranks)
+
+
 def test_a_sweep_without_shortage_searches_nothing() -> None:
     world = random_world(1, 4, 20, 20)
     scorer = WorldScorer(world)
@@ -95,7 +108,7 @@ def test_drawn_negatives_are_some_of_the_window_and_do_not_depend_on_blocks(monk
     world = random_world(2, 8, 60, 60)
     whole = run(world, selection="top1+sample(2, of=6)")
     small = [slice(start, start + 1) for start in range(1000)]
-    monkeypatch.setattr("nv_retriever.audit.hidden_positives.blocks", lambda n, width: small[:n])
+    monkeypatch.setattr("nv_retriever.audit.hidden_positives.blocks", lambda n, width, cells=0: small[:n])
     for a, b in zip(whole, run(world, selection="top1+sample(2, of=6)"), strict=True):
         assert np.array_equal(a.false, b.false)
         assert np.array_equal(a.gaps, b.gaps)

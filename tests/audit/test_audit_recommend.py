@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 
 from nv_retriever.audit.config import AuditConfig
-from nv_retriever.audit.hidden_positives import Tally
 from nv_retriever.audit.recommend import knee, recommend
 from nv_retriever.audit.rows import RuleRow, is_positive_aware, rule_rows
+from nv_retriever.audit.tallies import Tally
 from nv_retriever.mining.rules.parse import parse_rule
 
 NAIVE = RuleRow("t", "topk", 100, 400, 160, 0.4, 0.35, 0.45, 0.0, 0.0, 0.0, 0.1, 1.0, 2.5, 1.0, 0.0, 0.0, False)
