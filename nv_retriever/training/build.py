@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
@@ -18,7 +18,6 @@ from nv_retriever.training.config import StudentConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
-    from nv_retriever.embedding.shards import Vectors
     from nv_retriever.training.trainer import OnLog
 
 logger = logging.getLogger(__name__)
@@ -37,8 +36,8 @@ class Mined:
     document_prompt: str | None = None
     in_batch_negatives: bool | None = None
     """Overrides the training's switch: classes and clusters have siblings in every batch."""
-    guide: tuple[Vectors, Vectors] | None = None
-    """The teacher's vectors (documents, queries of the split) for a guide that is the teacher."""
+    guide: tuple[Path, Path] | None = None
+    """Embeddings of the teacher (documents, queries of the split) for a guide that is the teacher."""
 
 
 def write_student(folder: Path, config: StudentConfig) -> dict[str, Any]:
@@ -69,28 +68,45 @@ def write_checkpoint(
     seed: int,
     runtime: Runtime,
     on_log: OnLog | None = None,
-    blend: Sequence[Mined] = (),
-    guide: tuple[Vectors, Vectors] | None = None,
+    guide: tuple[Path, Path] | None = None,
 ) -> dict[str, Any]:
     """Train the student of `model_folder` and write `model/`, `log.jsonl`, `training.json`; goes on after a kill.
 
-    `blend` adds further sources (batches stay homogeneous). `on_log(step, values)` sees every line of the log, those
-    from before a kill included. `guide` are the teacher's vectors for `config.guide.scores == "teacher"`.
+    `on_log(step, values)` sees every line of the log, those from before a kill included. `guide` are the embeddings of
+    the first teacher (documents, queries), for `config.guide.scores == "teacher"`.
     """
-    from nv_retriever.training.run import Run
+    return write_blended_checkpoint(
+        folder, [Mined(dataset, split, mining_folder, guide=guide)], model_folder, config, seed, runtime, on_log
+    )
 
+
+def write_blended_checkpoint(
+    folder: Path,
+    sources: Sequence[Mined],
+    model_folder: Path,
+    config: TrainingConfig,
+    seed: int,
+    runtime: Runtime,
+    on_log: OnLog | None = None,
+    strategy: Literal["ddp", "fsdp"] = "ddp",
+) -> dict[str, Any]:
+    """Do what `write_checkpoint` does over several sources, every batch of one of them.
+
+    Under torchrun every process calls this; the first one writes, and the others return an empty dictionary.
+    """
+    first = int(os.environ.get("RANK", "0")) == 0
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
     if not done.exists():
-        sources = [Mined(dataset, split, mining_folder, guide=guide), *blend]
+        from nv_retriever.training.run import Run
+
         started = time.monotonic()
-        info: dict[str, Any] = {"base_model": _base_model(model_folder)}
-        info |= Run(folder, sources, model_folder, info["base_model"], config, seed, runtime, on_log).train()
-        info["train_seconds"] = round(time.monotonic() - started, 3)
-        if int(os.environ.get("RANK", "0")) == 0:
-            write_json(done, info)
-    if int(os.environ.get("RANK", "0")) == 0:
-        shutil.rmtree(folder / "steps", ignore_errors=True)
+        base = _base_model(model_folder)
+        info = Run(folder, sources, model_folder, base, config, seed, runtime, on_log, strategy).train()
+        if not first:
+            return {}
+        write_json(done, {"base_model": base, **info, "train_seconds": round(time.monotonic() - started, 3)})
+    shutil.rmtree(folder / "steps", ignore_errors=True)
     result: dict[str, Any] = json.loads(done.read_text())
     return result
 

@@ -63,7 +63,13 @@ class GuideConfig(Frozen):
     rule: Literal["margin", "perc"] = "margin"
     """Absolute or relative distance to the positive's score."""
     value: float = 0.0
-    """The margin, or the share."""
+    """The margin, or the share (above 0)."""
+
+    @model_validator(mode="after")
+    def _share(self) -> Self:
+        if self.rule == "perc" and self.value <= 0:
+            raise ValueError("guide.value is a share of the positive's score for perc: above 0, for example 0.95")
+        return self
 
 
 class EarlyStoppingConfig(Frozen):
@@ -109,7 +115,7 @@ class TrainingConfig(Frozen):
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps in which the learning rate rises."""
     warmup_steps: int | None = Field(default=None, ge=0)
-    """Number of steps in which the learning rate rises, instead of a share."""
+    """Number of steps in which the learning rate rises; then warmup_ratio must stay at its default."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate goes on after the warm-up."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -152,6 +158,31 @@ class TrainingConfig(Frozen):
             raise ValueError("distillation alone (contrastive_weight 0) leaves guide and learn_temperature without effect")
         if self.distillation and self.negatives == 0:
             raise ValueError("distillation needs hard negatives with teacher scores, but negatives is 0")
+        if self.warmup_steps is not None and self.warmup_ratio != TrainingConfig.model_fields["warmup_ratio"].default:
+            raise ValueError("warmup_steps replaces warmup_ratio: set one of them")
         if self.gradient_caching and self.gradient_checkpointing:
             raise ValueError("gradient_caching already bounds the activations: leave gradient_checkpointing off")
+        return self
+
+
+class LaunchConfig(Frozen):
+    """Several training processes, on one machine or on many, through torchrun."""
+
+    processes: int = Field(default=1, ge=1)
+    """Processes on this machine: one a GPU."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines; the same command is started on each, over a shared home."""
+    node_rank: int = Field(default=0, ge=0)
+    """Number of this machine."""
+    rendezvous: str | None = None
+    """HOST:PORT of machine 0; needed where there are several."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp holds the whole model in every process; fsdp shards weights, gradients and optimizer states."""
+
+    @model_validator(mode="after")
+    def _rendezvous(self) -> Self:
+        if (self.nodes > 1) != (self.rendezvous is not None):
+            raise ValueError("rendezvous (HOST:PORT of machine 0) belongs to several nodes: set both or none")
+        if self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank counts from 0 and must be below nodes ({self.nodes})")
         return self

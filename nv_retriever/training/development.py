@@ -91,10 +91,9 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         model: BiEncoder = kwargs["model"]
         score = self.measure(model)
         self.scores.append((state.global_step, score))
-        if state.is_world_process_zero:
-            if self.best_step == state.global_step:
-                save_trainable(model, self.best)
-            self.write(state.global_step, {METRIC: score})
+        if state.is_world_process_zero and self.best_step == state.global_step:
+            save_trainable(model, self.best)
+        self.write(state.global_step, {METRIC: score})
         since = [step for step, _ in self.scores if step > self.best_step]
         control.should_training_stop = control.should_training_stop or len(since) >= self.config.patience
 

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from nv_retriever.training.trainer import (
     RetrieverTrainer,
     last_checkpoint,
     load_trainable,
+    shard,
     training_arguments,
 )
 
@@ -53,9 +54,11 @@ class Run:
         seed: int,
         runtime: Runtime,
         on_log: OnLog | None,
+        strategy: Literal["ddp", "fsdp"] = "ddp",
     ) -> None:
         self.folder, self.mined, self.config, self.seed, self.on_log = folder, mined, config, seed, on_log
-        self.base_model, self.steps_folder = base_model, folder / "steps"
+        self.base_model, self.steps_folder, self.model_folder = base_model, folder / "steps", model_folder
+        self.strategy = strategy
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.cpu = runtime.device == "cpu" or not torch.cuda.is_available()
         if runtime.workers is not None:
@@ -74,17 +77,16 @@ class Run:
         steps = self._steps(order.per_epoch)
         model = self._model()
         arguments = training_arguments(self.steps_folder, self.config, steps, self.seed, self.cpu)
+        if self.strategy == "fsdp":
+            shard(arguments, self.encoder)
         sources = [self._source(i, mined, s) for i, (mined, s) in enumerate(zip(self.mined, samples, strict=True))]
         tokens = self.config.micro_batch_tokens
         batches = Batches(sources, order, tokens, self.pad, self.rank, self.world, steps * self.config.accumulation)
         resume = last_checkpoint(self.steps_folder, clean=self.rank == 0)
         resumed = int(resume.name.split("-")[1]) if resume else 0
-        log = None
-        callbacks: list[Any] = [CheckpointMarker()]
-        if self.rank == 0:
-            per_epoch = order.per_epoch / self.config.accumulation
-            log = LogWriter(self.folder / "log.jsonl", self.config.log_every, per_epoch, resumed, self.on_log)
-            callbacks.insert(0, log)
+        per_epoch = order.per_epoch / self.config.accumulation
+        log = LogWriter(self.folder / "log.jsonl", self.config.log_every, per_epoch, resumed, self.on_log, self.rank == 0)
+        callbacks: list[Any] = [log, CheckpointMarker()]
         stopping = self._early_stopping(log)
         if stopping:
             callbacks.append(stopping)
@@ -154,7 +156,9 @@ class Run:
             return None
         if mined.guide is None:
             raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
-        documents, queries = mined.guide
+        from nv_retriever.embedding.shards import Vectors
+
+        documents, queries = map(Vectors.open, mined.guide)
         rows = mined.dataset.query_rows(mined.split)
 
         def scores(query_rows: IntArray, document_rows: IntArray) -> FloatArray:
@@ -182,10 +186,12 @@ class Run:
             _barrier()
         return Tokens(folder, rows)
 
-    def _early_stopping(self, log: LogWriter | None) -> EarlyStopping | None:
+    def _early_stopping(self, log: LogWriter) -> EarlyStopping | None:
         config = self.config.early_stopping
         if config is None:
             return None
+        if self.strategy == "fsdp":
+            raise InputError("training.early_stopping", "ddp, which has the whole model in every process", "fsdp")
         mined = self.mined[0]
         development = Development(mined.dataset, config)
         root, (query_prompt, document_prompt) = self.steps_folder / "development", self._prompts(mined)
@@ -195,16 +201,14 @@ class Run:
         )
         lengths = (self._prompt_length(query_prompt), self._prompt_length(document_prompt))
         best, budget = self.steps_folder / "best.safetensors", self.config.micro_batch_tokens
-        write = log.write if log else _ignore
-        stopping = EarlyStopping(development, (queries, documents), lengths, config, best, write, self.pad, budget)
-        if log:
-            stopping.resume(log.lines)
+        stopping = EarlyStopping(development, (queries, documents), lengths, config, best, log.write, self.pad, budget)
+        stopping.resume(log.lines)
         return stopping
 
     def _export(
         self, trainer: RetrieverTrainer, stopping: EarlyStopping | None, samples: list[Samples], steps: int
     ) -> dict[str, Any]:
-        model = trainer.accelerator.unwrap_model(trainer.model)
+        model = self._whole(trainer)
         info: dict[str, Any] = {
             "samples": sum(map(len, samples)),
             "steps": steps,
@@ -224,6 +228,20 @@ class Run:
             self._save(info)
         return info
 
+    def _whole(self, trainer: RetrieverTrainer) -> BiEncoder:
+        """Return the trained model; under FSDP its shards are gathered into a fresh one."""
+        if not trainer.is_fsdp_enabled:
+            model: BiEncoder = trainer.accelerator.unwrap_model(trainer.model)
+            return model
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        self.encoder = open_model(self.model_folder)
+        model = self._model()
+        if self.rank == 0:
+            with torch.no_grad():
+                for name, parameter in model.trainable().items():
+                    parameter.copy_(state[name])
+        return model
+
     def _save(self, info: dict[str, Any]) -> None:
         encoder = self.encoder.cpu()
         if self.config.lora is not None:
@@ -236,10 +254,6 @@ class Run:
             mining.append(json.loads(run.read_text()) if run.exists() else {"folder": mined.mining_folder.name})
         recipe = {"training": self.config.model_dump(mode="json"), "seed": self.seed, "mining": mining}
         save_model(encoder, self.folder / "model", model_card("Trained retriever", self.base_model, info, recipe))
-
-
-def _ignore(step: int, values: dict[str, float]) -> None:
-    """Log nothing: only the first process writes the log."""
 
 
 def _barrier() -> None:

@@ -16,13 +16,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from nv_retriever.artifacts import write_aside
 from nv_retriever.training.batches import Batches
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.student import layer_list
 
 WEIGHTS = "trainable.safetensors"
 COMPLETE = "complete"
 """A checkpoint that holds this file was written to its end."""
+LOGGED = ("loss", "learning_rate")
 OnLog = Callable[[int, dict[str, float]], None]
 
 
@@ -54,6 +57,14 @@ def training_arguments(steps_folder: Path, config: TrainingConfig, steps: int, s
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one device: several GPUs are several processes (launch.py)
     return arguments
+
+
+def shard(arguments: TrainingArguments, encoder: Any) -> None:
+    """Let the arguments ask for FSDP over the layers of a SentenceTransformer."""
+    layer = type(layer_list(encoder[0].auto_model)[2][0]).__name__
+    arguments.fsdp = True
+    arguments.fsdp_config = {"version": 2, "transformer_layer_cls_to_wrap": [layer], "reshard_after_forward": True}
+    arguments.fsdp_plugin_args = arguments._process_fsdp_args()
 
 
 class RetrieverTrainer(Trainer):  # type: ignore[misc]
@@ -172,25 +183,34 @@ def last_checkpoint(steps_folder: Path, clean: bool = True) -> Path | None:
 
 
 class LogWriter(TrainerCallback):  # type: ignore[misc]
-    """Writes log.jsonl, a line every `every` steps, and calls `on_log`; goes on where a killed run's log is."""
+    """Asks for a line every `every` steps; the first process writes log.jsonl and calls `on_log`.
 
-    def __init__(self, path: Path, every: int, per_epoch: float, resumed: int, on_log: OnLog | None) -> None:
-        self.path, self.every, self.per_epoch, self.on_log_line = path, every, per_epoch, on_log
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
+    After a kill the log is cut back to the step that the run goes on from, and `on_log` sees the lines that stay.
+    """
+
+    def __init__(self, path: Path, every: int, per_epoch: float, resumed: int, on_log: OnLog | None, first: bool) -> None:
+        self.path, self.every, self.per_epoch, self.on_line, self.first = path, every, per_epoch, on_log, first
+        known = path.read_text().splitlines() if path.exists() else []
+        lines = [json.loads(line) for line in known if line.endswith("}")]
         self.lines: list[dict[str, float]] = [line for line in lines if line["step"] <= resumed]
-        path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        if on_log:
+        if first:
+            with write_aside(path) as aside:  # other processes may be reading it
+                aside.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
             for line in self.lines:
-                on_log(int(line["step"]), {k: v for k, v in line.items() if k != "step"})
+                self._tell(line)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append a line."""
         line = {"step": step, "epoch": round(step / self.per_epoch, 4), **values}
         self.lines.append(line)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.on_log_line:
-            self.on_log_line(step, {k: v for k, v in line.items() if k != "step"})
+        if self.first:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self._tell(line)
+
+    def _tell(self, line: dict[str, float]) -> None:
+        if self.on_line:
+            self.on_line(int(line["step"]), {name: value for name, value in line.items() if name != "step"})
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask the Trainer for a line."""
@@ -204,9 +224,7 @@ class LogWriter(TrainerCallback):  # type: ignore[misc]
         """Write the Trainer's line."""
         if logs and "loss" in logs:
             model = kwargs["model"]
-            values: dict[str, float] = {
-                name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs
-            }
+            values = {name: float(logs[name]) for name in (*LOGGED, "grad_norm") if name in logs}
             if model.settings.learn_temperature:
                 values["temperature"] = float(torch.exp(-model.log_scale.detach()))
             self.write(state.global_step, values)

@@ -6,9 +6,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from training_data import make_bert, make_dataset, make_mining  # noqa: E402
+from training_data import make_bert, make_dataset, make_mining
 
-from nv_retriever.data.dataset import Dataset  # noqa: E402
+from nv_retriever.data.dataset import Dataset
 
 
 @pytest.fixture(scope="session")

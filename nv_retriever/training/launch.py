@@ -1,0 +1,128 @@
+"""Training in several processes: torchrun as a subprocess (DDP or FSDP), with its log followed from here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nv_retriever.artifacts import write_json
+from nv_retriever.config import Runtime
+from nv_retriever.training.build import DONE, Mined
+from nv_retriever.training.config import LaunchConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from nv_retriever.training.trainer import OnLog
+
+POLL_SECONDS = 0.5
+
+
+def launch_checkpoint(
+    folder: Path,
+    sources: Sequence[Mined],
+    model_folder: Path,
+    config: TrainingConfig,
+    seed: int,
+    runtime: Runtime,
+    launch: LaunchConfig,
+    on_log: OnLog | None = None,
+) -> dict[str, Any]:
+    """Do what `write_checkpoint` does, in several processes; raises RuntimeError with the output's end where one fails.
+
+    With several nodes every machine calls this with its own `node_rank` over shared storage. The batch of a step is
+    `config.batch_size` times the number of processes, and negatives come from all of it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "steps" / f"launch-{launch.node_rank}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, _specification(folder, sources, model_folder, config, seed, runtime, launch))
+    output = folder / "steps" / f"output-{launch.node_rank}.txt"
+    follower = LogFollower(folder / "log.jsonl", on_log)
+    with output.open("w") as file:
+        process = subprocess.Popen(_command(launch, path), stdout=file, stderr=subprocess.STDOUT, env=_environment())
+        try:
+            while process.poll() is None:
+                follower.follow()
+                try:
+                    process.wait(POLL_SECONDS)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            process.terminate()
+            process.wait()
+    follower.follow()
+    if process.returncode:
+        end = output.read_text(errors="replace")[-4000:] if output.exists() else ""
+        raise RuntimeError(f"training in {launch.processes} processes failed with exit code {process.returncode}:\n{end}")
+    result: dict[str, Any] = json.loads((folder / DONE).read_text())
+    return result
+
+
+def _command(launch: LaunchConfig, path: Path) -> list[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(launch.processes)]
+    if launch.nodes == 1:
+        command += ["--standalone"]
+    else:
+        command += ["--nnodes", str(launch.nodes), "--node-rank", str(launch.node_rank)]
+        command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(launch.rendezvous)]
+    return [*command, "-m", "nv_retriever.training.worker", str(path)]
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parents[2])
+    known = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
+
+
+def _specification(
+    folder: Path,
+    sources: Sequence[Mined],
+    model_folder: Path,
+    config: TrainingConfig,
+    seed: int,
+    runtime: Runtime,
+    launch: LaunchConfig,
+) -> dict[str, Any]:
+    described = [
+        {
+            "dataset": str(source.dataset.folder),
+            "split": source.split,
+            "mining_folder": str(source.mining_folder),
+            "query_prompt": source.query_prompt,
+            "document_prompt": source.document_prompt,
+            "in_batch_negatives": source.in_batch_negatives,
+            "guide": [str(path) for path in source.guide] if source.guide else None,
+        }
+        for source in sources
+    ]
+    return {
+        "folder": str(folder),
+        "sources": described,
+        "model_folder": str(model_folder),
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "runtime": runtime.model_dump(mode="json"),
+        "strategy": launch.strategy,
+    }
+
+
+class LogFollower:
+    """Calls `on_log` for every line that a training process appends to its log."""
+
+    def __init__(self, path: Path, on_log: OnLog | None) -> None:
+        self.path, self.on_log, self.seen = path, on_log, 0
+
+    def follow(self) -> None:
+        """Report the complete lines that were not reported yet."""
+        if self.on_log is None or not self.path.exists():
+            return
+        text = self.path.read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        for line in lines[self.seen :]:
+            values = json.loads(line)
+            self.on_log(int(values.pop("step")), values)
+        self.seen = max(self.seen, len(lines))

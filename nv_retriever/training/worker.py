@@ -1,0 +1,40 @@
+"""One process of a distributed training: `torchrun -m nv_retriever.training.worker SPEC.json`, started by launch.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nv_retriever.config import Runtime
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.training.build import Mined, write_blended_checkpoint
+from nv_retriever.training.config import TrainingConfig
+
+
+def main(path: str) -> None:
+    """Run the training that the file describes; only the first process writes."""
+    spec = json.loads(Path(path).read_text(encoding="utf-8"))
+    write_blended_checkpoint(
+        Path(spec["folder"]),
+        [_source(source) for source in spec["sources"]],
+        Path(spec["model_folder"]),
+        TrainingConfig.model_validate(spec["config"]),
+        spec["seed"],
+        Runtime.model_validate(spec["runtime"]),
+        strategy=spec["strategy"],
+    )
+
+
+def _source(described: dict[str, Any]) -> Mined:
+    paths = {
+        "dataset": Dataset.open(described["dataset"]),
+        "mining_folder": Path(described["mining_folder"]),
+        "guide": tuple(map(Path, described["guide"])) if described["guide"] else None,
+    }
+    return Mined(**{**described, **paths})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
