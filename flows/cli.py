@@ -312,7 +312,7 @@ def serve(
 
 def main() -> None:
     """Enter the command line."""
-    app()
+    app(prog_name="nvr")
 
 
 if __name__ == "__main__":
