@@ -16,77 +16,20 @@ import torch
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes
 from nv_retriever.search.proposals import (
-    EXTRA,
-    Factor,
     Precision,
-    as_documents,
-    as_queries,
-    factor,
-    power_of_two_above,
     set_thresholds,
     widths,
 )
 from nv_retriever.search.ranking import EMPTY, Keys, kth_largest, merge, pack, unpack
+from nv_retriever.search.rows import Rows, prepare_documents
+from nv_retriever.search.tile import Buffer
 from nv_retriever.search.types import Exclusions, FloatArray, OffsetArray
 
 DoubleArray = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
+Found = tuple[Index, Index, FloatArray]
+"""(document of the block, query of the tile, bound minus threshold) of pairs, by document."""
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-@dataclass
-class Rows:
-    """Vectors ready for products: float64 for exact scores, a Factor for proposals."""
-
-    vectors: torch.Tensor
-    """(n, dim): float64 for documents, float32 for queries."""
-    norms: DoubleArray
-    """(n,) float64, at least the Euclidean norms."""
-    finite: npt.NDArray[np.bool_]
-    factor: Factor
-
-
-def prepare_documents(block: FloatArray, precision: Precision, device: str) -> Rows:
-    """Return a block of documents (n, dim), scaled together; rows that are not finite become zeros."""
-    vectors = torch.from_numpy(block.astype(np.float64)).to(device)
-    norms, finite = _norms(vectors)
-    scale = power_of_two_above(norms.amax().reshape(1) if len(norms) else norms.new_ones(1))
-    out = torch.empty(len(block), block.shape[1] + EXTRA, dtype=precision.dtype, device=device)
-    side = factor(vectors, norms, scale.expand(len(block)), precision, out)
-    as_documents(side)
-    return Rows(vectors, _upper(norms), finite, side)
-
-
-def prepare_queries(vectors: FloatArray, precision: Precision, device: str) -> Rows:
-    """Return queries (n, dim), each with its own scale; rows that are not finite become zeros."""
-    single = torch.from_numpy(np.array(vectors, np.float32)).to(device)
-    double = single.double()
-    norms, finite = _norms(double)
-    single[torch.from_numpy(~finite).to(device)] = 0
-    out = torch.empty(len(vectors), vectors.shape[1] + EXTRA, dtype=precision.dtype, device=device)
-    side = factor(double, norms, power_of_two_above(norms), precision, out)
-    as_queries(side)
-    return Rows(single, _upper(norms), finite, side)
-
-
-def _norms(vectors: torch.Tensor) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
-    norms = torch.linalg.vector_norm(vectors, dim=1)
-    finite = torch.isfinite(norms)
-    if not bool(finite.all()):
-        vectors[~finite] = 0
-        norms = torch.where(finite, norms, torch.zeros_like(norms))
-    return norms, finite.cpu().numpy()
-
-
-def norms_of(vectors: torch.Tensor) -> tuple[DoubleArray, npt.NDArray[np.bool_]]:
-    """Return at least the norms of float64 rows, and which are finite; the others become zeros, in place."""
-    norms, finite = _norms(vectors)
-    return _upper(norms), finite
-
-
-def _upper(norms: torch.Tensor) -> DoubleArray:
-    upper: DoubleArray = norms.cpu().numpy() * (1 + 2.0**-40)
-    return upper
 
 
 @dataclass
@@ -122,15 +65,15 @@ def scan(
     search: Search, blocks: Iterable[tuple[int, FloatArray]], precision: Precision, sizes: BlockSizes, device: str
 ) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
-    scores = torch.empty(sizes.tile_documents * sizes.tile_queries, dtype=precision.dtype, device=device)
-    for start, block in blocks:
-        _Block(search, start, prepare_documents(block, precision, device), sizes, scores).run()
+    with Buffer(sizes, precision, device) as buffer:
+        for start, block in blocks:
+            _Block(search, start, prepare_documents(block, precision, device), sizes, buffer).run()
 
 
 class _Block:
     """One block of documents against all queries of a search."""
 
-    def __init__(self, search: Search, start: int, documents: Rows, sizes: BlockSizes, buffer: torch.Tensor) -> None:
+    def __init__(self, search: Search, start: int, documents: Rows, sizes: BlockSizes, buffer: Buffer) -> None:
         self.search, self.start, self.documents, self.sizes, self.buffer = search, start, documents, sizes, buffer
         self.scale = float(documents.factor.scales[0]) if len(documents.vectors) else 1.0
         queries = search.queries.factor
@@ -145,36 +88,42 @@ class _Block:
         self.quarantined = np.flatnonzero(~documents.finite)
 
     def run(self) -> None:
-        """Multiply all tiles and absorb what they propose."""
-        n = len(self.search.guesses)
+        """Multiply all tiles; what they propose is ranked by as many threads as multiply."""
+        n, waiting = len(self.search.guesses), []
         for low in range(0, n, self.sizes.tile_queries):
-            self._tiles(low, min(low + self.sizes.tile_queries, n))
+            high = min(low + self.sizes.tile_queries, n)
+            found = self._multiply(low, high)
+            if found:
+                waiting.append((low, high, found))
+            if len(waiting) == self.buffer.threads:
+                self.buffer.map(lambda tile: self._absorb(*tile), waiting)
+                waiting = []
+        self.buffer.map(lambda tile: self._absorb(*tile), waiting)
 
-    def _tiles(self, low: int, high: int) -> None:
-        right = self.search.queries.factor.rows[low:high].T
+    def _multiply(self, low: int, high: int) -> list[Found]:
+        """Return what the tiles of some queries propose."""
+        right = self.search.queries.factor.rows[low:high]
         excluded_documents, excluded_queries = self._excluded(low, high)
-        found: list[tuple[Index, Index, FloatArray]] = []
+        found: list[Found] = []
         pending = 0
         for first in range(0, len(self.documents.vectors), self.sizes.tile_documents):
             left = self.documents.factor.rows[first : first + self.sizes.tile_documents]
             last = first + len(left)
-            scores = self.buffer[: len(left) * (high - low)].view(len(left), high - low)
-            torch.mm(left, right, out=scores)
+            scores = self.buffer.multiply(left, right)
             part = slice(*np.searchsorted(excluded_documents, [first, last]))
             _strike(scores, excluded_documents[part] - first, excluded_queries[part])
             for row in self.quarantined[(self.quarantined >= first) & (self.quarantined < last)]:
                 scores[row - first] = -1
-            cells = _not_negative(scores)
+            cells = self.buffer.not_negative(scores.numel())
             if len(cells):
-                values = scores.view(-1)[cells].float().cpu().numpy()
-                documents, queries = np.divmod(cells.cpu().numpy(), high - low)
-                found.append((documents + first, queries, values))
-                pending += len(values)
+                documents = cells // (high - low)
+                queries = cells - documents * (high - low)
+                found.append((documents + first, queries, self.buffer.values(cells)))
+                pending += len(cells)
             if pending > self.sizes.pairs:
                 self._absorb(low, high, found)
                 found, pending = [], 0
-        if pending:
-            self._absorb(low, high, found)
+        return found
 
     def _excluded(self, low: int, high: int) -> tuple[Index, Index]:
         """Return the excluded pairs of some queries in this block, by document, as rows of the block and of the tile."""
@@ -186,7 +135,7 @@ class _Block:
         order = inside[np.argsort(documents[inside], kind="stable")]
         return documents[order], queries[order]
 
-    def _absorb(self, low: int, high: int, found: list[tuple[Index, Index, FloatArray]]) -> None:
+    def _absorb(self, low: int, high: int, found: list[Found]) -> None:
         """Score exactly what may be among the k best (or at its limit), and merge it; pairs come by document."""
         documents, queries, values = (np.concatenate(column) for column in zip(*found, strict=True))
         keep = self._undecided(low, high, queries, values)
@@ -241,14 +190,3 @@ def _strike(scores: torch.Tensor, rows: Index, columns: Index) -> None:
     if len(rows):
         cells = torch.from_numpy(rows * scores.shape[1] + columns).to(scores.device)
         scores.view(-1).index_fill_(0, cells, -1)
-
-
-def _not_negative(scores: torch.Tensor) -> torch.Tensor:
-    """Return the flat positions of cells without a sign, ascending; a tile's cells are a multiple of 8."""
-    bits = scores.view(-1).view(torch.int16 if scores.element_size() == 2 else torch.int32)
-    if scores.device.type != "cpu":
-        return torch.nonzero(bits >= 0).view(-1)
-    mask = torch.from_numpy(np.greater_equal(bits.numpy(), 0))
-    words = torch.nonzero(mask.view(torch.int64)).view(-1)
-    inside = torch.nonzero(mask.view(-1, 8)[words])
-    return words[inside[:, 0]] * 8 + inside[:, 1]

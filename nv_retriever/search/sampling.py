@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nv_retriever.search.blockwise import Rows, Search
-from nv_retriever.search.proposals import set_thresholds, widths
+from nv_retriever.search.blockwise import Search
+from nv_retriever.search.proposals import multiply, set_thresholds, widths
+from nv_retriever.search.rows import Rows
 from nv_retriever.search.types import Exclusions, FloatArray
 
 Index = npt.NDArray[np.int64]
@@ -56,7 +57,8 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     if rank <= m:
         for low in range(0, n, tile):
             part = slice(low, min(low + tile, n))
-            scores = sample.documents.factor.rows @ queries.rows[part].T
+            scores = queries.rows.new_empty(m, part.stop - part.start)
+            multiply(sample.documents.factor.rows, queries.rows[part], scores)
             scores = scores.float()
             _strike(scores, search, sample, part, units)
             found[part] = _nth(scores, rank).cpu().numpy()

@@ -13,11 +13,12 @@ import torch
 
 from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
-from nv_retriever.search.blockwise import Rows, Search, norms_of, prepare_documents, prepare_queries, scan
+from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes, block_sizes
 from nv_retriever.search.proposals import Precision, fastest_precision
 from nv_retriever.search.ranking import unpack
+from nv_retriever.search.rows import Rows, norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.sampling import Sample, guess_thresholds, sample_rows
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, TopK
 

@@ -4,19 +4,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from vector_worlds import ArrayVectors, brute_force, exclusions_of, true_score, vectors, worlds
+from vector_worlds import ArrayVectors, brute_force, true_score, worlds
 
 from nv_retriever.config import Runtime
 from nv_retriever.search import sampling
-from nv_retriever.search.memory import BlockSizes, block_sizes
+from nv_retriever.search.memory import BlockSizes
 from nv_retriever.search.proposals import BF16, FP32
-from nv_retriever.search.types import Exclusions
 from nv_retriever.search.vectors import VectorScorer
+
+torch.set_num_threads(1)
 
 
 class SizedScorer(VectorScorer):
@@ -53,7 +54,7 @@ tiny_sizes = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(worlds(), st.sampled_from([FP32, BF16]), tiny_sizes, st.booleans())
 def test_search_has_the_bits_of_a_brute_force(world, precision, sizes, by_sample):
     queries, documents, k, excluded, limits = world
@@ -70,7 +71,7 @@ def test_search_has_the_bits_of_a_brute_force(world, precision, sizes, by_sample
     np.testing.assert_array_equal(pairs.view(np.uint32), found.scores[rows, columns].view(np.uint32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(worlds(), tiny_sizes)
 def test_pair_scores_are_the_exact_product_rounded(world, sizes):
     queries, documents, *_ = world
