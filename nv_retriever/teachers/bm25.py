@@ -38,7 +38,8 @@ class BM25Scorer:
         tokenizer = _tokenizer(self.config)
         self.index = _build_index(dataset, tokenizer, self.config)
         empty = tokenizer.word_to_id.get("", -1)
-        known = tokenizer.tokenize(queries, update_vocab="never", return_as="ids", show_progress=False) if queries else []
+        # False: words that no document has are unknown unless their stem is known ("never" would lose those as well).
+        known = tokenizer.tokenize(queries, update_vocab=False, return_as="ids", show_progress=False) if queries else []
         self.words = [np.array([word for word in words if word != empty], np.int64) for words in known]
         """Of every query, the ids of its words that the corpus has, in the query's order, repeats included."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,6 @@ import numpy.typing as npt
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.embedding.hardware import device_kind
-from nv_retriever.embedding.plan import plan_batches
 from nv_retriever.errors import InputError
 from nv_retriever.progress import progress
 from nv_retriever.search.candidate_table import Candidates
@@ -30,8 +28,10 @@ from nv_retriever.teachers.selection import empty_top_k, fill_row
 logger = logging.getLogger(__name__)
 WINDOW_PAIRS = 4096
 DEFAULT_LENGTH = 512
-SHORT = 32
-"""Pairs of fewer tokens are filled up and masked, since small shapes take kernels with other rounding."""
+ROWS, STEP = 16, 32
+"""Every batch has ROWS rows and a length that is a multiple of STEP: its shape follows from a pair's own length, and products
+of one shape round alike, so a pair's score does not depend on its companions. The last row is idle and nearly empty, so that
+no batch goes without a mask."""
 
 
 class CrossEncoderIdentity(Frozen):
@@ -128,7 +128,7 @@ class CrossEncoderScorer:
 
 
 class _PairModel:
-    """The model: batches of pairs of one length, so that neither padding nor companions change a score."""
+    """The model, in batches of a few fixed shapes."""
 
     def __init__(self, path: Path, identity: CrossEncoderIdentity, trust_remote_code: bool, runtime: Runtime) -> None:
         import torch
@@ -162,27 +162,33 @@ class _PairModel:
             return_attention_mask=False,
         )
         ids, types = encoded["input_ids"], encoded["token_type_ids"]
+        own = np.fromiter(map(len, ids), np.int64, len(ids))
+        lengths = np.minimum(-(-own // STEP) * STEP, self.identity.max_length)
+        order = np.argsort(-lengths, kind="stable")
         result = np.empty(len(ids), np.float32)
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.identity.precision == "bf16"),
         ):
-            for batch in plan_batches([len(tokens) for tokens in ids], self.runtime.batch_tokens):
-                for length, group in groupby(batch.tolist(), key=lambda number: max(len(ids[number]), SHORT)):
-                    some = list(group)
-                    result[some] = self._equal([ids[i] for i in some], [types[i] for i in some], length)
+            for length in np.unique(lengths)[::-1].tolist():
+                group = order[lengths[order] == length]
+                for start in range(0, len(group), ROWS - 1):
+                    some = group[start : start + ROWS - 1].tolist()
+                    result[some] = self._batch([ids[i] for i in some], [types[i] for i in some], length)
         return result
 
-    def _equal(self, ids: list[list[int]], types: list[list[int]], length: int) -> Any:
-        """Return the logits of pairs that are all `length` tokens long, or all shorter than SHORT."""
+    def _batch(self, ids: list[list[int]], types: list[list[int]], length: int) -> Any:
+        """Return the logits of at most ROWS - 1 pairs of at most `length` tokens."""
         import torch
 
-        padding = int(self.model.config.pad_token_id or 0)
-        options = {
-            "input_ids": [tokens + [padding] * (length - len(tokens)) for tokens in ids],
-            "attention_mask": [[1] * len(tokens) + [0] * (length - len(tokens)) for tokens in ids],
-        }
-        if self.takes_types:
-            options["token_type_ids"] = [kinds + [0] * (length - len(kinds)) for kinds in types]
-        tensors = {name: torch.tensor(value, device=self.device) for name, value in options.items()}
-        return self.model(**tensors).logits[:, 0].float().cpu().numpy()
+        tensors = {name: np.zeros((ROWS, length), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        tensors["input_ids"][:] = int(self.model.config.pad_token_id or 0)
+        tensors["attention_mask"][:, 0] = 1
+        for row, (tokens, kinds) in enumerate(zip(ids, types, strict=True)):
+            tensors["input_ids"][row, : len(tokens)] = tokens
+            tensors["attention_mask"][row, : len(tokens)] = 1
+            tensors["token_type_ids"][row, : len(kinds)] = kinds
+        if not self.takes_types:
+            del tensors["token_type_ids"]
+        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in tensors.items()}
+        return self.model(**inputs).logits[: len(ids), 0].float().cpu().numpy()

@@ -81,7 +81,7 @@ def test_stemming_and_stop_words(tmp_path):
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_search_is_sorting_all_allowed_documents(world, data):
-    dataset, _, scorer = world
+    _, _, scorer = world
     k = data.draw(st.integers(0, 70))
     rows = np.array(data.draw(st.lists(st.integers(0, scorer.n_queries - 1), max_size=6)), np.int64)
     outs = [sorted(data.draw(st.sets(st.integers(0, 59), max_size=60))) for _ in rows]

@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server = self.server
         with server.lock:
@@ -146,7 +146,7 @@ def test_what_may_pass_is_tried_again(server, trouble):
 
 def test_what_does_not_pass_is_said(server):
     server.troubles = [500] * 100
-    with pytest.raises(EndpointError, match="8 attempts.*HTTP 500"):
+    with pytest.raises(EndpointError, match=r"8 attempts.*HTTP 500"):
         list(embedder(server).encode_windows(iter([["a"]]), "document", "fp32"))
     assert len(server.requests) == 8
 
@@ -211,7 +211,7 @@ def test_one_changed_thing_is_another_teacher(server):
     changes = [{}, {"normalize": False}, {"query_prompt": "q"}, {"document_prompt": "d"}]
     digests = {teacher_digest(teacher(server, **change)) for change in changes}
     assert len(digests) == len(changes)
-    with pytest.raises(InputError, match="only the server has.*pooling"):
+    with pytest.raises(InputError, match=r"only the server has.*pooling"):
         teacher_digest(teacher(server, pooling="cls"))
 
 
