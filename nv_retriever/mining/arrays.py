@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.data.dataset import Qrels
+from nv_retriever.data.text import is_blank
 from nv_retriever.errors import InputError
 from nv_retriever.search.types import FloatArray
 
@@ -59,10 +60,13 @@ class Side:
 
     @staticmethod
     def of(number: int, ids: Sequence[Hashable] | None, texts: Sequence[str] | None, name: str) -> Side:
-        """Return the order of `number` things; raises InputError for ids or texts of another number and repeated ids."""
+        """Return the order of `number` things; raises InputError where ids or texts are not as many, repeated or blank."""
         for what, values in (("ids", ids), ("texts", texts)):
             if values is not None and len(values) != number:
                 raise InputError(f"{name}_{what}", f"{number} {what}, one a vector", str(len(values)))
+        blank = [row for row, text in enumerate(texts or ()) if not isinstance(text, str) or is_blank(text)]
+        if blank:
+            raise InputError(f"{name}_texts", "texts that are not blank", f"{len(blank)}, the first are rows {blank[:5]}")
         called: Sequence[Any] = range(number) if ids is None else list(ids)
         written = np.array([str(one) for one in called], object)
         order = np.arange(number) if ids is None else np.argsort(written, kind="stable")

@@ -8,6 +8,7 @@ call fails instead of ignoring it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
+logger = logging.getLogger(__name__)
 Format = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 
 
@@ -87,6 +89,10 @@ def mine_hard_negatives(
         depth=range_max if range_max is not None else max(100, range_min + 10 * num_negatives),
         deepen=range_max is None,
     )
+    if found.short.num_rows:
+        texts = "%d of %d (anchor, positive) pairs have fewer than %d negatives: %s"
+        facts = found.statistics["samples"], num_negatives, found.statistics["short_reasons"]
+        logger.warning(texts, found.short.num_rows, *facts)
     return _FORMATS[output_format](found, queries, documents, columns, num_negatives, output_scores)
 
 

@@ -101,6 +101,7 @@ def test_near_duplicates_of_a_positive_are_no_negatives():
         ({"positives": {}}, "positives"),
         ({"query_ids": ["a", "a"]}, "query_ids"),
         ({"document_texts": ["x"]}, "document_texts"),
+        ({"document_texts": ["x", " ", "y"]}, "document_texts"),
         ({"rule": "topk-best"}, "rule"),
         ({"selection": "sample(4, of=2)"}, "selection"),
         ({"negativs": 3}, "mine"),
