@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 WINDOW_PAIRS = 4096
 DEFAULT_LENGTH = 512
 ROWS, STEP = 16, 32
-"""Every batch has ROWS rows and a length that is a multiple of STEP: its shape follows from a pair's own length, and products
+"""Every batch has ROWS rows and a length that is a multiple of STEP: its shape follows from the pair alone, and products
 of one shape round alike, so a pair's score does not depend on its companions. The last row is idle and nearly empty, so that
 no batch goes without a mask."""
 
