@@ -35,7 +35,7 @@ EXCLUDED_SCORES, DONE = "excluded-scores.npy", "blocks.json"
 """Work in progress, gone when the table is complete."""
 PAIRS_PER_BLOCK = 1 << 35
 """Query-document pairs in one block of queries: what a kill may cost, a few minutes on two cores."""
-ROWS_PER_BLOCK = 1 << 15
+FEWEST_ROWS, MOST_ROWS = 1024, 1 << 15
 
 
 def write_candidates(
@@ -116,7 +116,7 @@ class _Work:
     def __init__(self, folder: Path, n_queries: int, depth: int, n_excluded: int, n_documents: int) -> None:
         """Go on from the blocks that a killed build finished, or start."""
         self.folder = folder
-        self.rows_per_block = max(1024, min(ROWS_PER_BLOCK, PAIRS_PER_BLOCK // max(n_documents, 1)))
+        self.rows_per_block = max(FEWEST_ROWS, min(MOST_ROWS, PAIRS_PER_BLOCK // max(n_documents, 1)))
         self.layout = {"queries": n_queries, "depth": depth, "excluded": n_excluded, "rows_per_block": self.rows_per_block}
         self.done = self._finished()
         if not self.done:

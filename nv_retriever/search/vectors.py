@@ -212,6 +212,9 @@ def _double(vectors: FloatArray, device: str) -> tuple[torch.Tensor, npt.NDArray
 
 
 def _not_finite(vectors: VectorSource) -> IntArray:
+    known = getattr(vectors, "quarantined", None)
+    if known is not None:
+        return np.asarray(known, np.int32)
     found = [np.empty(0, np.int32)]
     for start, block in vectors.blocks(8192):
         finite = np.isfinite(np.einsum("ij->i", block, dtype=np.float64))

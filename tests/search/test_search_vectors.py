@@ -4,17 +4,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from vector_worlds import ArrayVectors, brute_force, true_score, worlds
+from vector_worlds import ArrayVectors, brute_force, exclusions_of, true_score, worlds
 
 from nv_retriever.config import Runtime
 from nv_retriever.search import sampling
-from nv_retriever.search.memory import BlockSizes
+from nv_retriever.search.memory import PAIR_BYTES, BlockSizes, block_sizes
 from nv_retriever.search.proposals import BF16, FP32
+from nv_retriever.search.types import TopK
 from nv_retriever.search.vectors import VectorScorer
 
 torch.set_num_threads(1)
@@ -82,3 +84,63 @@ def test_pair_scores_are_the_exact_product_rounded(world, sizes):
     bad = np.flatnonzero(~np.isfinite(documents).all(axis=1))
     assert scorer.quarantined_documents.tolist() == bad.tolist()
     assert scorer.quarantined_queries.tolist() == np.flatnonzero(~np.isfinite(queries).all(axis=1)).tolist()
+
+
+def by_scoring_every_pair(scorer, queries, documents, k, excluded, limits):
+    """An oracle for larger worlds: all pair scores, sorted."""
+    rows, columns = (axis.ravel() for axis in np.meshgrid(np.arange(queries), np.arange(documents), indexing="ij"))
+    scores = scorer.score_pairs(rows, columns).reshape(queries, documents).astype(np.float64)
+    for query in range(queries):
+        scores[query, excluded.documents[excluded.offsets[query] : excluded.offsets[query + 1]]] = np.nan
+    allowed = ~np.isnan(scores)
+    below = allowed if limits is None else allowed & (scores < limits[:, None])
+    order = np.argsort(np.where(below, -scores, np.inf), axis=1, kind="stable")[:, :k]
+    there = np.take_along_axis(below, order, axis=1)
+    found = np.where(there, np.take_along_axis(scores, order, axis=1), np.nan).astype(np.float32)
+    above = np.zeros(queries, np.int64) if limits is None else (allowed & (scores >= limits[:, None])).sum(axis=1)
+    return TopK(np.where(there, order, -1).astype(np.int32), found, above)
+
+
+@pytest.mark.parametrize("precision", [FP32, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("order", ["shuffled", "sorted by topic"])
+@pytest.mark.parametrize("limited", [False, True])
+def test_guesses_from_a_sample_never_change_a_result(precision, order, limited, monkeypatch):
+    monkeypatch.setattr(sampling, "FEWEST", 64)
+    rng = np.random.default_rng(7)
+    topics = rng.integers(0, 40, 3000)
+    topics = np.sort(topics) if order == "sorted by topic" else topics
+    centres = rng.standard_normal((40, 24))
+    documents = (centres[topics] + 0.2 * rng.standard_normal((3000, 24))).astype(np.float32)
+    documents[::50] = documents[0]
+    queries = (centres[rng.integers(0, 40, 33)] + 0.2 * rng.standard_normal((33, 24))).astype(np.float32)
+    queries[3] = 0
+    excluded = exclusions_of([rng.choice(3000, 90, replace=False).tolist() for _ in range(33)])
+    sizes = BlockSizes(queries=24, documents=700, tile_queries=16, tile_documents=256, pairs=1500)
+    scorer = scorer_of(queries, documents, precision, sizes)
+    limits = scorer.score_pairs(np.arange(33), rng.integers(0, 3000, 33)) if limited else None
+    for k in (1, 30, 400):
+        found = scorer.search(np.arange(33), k, excluded, limits)
+        assert_same(found, by_scoring_every_pair(scorer, 33, 3000, k, excluded, limits))
+
+
+def test_threads_and_the_default_blocks_give_the_same_bits():
+    rng = np.random.default_rng(5)
+    queries, documents = (rng.standard_normal((n, 12)).astype(np.float32) for n in (40, 5000))
+    excluded = exclusions_of([rng.choice(5000, 20, replace=False).tolist() for _ in range(40)])
+    expected = scorer_of(queries, documents, FP32).search(np.arange(40), 10, excluded)
+    sizes = BlockSizes(queries=40, documents=5000, tile_queries=8, tile_documents=4096, pairs=1 << 20)
+    torch.set_num_threads(2)
+    try:
+        assert_same(scorer_of(queries, documents, BF16, sizes).search(np.arange(40), 10, excluded), expected)
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("budget", [16, 17 * 2**10])
+@pytest.mark.parametrize(("dim", "k"), [(1, 1), (384, 112), (4096, 10_000)])
+def test_blocks_fit_the_budget(budget, dim, k):
+    sizes = block_sizes(budget * 2**20, dim, k)
+    cells = sizes.tile_queries * sizes.tile_documents
+    memory = sizes.queries * (12 * dim + 8 * k) + sizes.documents * 12 * dim + 5 * cells + sizes.pairs * PAIR_BYTES
+    assert memory <= budget * 2**20 or sizes.queries == 8
+    assert sizes.tile_queries % 8 == 0 and sizes.tile_documents <= sizes.documents
