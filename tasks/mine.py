@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from nv_retriever.stages import MiningSpec
 from tasks.opening import open_dataset, open_scorer
 from tasks.stage import build, stage_task
 
+logger = logging.getLogger("nv_retriever.stages")
 RUN_ID_DIGITS = 16
 
 
@@ -36,6 +38,7 @@ def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
             spec.mining,
             spec.seed,
             run_id(spec.ref),
+            verdicts=store.home / "verdicts.sqlite",
         )
 
     return build(spec, home, write)
@@ -47,9 +50,14 @@ def database_path(home: str) -> Path:
 
 
 def add_to_database(spec: MiningSpec, home: str) -> None:
-    """Fill the database from the artifact, unless the run is in it already."""
+    """Fill the database from the artifact; nothing changes where the run is there, a damaged file is built anew."""
+    from nv_retriever.store.connection import StoreDamagedError
     from nv_retriever.store.database import TripleStore
 
     database = TripleStore(database_path(home))
-    if not database.has(run_id(spec.ref)):
+    try:
         database.add(ArtifactStore(home).open(spec.ref))
+    except StoreDamagedError as error:
+        logger.warning("%s; it is built anew from the artifacts", error)
+        database.path.replace(database.path.with_suffix(".damaged"))
+        database.rebuild(database.mining_folders())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from nv_retriever.fingerprint import fingerprint
 from nv_retriever.stages import Spec
 from tasks.cache_policy import ArtifactCachePolicy
 
+logger = logging.getLogger("nv_retriever.stages")
 StageTask = Task[..., ArtifactRef]
 
 
@@ -67,7 +69,10 @@ def run_stage(
 ) -> StageReport:
     """Call the stage's task within a flow, and report what became of it."""
     cached = ArtifactStore(home).is_complete(spec.ref)
+    logger.info("%s %s: %s", spec.stage, spec.ref, "from the cache" if cached else "started")
     started = time.perf_counter()
     stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, upstream=upstream)
     seconds = 0.0 if cached else time.perf_counter() - started
+    if not cached:
+        logger.info("%s %s: done in %.1f s", spec.stage, spec.ref, seconds)
     return StageReport(stage=spec.stage, artifact=str(spec.ref), cached=cached, seconds=round(seconds, 3))
