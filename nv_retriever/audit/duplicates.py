@@ -43,15 +43,15 @@ class Duplicates:
         return asdict(self)
 
 
-def count_duplicates(dataset: Dataset, split: str, exclusions: Exclusions, threshold: float) -> Duplicates:
-    """Return the counts; `exclusions` are the split's, `threshold` is the Jaccard similarity of near-duplicates."""
+def count_duplicates(dataset: Dataset, split: str, exclusions: Exclusions, threshold: float | None) -> Duplicates:
+    """Return the counts; `exclusions` are the split's, `threshold` the Jaccard similarity of near-duplicates, None counts none."""
     rows = dataset.query_rows(split)
     hashes = dataset.query_hashes
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     group_sizes = np.bincount(dataset.groups, minlength=dataset.n_documents)
     reasons, totals = np.unique(exclusions.reasons, return_counts=True)
     texts = np.isin(dataset.document_hashes, hashes[rows]) | np.isin(dataset.document_text_hashes, hashes[rows])
-    near = _near_pairs(dataset, threshold)
+    near = np.empty((0, 2), np.int64) if threshold is None else _near_pairs(dataset, threshold)
     return Duplicates(
         documents=dataset.n_documents,
         duplicate_documents=int((group_sizes[dataset.groups] > 1).sum()),

@@ -183,6 +183,11 @@ def _duplicate_parts(out: Page, result: AuditResult) -> None:
         ["documents with the text of a query", found.query_copies],
         ["queries with the text of another query", found.repeated_queries],
     ]
+    if result.config.near_duplicates is not None:
+        rows += [
+            [f"near-duplicate pairs (Jaccard ≥ {result.config.near_duplicates:g})", found.near_duplicate_pairs],
+            ["near-duplicates of positives that nothing excludes", found.unknown_near_duplicates],
+        ]
     for reason, n in found.excluded.items():
         rows.append([f"(query, document) pairs excluded: {reason.replace('_', ' ')}", n])
     for split, counts in found.leakage.items():

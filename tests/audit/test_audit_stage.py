@@ -128,7 +128,7 @@ def test_histograms_count_every_candidate_once(dataset: Dataset, result: AuditRe
 
 
 def test_single_positive_split_falls_back_and_says_so(dataset: Dataset) -> None:
-    config = AuditConfig(resamples=200, rule="topk-abs(0.7)")
+    config = AuditConfig(resamples=200, rule="topk-abs(0.7)", near_duplicates=None)
     result = audit(dataset, "train", [table(dataset, "train", kind="bm25")], config)
     teacher = result.teachers[0]
     assert not teacher.recommendation.measured
