@@ -44,7 +44,7 @@ class Duplicates:
 
 
 def count_duplicates(dataset: Dataset, split: str, exclusions: Exclusions, threshold: float | None) -> Duplicates:
-    """Return the counts; `exclusions` are the split's, `threshold` the Jaccard similarity of near-duplicates, None counts none."""
+    """Return the counts; `exclusions` are the split's, `threshold` the Jaccard similarity of near-duplicates (or None)."""
     rows = dataset.query_rows(split)
     hashes = dataset.query_hashes
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)

@@ -175,11 +175,6 @@ def _duplicate_parts(out: Page, result: AuditResult) -> None:
     rows: list[list[Cell]] = [
         ["documents", found.documents],
         ["documents with the text of another one", found.duplicate_documents],
-        [
-            f"near-duplicate pairs of different texts (Jaccard ≥ {result.config.near_duplicates:g})",
-            found.near_duplicate_pairs,
-        ],
-        ["near-duplicates of positives that nothing excludes", found.unknown_near_duplicates],
         ["documents with the text of a query", found.query_copies],
         ["queries with the text of another query", found.repeated_queries],
     ]
