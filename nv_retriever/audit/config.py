@@ -27,8 +27,8 @@ class AuditConfig(Frozen):
     min_queries: int = Field(default=30, ge=1)
     """With fewer queries of several positives, false negatives are not measurable: the recommendation falls back on the
     drop rate and the shortage."""
-    target_rate: float | None = Field(default=None, ge=0, le=1)
-    """The false-negative rate whose upper bound a recommended rule must stay below; by default the relative target."""
+    target_rate: float | None = Field(default=0.1, ge=0, le=1)
+    """What the upper bound of a recommended rule's false-negative rate may be; None takes the relative target."""
     target_reduction: float = Field(default=0.5, ge=0, lt=1)
     """Without target_rate: the share of naive top-k's false negatives that a recommended rule must at least remove (the
     paper's best setting removed 50 to 57 %)."""

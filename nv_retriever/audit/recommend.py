@@ -42,8 +42,8 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
     Rules that can keep a candidate above its positive (top-k, a shift, an absolute threshold, a percentage over 1) are for
     comparison: how few of their negatives are false hangs on how many positives this data set happens to have.
     Measured (at least `min_queries` of the `queries` have several positives): the smallest mean score gap among the
-    rules of enough coverage whose false-negative rate has its upper bound at or below `target_rate`, or, without
-    that, whose share removed of naive top-k's rate has its lower bound at or above `target_reduction`.
+    rules of enough coverage whose false-negative rate has its upper bound at or below `target_rate`, or, where that
+    is None, whose share removed of naive top-k's rate has its lower bound at or above `target_reduction`.
     """
     aware = [row for row in rows if row.aware] or list(rows)
     covered = [row for row in aware if row.coverage >= config.min_coverage]
@@ -51,7 +51,7 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
         return _fallback(aware, covered, queries, config)
     naive = next(row for row in rows if row.rule == BASELINE)
     bend = knee(covered)
-    if naive.false_negatives == 0 and config.target_rate is None:
+    if naive.false_negatives == 0 and naive.negatives and config.target_rate is None:
         reason = (
             f"even naive top-k brought back none of the hidden positives among {naive.negatives:,} negatives "
             f"(the rate is below {_percent(naive.rate_high)} at {_percent(config.confidence)} confidence)"

@@ -9,6 +9,7 @@ from nv_retriever.audit.rows import RuleRow, is_positive_aware, rule_rows
 from nv_retriever.audit.tallies import Tally
 from nv_retriever.mining.rules.parse import parse_rule
 
+RELATIVE = AuditConfig(target_rate=None)
 NAIVE = RuleRow("t", "topk", 100, 400, 160, 0.4, 0.35, 0.45, 0.0, 0.0, 0.0, 0.1, 1.0, 2.5, 1.0, 0.0, 0.0, False)
 
 
@@ -37,8 +38,9 @@ def test_the_hardest_rule_that_surely_halves_the_rate() -> None:
         row("topk-percentile(0.1)", 0.01, 0.12, 0.9, coverage=0.5),
         row("topk-shift(10)", 0.01, 0.05, 0.9),
     ]
-    found = recommend(rows, 100, AuditConfig())
+    found = recommend(rows, 100, RELATIVE)
     assert (found.rule, found.met, found.measured) == ("topk-percpos(0.9)", True, True)
+    assert recommend(rows, 100, AuditConfig()).rule == "topk-percpos(0.8)"
     assert recommend(rows, 100, AuditConfig(target_rate=0.08)).rule == "topk-percpos(0.8)"
     missed = recommend(rows, 100, AuditConfig(target_rate=0.01))
     assert (missed.rule, missed.met) == ("topk-percpos(0.8)", False)
@@ -46,14 +48,14 @@ def test_the_hardest_rule_that_surely_halves_the_rate() -> None:
 
 def test_without_coverage_the_best_covered_rule_is_named_and_said_to_miss() -> None:
     rows = [replace(NAIVE, coverage=0.4), row("topk-percpos(0.9)", 0.1, 0.2, 0.7, coverage=0.3)]
-    found = recommend(rows, 100, AuditConfig())
+    found = recommend(rows, 100, RELATIVE)
     assert (found.rule, found.met) == ("topk-percpos(0.9)", False)
     assert "deeper" in found.reason
 
 
 def test_no_false_negative_at_all_recommends_the_hardest() -> None:
     rows = [replace(NAIVE, false_negatives=0, rate=0.0, rate_high=0.01), row("topk-percpos(0.9)", 0.0, 0.2, math.nan)]
-    assert recommend(rows, 100, AuditConfig()).rule == "topk"
+    assert recommend(rows, 100, RELATIVE).rule == "topk"
 
 
 def test_few_queries_of_several_positives_fall_back_on_drop_and_coverage() -> None:

@@ -88,7 +88,8 @@ def test_positive_aware_rules_remove_false_negatives_of_naive_top_k(result: Audi
     rates = [row.rate for row in result.rows if row.rule.startswith("topk-marginpos")]
     assert rates[0] > rates[2] > rates[4]
     assert result.recommended in rows
-    assert rows[result.recommended].fewer_low >= 0.5
+    assert rows[result.recommended].rate_high <= 0.1
+    assert rows[result.recommended].aware
 
 
 def test_calibration_keeps_out_the_share_that_it_says(result: AuditResult) -> None:
