@@ -33,7 +33,7 @@ class AuditConfig(Frozen):
     """Without target_rate: the share of naive top-k's false negatives that a recommended rule must at least remove (the
     paper's best setting removed 50 to 57 %)."""
     min_coverage: float = Field(default=0.95, ge=0, le=1)
-    """Share of the samples that must get all wanted negatives under a recommended rule."""
+    """Of the samples that some positive-aware rule gives all wanted negatives, the share that a recommended one must."""
     max_drop: float = Field(default=0.5, ge=0, le=1)
     """In the fall-back: the share of the 50 best candidates that a recommended rule may drop."""
     max_rate: float | None = Field(default=None, ge=0, le=1)

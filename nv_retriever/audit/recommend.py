@@ -46,8 +46,9 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
     is None, whose share removed of naive top-k's rate has its lower bound at or above `target_reduction`.
     """
     aware = [row for row in rows if row.aware] or list(rows)
-    covered = [row for row in aware if row.coverage >= config.min_coverage]
-    if queries < config.min_queries:
+    needed = config.min_coverage * max((row.coverage for row in aware if math.isfinite(row.coverage)), default=0.0)
+    covered = [row for row in aware if row.coverage >= needed]
+    if queries < config.min_queries or not covered:
         return _fallback(aware, covered, queries, config)
     naive = next(row for row in rows if row.rule == BASELINE)
     bend = knee(covered)
@@ -57,14 +58,6 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
             f"(the rate is below {_percent(naive.rate_high)} at {_percent(config.confidence)} confidence)"
         )
         return Recommendation(naive.teacher, BASELINE, True, True, reason, bend)
-    if not covered:
-        best = max(aware, key=lambda row: (row.coverage, -row.hardness if math.isfinite(row.hardness) else -math.inf))
-        reason = (
-            f"no positive-aware rule gives {_percent(config.min_coverage)} of the samples all their "
-            f"negatives; this one covers most ({_percent(best.coverage)}): a deeper candidate table or fewer "
-            f"negatives would help"
-        )
-        return Recommendation(best.teacher, best.rule, False, True, reason, bend)
     good = [row for row in covered if _meets(row, config)]
     if not good:
         best = min(covered, key=lambda row: (row.rate_high, row.hardness))
@@ -72,8 +65,8 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
         return Recommendation(best.teacher, best.rule, False, True, reason, bend)
     best = min(good, key=lambda row: row.hardness)
     reason = (
-        f"the hardest positive-aware rule that {_target(config)} and gives at least {_percent(config.min_coverage)} "
-        f"of the samples all their negatives: {_rate(best)} instead of {_rate(naive)} with naive top-k"
+        f"the hardest positive-aware rule of enough coverage (here {_percent(best.coverage)} of the samples get all their "
+        f"negatives) that {_target(config)}: {_rate(best)} instead of {_rate(naive)} with naive top-k"
     )
     return Recommendation(best.teacher, best.rule, True, True, reason, bend)
 

@@ -25,8 +25,8 @@ _FAMILIES = {
 def rows_table(teacher: TeacherAudit) -> Table:
     """Return one line a rule; the recommended one is strong."""
     unproven = any(row.unproven > 0 for row in teacher.rows)
-    columns = ["rule", "false / mined", "rate %", "fewer %", "gap", "gap / sd", "mean rank", "covered %"]
-    columns += ["unproven %"] * unproven + ["top 50 dropped %"]
+    columns = ["rule", "false / mined", "rate %", "fewer %", "gap (in sd)", "rank", "covered %"]
+    columns += ["unproven %"] * unproven + ["dropped %"]
     rows = [_row_cells(row, unproven) for row in teacher.rows]
     best = [i for i, row in enumerate(teacher.rows) if row.rule == teacher.recommendation.rule]
     strong = [(i, column) for i in best for column in (0, 2)]
@@ -39,8 +39,7 @@ def _row_cells(row: RuleRow, unproven: bool) -> list[Cell]:
         f"{row.false_negatives:,} / {row.negatives:,}",
         _with_interval(row.rate, row.rate_low, row.rate_high, 1),
         "–" if row.rule == BASELINE else _with_interval(row.fewer, row.fewer_low, row.fewer_high, 0),
-        _short(row.hardness),
-        _short(row.hardness_normalised),
+        f"{_short(row.hardness)} ({_short(row.hardness_normalised)})",
         row.mean_rank,
         _percent(row.coverage),
         *([_percent(row.unproven)] if unproven else []),
@@ -244,8 +243,8 @@ _EXPLANATIONS = (
     "The rate is a floor for what is measured, not the whole truth: relevant documents that nobody labelled are not "
     "counted, and queries with one positive say nothing. Compare rules by it rather than trusting its height.",
     "**fewer**: share of naive top-k's rate that the rule removes. **gap**: mean of positive score minus negative score, "
-    "smaller is harder; **gap / sd** divides it by the standard deviation of the positives' scores, so that teachers can "
-    "be compared.",
+    "smaller is harder; in brackets the same in standard deviations of the positives' scores, so that teachers can be "
+    "compared. **rank**: mean rank of the negatives. **dropped**: share of the 50 best candidates that the rule rejects.",
     "**coverage**: samples that get all wanted negatives. **unproven**: the candidate table ended before the rule was "
     "satisfied, the miner would search deeper; such samples count with the negatives that the table proves.",
     "Intervals treat queries as the independent units (Wilson on the effective sample size; bootstrap for the ratio).",

@@ -46,11 +46,12 @@ def test_the_hardest_rule_that_surely_halves_the_rate() -> None:
     assert (missed.rule, missed.met) == ("topk-percpos(0.8)", False)
 
 
-def test_without_coverage_the_best_covered_rule_is_named_and_said_to_miss() -> None:
-    rows = [replace(NAIVE, coverage=0.4), row("topk-percpos(0.9)", 0.1, 0.2, 0.7, coverage=0.3)]
-    found = recommend(rows, 100, RELATIVE)
-    assert (found.rule, found.met) == ("topk-percpos(0.9)", False)
-    assert "deeper" in found.reason
+def test_coverage_is_asked_relative_to_what_any_positive_aware_rule_reaches() -> None:
+    rows = [NAIVE, row("topk-percpos(1)", 0.2, 0.1, 0.5, 0.94), row("topk-percpos(0.9)", 0.05, 0.2, 0.7, 0.93)]
+    assert recommend(rows, 100, AuditConfig()).rule == "topk-percpos(0.9)"
+    rows[2] = replace(rows[2], coverage=0.8)
+    missed = recommend(rows, 100, AuditConfig())
+    assert (missed.rule, missed.met) == ("topk-percpos(1)", False)
 
 
 def test_no_false_negative_at_all_recommends_the_hardest() -> None:
