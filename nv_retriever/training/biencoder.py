@@ -27,14 +27,27 @@ class BiEncoder(nn.Module):
         """Return the loss of a batch (a scalar), or with only="encode" the vectors of one micro-batch, (n, d)."""
         if only == "encode":
             return self.encode(batch)
-        vectors = torch.cat([self.encode(chunk) for chunk in batch["chunks"]])
-        return self.loss(vectors, batch)
+        return self.loss(torch.cat([self.encode(chunk) for chunk in self._embedded(batch["chunks"])]), batch)
+
+    def _embedded(self, chunks: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Look up the word embeddings of all micro-batches at once: one gradient of that large matrix instead of many."""
+        words = self.encoder[0].auto_model.get_input_embeddings()
+        if not isinstance(words, nn.Embedding) or not words.weight.requires_grad or type(words.weight) is not nn.Parameter:
+            return chunks
+        states = words(torch.cat([chunk["input_ids"].flatten() for chunk in chunks]))
+        parts = states.split([chunk["input_ids"].numel() for chunk in chunks])
+        return [
+            {**chunk, "inputs_embeds": part.view(*chunk["input_ids"].shape, -1)}
+            for chunk, part in zip(chunks, parts, strict=True)
+        ]
 
     def encode(self, chunk: dict[str, Tensor]) -> Tensor:
         """Return the vectors of a micro-batch, (n, d) float32; length 1 where the student scores by cosine."""
         transformer, *rest = list(self.encoder.children())
-        with torch.autocast(chunk["input_ids"].device.type, torch.bfloat16, enabled=self.bf16):
-            features = transformer(dict(chunk))
+        features: dict[str, Any] = dict(chunk)
+        ids = features.pop("input_ids") if "inputs_embeds" in features else features["input_ids"]
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.bf16):
+            features = transformer(features)
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in rest:
             features = module(features)

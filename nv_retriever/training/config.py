@@ -132,8 +132,8 @@ class TrainingConfig(Frozen):
     """Tokens of a document in training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 is autocast over fp32 weights; auto takes it where the hardware has it."""
-    micro_batch_tokens: int = Field(default=4096, ge=16)
-    """Tokens (padding included) that go through the model at once; larger on a GPU (65536)."""
+    micro_batch_tokens: int | None = Field(default=None, ge=16)
+    """Tokens (padding included) that go through the model at once; by default 2048 on a CPU, 65536 on a GPU."""
     gradient_caching: bool = False
     """Hold the activations of one micro-batch only (GradCache): batches of any size, at a second forward pass."""
     gradient_checkpointing: bool = False

@@ -80,7 +80,7 @@ class Run:
         if self.strategy == "fsdp":
             shard(arguments, self.encoder)
         sources = [self._source(i, mined, s) for i, (mined, s) in enumerate(zip(self.mined, samples, strict=True))]
-        tokens = self.config.micro_batch_tokens
+        tokens = self._budget()
         batches = Batches(sources, order, tokens, self.pad, self.rank, self.world, steps * self.config.accumulation)
         resume = last_checkpoint(self.steps_folder, clean=self.rank == 0)
         resumed = int(resume.name.split("-")[1]) if resume else 0
@@ -118,11 +118,16 @@ class Run:
 
             add_adapters(self.encoder, config.lora)
         if config.gradient_checkpointing:
-            self.encoder[0].auto_model.gradient_checkpointing_enable({"use_reentrant": False})
+            transformer = self.encoder[0].auto_model
+            newer = getattr(transformer, "activation_checkpointing_enable", None)  # transformers from 5.2x on
+            (newer or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
         model = BiEncoder(self.encoder, config, cosine_student(self.encoder), self._bf16())
         if config.compile:
             self.encoder[0].auto_model.compile(dynamic=True)
         return model
+
+    def _budget(self) -> int:
+        return self.config.micro_batch_tokens or (2048 if self.cpu else 65536)
 
     def _bf16(self) -> bool:
         if self.config.precision != "auto":
@@ -200,8 +205,10 @@ class Run:
             root / "documents", development.document_rows, mined.dataset.document_texts, document_prompt
         )
         lengths = (self._prompt_length(query_prompt), self._prompt_length(document_prompt))
-        best, budget = self.steps_folder / "best.safetensors", self.config.micro_batch_tokens
-        stopping = EarlyStopping(development, (queries, documents), lengths, config, best, log.write, self.pad, budget)
+        best = self.steps_folder / "best.safetensors"
+        stopping = EarlyStopping(
+            development, (queries, documents), lengths, config, best, log.write, self.pad, self._budget()
+        )
         stopping.resume(log.lines)
         return stopping
 

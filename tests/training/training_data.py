@@ -75,7 +75,7 @@ def make_mistral(folder: Path) -> Path:
     from transformers import MistralConfig, MistralModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    words = ["<unk>", "<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz0123456789.,:?!'()-"]
+    words = ["<unk>", "<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz0123456789.,:?!'()- "]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
