@@ -48,8 +48,8 @@ class PipelineConfig(Frozen):
     """The candidate tables."""
     mining: MiningConfig = MiningConfig()
     """Which candidates become negatives."""
-    student: StudentConfig = StudentConfig(layers=3)
-    """The model that is trained; by default the first three layers of the packaged MiniLM."""
+    student: StudentConfig = StudentConfig(layers=2)
+    """The model that is trained; by default the first two layers of the packaged MiniLM."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -80,7 +80,12 @@ def student_spec(config: StudentConfig) -> StudentSpec:
     from nv_retriever.teachers.encoder import resolve_encoder
 
     return StudentSpec(
-        identity=resolve_encoder(config.encoder), layers=config.layers, location=Location(encoder=config.encoder)
+        identity=resolve_encoder(config.encoder),
+        layers=config.layers,
+        bidirectional=config.bidirectional,
+        pool_prompt=config.pool_prompt,
+        dtype=config.dtype,
+        location=Location(encoder=config.encoder),
     )
 
 

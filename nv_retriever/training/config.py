@@ -128,7 +128,7 @@ class TrainingConfig(Frozen):
     """Train low-rank adapters instead of all weights."""
     query_max_length: int = Field(default=64, ge=2)
     """Tokens of a query in training."""
-    document_max_length: int = Field(default=256, ge=2)
+    document_max_length: int = Field(default=128, ge=2)
     """Tokens of a document in training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 is autocast over fp32 weights; auto takes it where the hardware has it."""
