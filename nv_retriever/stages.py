@@ -76,6 +76,9 @@ class StudentSpec(Spec):
     stage: ClassVar[StageName] = "train"
     identity: EncoderIdentity
     layers: int | None
+    bidirectional: bool = False
+    pool_prompt: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
     location: Location
 
 

@@ -20,7 +20,8 @@ def make_student(spec: StudentSpec, home: str, runtime: Runtime, upstream: list[
         from nv_retriever.training.build import write_student
         from nv_retriever.training.config import StudentConfig
 
-        return write_student(folder, StudentConfig(encoder=spec.location.encoder, layers=spec.layers))
+        fields = {name: getattr(spec, name) for name in ("layers", "bidirectional", "pool_prompt", "dtype")}
+        return write_student(folder, StudentConfig(encoder=spec.location.encoder, **fields))
 
     return build(spec, home, write)
 
@@ -33,6 +34,10 @@ def train(spec: CheckpointSpec, home: str, runtime: Runtime, upstream: list[Arti
         from nv_retriever.training.build import write_checkpoint
         from tasks.tracking import TrainingRun
 
+        first = spec.mining.candidates[0]
+        guide = None
+        if first.documents and first.queries and spec.training.guide and spec.training.guide.scores == "teacher":
+            guide = (store.open(first.documents.ref), store.open(first.queries.ref))
         with TrainingRun(spec, home) as run:
             return write_checkpoint(
                 folder,
@@ -44,6 +49,7 @@ def train(spec: CheckpointSpec, home: str, runtime: Runtime, upstream: list[Arti
                 spec.seed,
                 runtime,
                 on_log=run.log,
+                guide=guide,
             )
 
     return build(spec, home, write)
