@@ -24,11 +24,13 @@ EXPERIMENT = "nv-retriever"
 LOG_EVERY = 50
 """Points that are sent together: a call costs about as much as thirty points."""
 MAX_PARAM_LENGTH = 6000
+USER_URI = os.environ.get("MLFLOW_TRACKING_URI")
+"""Read once: mlflow.set_tracking_uri writes this variable, which is not the user's word any more."""
 
 
 def tracking_uri(home: str) -> str:
     """Return where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a SQLite file in the home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(home).resolve() / 'mlflow.db'}"
+    return USER_URI or f"sqlite:///{Path(home).resolve() / 'mlflow.db'}"
 
 
 def open_client(home: str) -> tuple[MlflowClient, str]:
@@ -46,8 +48,7 @@ def open_client(home: str) -> tuple[MlflowClient, str]:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return client, experiment.experiment_id
-    own = "MLFLOW_TRACKING_URI" not in os.environ
-    location = (Path(home).resolve() / "mlartifacts").as_uri() if own else None
+    location = None if USER_URI else (Path(home).resolve() / "mlartifacts").as_uri()
     return client, client.create_experiment(EXPERIMENT, artifact_location=location)
 
 
