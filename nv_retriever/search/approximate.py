@@ -11,6 +11,7 @@ import numpy.typing as npt
 from nv_retriever.artifacts import write_aside
 from nv_retriever.errors import InputError
 from nv_retriever.search.index import FaissIndex, IndexName
+from nv_retriever.search.mapped import gather
 from nv_retriever.search.ranking import EMPTY, pack, unpack
 from nv_retriever.search.types import Exclusions, FloatArray, ScoreKind, Scorer, TopK
 from nv_retriever.search.vectors import VectorScorer
@@ -66,7 +67,7 @@ class ApproximateScorer:
     ) -> npt.NDArray[np.bool_]:
         """Fill the rows of the result and return which are full."""
         some = query_rows[rows]
-        fetched = self.index.neighbours(self.exact.queries.take(some), k + int(np.diff(excluded.offsets).max(initial=0)))
+        fetched = self.index.neighbours(gather(self.exact.queries, some), k + int(np.diff(excluded.offsets).max(initial=0)))
         queries = np.repeat(np.arange(len(rows)), fetched.shape[1])
         documents = fetched.reshape(-1)
         owners = np.repeat(np.arange(len(rows)), np.diff(excluded.offsets))
@@ -88,7 +89,7 @@ class ApproximateScorer:
         if not len(rows) or not k:
             return 1.0
         wanted = self.exact.search(rows, k, Exclusions.none(len(rows))).documents
-        found = self.index.neighbours(self.exact.queries.take(rows), k)
+        found = self.index.neighbours(gather(self.exact.queries, rows), k)
         hits = sum(len(np.intersect1d(a[a >= 0], b)) for a, b in zip(wanted, found, strict=True))
         return hits / max(int((wanted >= 0).sum()), 1)
 

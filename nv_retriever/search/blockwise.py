@@ -176,9 +176,10 @@ class _Block:
         if counts.max() > self.search.k:
             order = np.argsort(queries.astype(np.uint16), kind="stable")
             sure = np.where(near | ~keep, -np.inf, lower)[order]
-            floors = kth_largest(_round_down(sure), counts, self.search.k)
-            bounds: DoubleArray = np.minimum(floors.astype(np.float64), _LARGEST / units + added) - ties
-            keep &= near | (upper >= bounds[queries])
+            floors = kth_largest(_round_down(sure), counts, self.search.k).astype(np.float64) - ties
+            largest = _LARGEST / units
+            floors = np.minimum(np.where(floors <= added - largest, -np.inf, floors), added + largest - ties)
+            keep &= near | (upper >= floors[queries])
         return keep
 
 

@@ -58,6 +58,9 @@ def _sums(queries: torch.Tensor, documents: torch.Tensor, query_of: Index, docum
         return np.concatenate(
             [_gathered(queries, documents, query_of[c], document_of[c]) for c in _chunks(queries, query_of)]
         )
+    if len(query_of) >= len(documents) * len(queries):
+        table: DoubleArray = (documents @ queries.T).numpy()
+        return table[document_of, query_of]
     starts = torch.from_numpy(np.searchsorted(document_of, np.arange(len(documents) + 1)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import InputError
+from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.types import FloatArray
-from nv_retriever.search.vectors import VectorSource
 
 Index = npt.NDArray[np.int64]
 _GPU_MOST = 2048
@@ -87,9 +87,9 @@ class FaissIndex:
         if not index.is_trained:
             wanted = min(documents.n, _TRAINING_ROWS * max(_lists(name, documents.n), 256))
             rows = np.unique(np.linspace(0, documents.n - 1, wanted).astype(np.int64))
-            index.train(np.nan_to_num(documents.take(rows), nan=0, posinf=0, neginf=0))
+            index.train(np.nan_to_num(gather(documents, rows), nan=0, posinf=0, neginf=0))
         index = _to_device(index, name, device)
-        for _, block in documents.blocks(_BLOCK):
+        for _, block in stream(documents, _BLOCK):
             finite = np.isfinite(block).all(axis=1, keepdims=True)
             index.add(np.ascontiguousarray(np.where(finite, block, np.float32(0))))
         return FaissIndex(name, index, np.asarray(quarantined, np.int64))

@@ -11,6 +11,8 @@ matrix product says by its signs alone which documents are below: no candidate i
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -78,10 +80,25 @@ def round_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
     """Set `out` (m, n) to left (m, k) times right (n, k) transposed; in fp32 numpy's OpenBLAS beats MKL on many CPUs."""
-    if left.dtype == torch.float32 and left.device.type == "cpu":
+    if left.device.type == "cpu" and left.dtype == torch.float32:
         np.matmul(left.numpy(), right.numpy().T, out=out.numpy())
-    else:
+    elif left.device.type == "cpu":
         torch.mm(left, right.T, out=out)
+    else:
+        with _fp32_accumulation():
+            torch.mm(left, right.T, out=out)
+
+
+@contextmanager
+def _fp32_accumulation() -> Iterator[None]:
+    """Keep a GPU from rounding inside a sum or its inputs, which the bound does not allow for."""
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_bf16_reduced_precision_reduction, settings.allow_tf32
+    settings.allow_bf16_reduced_precision_reduction = settings.allow_tf32 = False
+    try:
+        yield
+    finally:
+        settings.allow_bf16_reduced_precision_reduction, settings.allow_tf32 = before
 
 
 def power_of_two_above(norms: torch.Tensor) -> torch.Tensor:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
 from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
+from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.memory import BlockSizes, block_sizes
 from nv_retriever.search.proposals import Precision, fastest_precision
 from nv_retriever.search.ranking import unpack
@@ -25,28 +24,6 @@ from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKin
 Index = npt.NDArray[np.int64]
 _STRIDE = 6
 """A guess that was too high is followed by one this many times deeper in the sample."""
-
-
-class VectorSource(Protocol):
-    """Vectors by row, in memory or memory-mapped: `nv_retriever.embedding.shards.Vectors`."""
-
-    @property
-    def n(self) -> int:
-        """Rows."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """Numbers in a row."""
-        ...
-
-    def blocks(self, max_rows: int) -> Iterator[tuple[int, FloatArray]]:
-        """Yield (first row, float32 (rows, dim)) in order."""
-        ...
-
-    def take(self, rows: npt.NDArray[np.integer]) -> FloatArray:
-        """Return some rows, float32 (n, dim)."""
-        ...
 
 
 class VectorScorer:
@@ -114,12 +91,12 @@ class VectorScorer:
     def _pass(self, work: _Queue, rows: Index, sample: Sample, sizes: BlockSizes) -> Search:
         """Search some of the pending queries in one pass over the documents."""
         padding = -len(rows) % 8
-        vectors = self.queries.take(work.query_rows[rows])
+        vectors = gather(self.queries, work.query_rows[rows])
         vectors = np.concatenate([vectors, np.zeros((padding, vectors.shape[1]), np.float32)])
         queries = prepare_queries(vectors, self.precision, self.device)
         one = work.search(queries, rows, padding)
         work.guess(one, rows, sample, self.n_documents, sizes.tile_queries)
-        scan(one, self.documents.blocks(sizes.documents), self.precision, sizes, self.device)
+        scan(one, stream(self.documents, sizes.documents), self.precision, sizes, self.device)
         return one
 
     def score_pairs(self, query_rows: npt.NDArray[np.integer], document_rows: npt.NDArray[np.integer]) -> FloatArray:
@@ -132,15 +109,15 @@ class VectorScorer:
             part = order[start : start + step]
             documents, document_of = np.unique(document_rows[part], return_inverse=True)
             queries, query_of = np.unique(query_rows[part], return_inverse=True)
-            left, left_norms, left_finite = _double(self.queries.take(queries), self.device)
-            right, right_norms, right_finite = _double(self.documents.take(documents), self.device)
+            left, left_norms, left_finite = _double(gather(self.queries, queries), self.device)
+            right, right_norms, right_finite = _double(gather(self.documents, documents), self.device)
             found = pair_scores(left, right, left_norms, right_norms, query_of, document_of)
             scores[part] = np.where(left_finite[query_of] & right_finite[document_of], found, np.float32(np.nan))
         return scores
 
     def _sample(self, sizes: BlockSizes) -> Sample:
         rows = sample_rows(self.n_documents, sizes.documents)
-        return Sample(rows, prepare_documents(self.documents.take(rows), self.precision, self.device))
+        return Sample(rows, prepare_documents(gather(self.documents, rows), self.precision, self.device))
 
 
 @dataclass
@@ -216,7 +193,7 @@ def _not_finite(vectors: VectorSource) -> IntArray:
     if known is not None:
         return np.asarray(known, np.int32)
     found = [np.empty(0, np.int32)]
-    for start, block in vectors.blocks(8192):
+    for start, block in stream(vectors, 8192):
         finite = np.isfinite(np.einsum("ij->i", block, dtype=np.float64))
         found.append((start + np.flatnonzero(~finite)).astype(np.int32))
     return np.concatenate(found)

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from vector_worlds import ArrayVectors, brute_force, exclusions_of, true_score, worlds
+from vector_worlds import KINDS, ArrayVectors, brute_force, exclusions_of, true_score, vectors, worlds
 
 from nv_retriever.config import Runtime
-from nv_retriever.search import sampling
+from nv_retriever.search import exact, sampling
 from nv_retriever.search.memory import PAIR_BYTES, BlockSizes, block_sizes
-from nv_retriever.search.proposals import BF16, FP32
+from nv_retriever.search.proposals import BF16, FP32, multiply, set_thresholds, widths
+from nv_retriever.search.rows import prepare_documents, prepare_queries
 from nv_retriever.search.types import TopK
 from nv_retriever.search.vectors import VectorScorer
 
@@ -145,3 +146,31 @@ def test_blocks_fit_the_budget(budget, dim, k):
     memory = sizes.queries * (12 * dim + 8 * k) + sizes.documents * 12 * dim + 5 * cells + sizes.pairs * PAIR_BYTES
     assert memory <= budget * 2**20 or sizes.queries == 8
     assert sizes.tile_queries % 8 == 0 and sizes.tile_documents <= sizes.documents
+
+
+def test_sums_on_a_gpu_and_on_a_cpu_are_of_the_same_pairs():
+    rng = np.random.default_rng(2)
+    queries, documents = (torch.from_numpy(rng.standard_normal((n, 16))) for n in (5, 30))
+    document_of = np.sort(rng.integers(0, 30, 200))
+    query_of = rng.integers(0, 5, 200)
+    gathered = exact._gathered(queries, documents, query_of, document_of)
+    np.testing.assert_allclose(gathered, exact._sums(queries, documents, query_of, document_of), rtol=1e-12, atol=1e-14)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.sampled_from([FP32, BF16]))
+def test_no_document_that_reaches_the_threshold_is_negative(kind, other, seed, precision):
+    rng = np.random.default_rng(seed)
+    queries = prepare_queries(vectors(kind, rng, 8, 13), precision, "cpu")
+    documents = prepare_documents(vectors(other, rng, 25, 13), precision, "cpu")
+    true = documents.vectors.numpy() @ queries.vectors.double().numpy().T
+    thresholds = true[rng.integers(0, 25, 8), np.arange(8)]
+    added = set_thresholds(queries.factor, torch.from_numpy(thresholds), float(documents.factor.scales[0]))
+    products = torch.empty(25, 8, dtype=precision.dtype)
+    multiply(documents.factor.rows, queries.factor.rows, products)
+    assert not np.signbit(products.float().numpy()[true >= thresholds]).any()
+    unit = queries.factor.scales.numpy() * float(documents.factor.scales[0])
+    values = products.double().numpy()
+    lower = values * np.where(values > 0, 1 - precision.rounding, 1 + precision.rounding)
+    lower -= widths(queries.factor, added, documents.factor).numpy()
+    assert (lower <= true / unit + added.numpy() + 1e-12).all()

@@ -1,0 +1,181 @@
+"""Exact search beside the bare FAISS flat search and beside the machine's matrix-product rate, in alternating rounds.
+
+    python benchmarks/search.py [--queries 20000] [--documents 20000] [--dim 384] [--k 100] [--rounds 3] [--threads 2]
+                                [--vectors FOLDER_OF_DOCUMENTS FOLDER_OF_QUERIES] [--recall]
+                                [--out benchmarks/results/search.json]
+
+Everything is timed from vectors on disk to sorted, exactly scored top-k. The matrix-product rate is that of the precision
+which the search multiplies in, with tiles of the search's shapes and nothing else; its share of the search's time is the
+number to look at. `seconds` is wall time, `cpu` is processor time: on a busy machine compare the latter, with --threads 1.
+--recall adds the approximate indexes: build time, search time and recall, for the crossover table of docs/search.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if "--threads" in sys.argv:
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[_name] = sys.argv[sys.argv.index("--threads") + 1]
+
+import faiss
+import numpy as np
+import torch
+
+from nv_retriever.artifacts import write_json
+from nv_retriever.config import Runtime
+from nv_retriever.embedding.shards import Vectors, write_vectors
+from nv_retriever.search.approximate import approximate_scorer
+from nv_retriever.search.proposals import EXTRA, multiply
+from nv_retriever.search.types import Exclusions
+from nv_retriever.search.vectors import VectorScorer
+
+INDEXES = ("ivf(nlist=1024, nprobe=16)", "ivf(nlist=1024, nprobe=64)", "hnsw(m=32, ef_search=128)")
+
+
+def unit_vectors(folder: Path, n: int, dim: int, seed: int) -> Vectors:
+    """Write normal vectors of length 1."""
+    rng = np.random.default_rng(seed)
+
+    def gather(start: int, stop: int) -> np.ndarray:
+        rows = rng.standard_normal((stop - start, dim), dtype=np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    write_vectors(folder, n, dim, gather, {"score_kind": "cosine"})
+    return Vectors.open(folder)
+
+
+def timed(function: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """Return wall and processor seconds, and the result."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = function()
+    return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}, result
+
+
+def products(scorer: VectorScorer, k: int) -> None:
+    """Multiply all tiles of a search and look at none."""
+    sizes, dtype = scorer.block_sizes(k), scorer.precision.dtype
+    out = torch.empty(sizes.tile_documents * sizes.tile_queries, dtype=dtype)
+    left = torch.randn(min(scorer.n_documents, sizes.documents), scorer.documents.dim + EXTRA).to(dtype)
+    right = torch.randn(min(scorer.n_queries, sizes.queries), scorer.documents.dim + EXTRA).to(dtype)
+    for start in range(0, scorer.n_documents, len(left)):
+        block = left[: scorer.n_documents - start]
+        for low in range(0, scorer.n_queries, sizes.tile_queries):
+            queries = right[low % len(right) :][: min(sizes.tile_queries, scorer.n_queries - low)]
+            for first in range(0, len(block), sizes.tile_documents):
+                documents = block[first : first + sizes.tile_documents]
+                multiply(documents, queries, out[: len(documents) * len(queries)].view(len(documents), len(queries)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("queries", 20_000), ("documents", 20_000), ("dim", 384), ("k", 100), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--vectors", nargs=2, type=Path)
+    parser.add_argument("--recall", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/search.json"))
+    options = parser.parse_args()
+    faiss.omp_set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(options, Path(folder))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, result)
+
+
+def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run all rounds and print the table."""
+    if options.vectors:
+        documents, queries = (Vectors.open(path) for path in options.vectors)
+        opened: Callable[[], tuple[Vectors, Vectors]] = lambda: tuple(Vectors.open(path) for path in options.vectors)  # noqa: E731
+    else:
+        documents = unit_vectors(folder / "documents", options.documents, options.dim, 0)
+        queries = unit_vectors(folder / "queries", options.queries, options.dim, 1)
+        opened = lambda: (Vectors.open(folder / "documents"), Vectors.open(folder / "queries"))  # noqa: E731
+    k, n = options.k, queries.n
+    excluded = Exclusions.none(n)
+
+    def ours() -> Any:
+        of_documents, of_queries = opened()
+        return VectorScorer(of_queries, of_documents, "cosine", Runtime(device="cpu")).search(np.arange(n), k, excluded)
+
+    def flat() -> Any:
+        of_documents, of_queries = opened()
+        index = faiss.IndexFlatIP(of_documents.dim)
+        for _, block in of_documents.blocks(1 << 20):
+            index.add(np.ascontiguousarray(block))
+        return index.search(np.concatenate([block for _, block in of_queries.blocks(1 << 20)]), k)
+
+    scorer = VectorScorer(queries, documents, "cosine", Runtime(device="cpu"))
+    flop = 2.0 * n * documents.n * documents.dim
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(options.rounds):
+        for name, function in (("search", ours), ("faiss", flat), ("products", lambda: products(scorer, k))):
+            times, found = timed(function)
+            best[name] = {key: min(value, best.get(name, times)[key]) for key, value in times.items()}
+            if name == "search":
+                mine = found
+            elif name == "faiss":
+                theirs = found
+    same = float((theirs[1] == mine.documents).mean())
+    result: dict[str, Any] = {
+        "machine": machine(options.threads),
+        "queries": n,
+        "documents": documents.n,
+        "dim": documents.dim,
+        "k": k,
+        "precision": scorer.precision.name,
+        "rounds": options.rounds,
+        "best": best,
+        "gflops": {name: flop / times["seconds"] / 1e9 for name, times in best.items()},
+        "of_faiss": {key: best["search"][key] / best["faiss"][key] for key in ("seconds", "cpu")},
+        "of_products": {key: best["products"][key] / best["search"][key] for key in ("seconds", "cpu")},
+        "same_as_faiss": same,
+    }
+    print(
+        f"{n} queries x {documents.n} documents x {documents.dim}, k = {k}, {options.threads} threads, {scorer.precision.name}"
+    )
+    print(f"{'':10}{'wall s':>9}{'cpu s':>9}{'GFLOP/s':>9}")
+    for name, times in best.items():
+        print(f"{name:10}{times['seconds']:9.2f}{times['cpu']:9.2f}{result['gflops'][name]:9.0f}")
+    print(f"search / faiss: wall {result['of_faiss']['seconds']:.2f}, cpu {result['of_faiss']['cpu']:.2f}")
+    print(f"share of the product rate: wall {result['of_products']['seconds']:.2f}, cpu {result['of_products']['cpu']:.2f}")
+    print(f"the same document at the same rank as FAISS: {same:.6f}")
+    if options.recall:
+        result["indexes"] = [approximate(scorer, name, k, folder / str(i)) for i, name in enumerate(INDEXES)]
+    return result
+
+
+def approximate(scorer: VectorScorer, name: str, k: int, folder: Path) -> dict[str, Any]:
+    """Return build time, search time and recall of an index."""
+    folder.mkdir()
+    build, index = timed(lambda: approximate_scorer(scorer, name, folder))
+    search, _ = timed(lambda: index.search(np.arange(scorer.n_queries), k, Exclusions.none(scorer.n_queries)))
+    row = {"index": index.name, "build": build, "search": search, "recall": index.measure_recall(k)}
+    print(f"{row['index']:45} build {build['cpu']:8.2f} search {search['cpu']:8.2f} cpu s, recall {row['recall']:.4f}")
+    return row
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Describe the processor, without names of places."""
+    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    flags = next((line.split(":")[1].split() for line in _cpuinfo() if line.startswith("flags")), [])
+    wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
+    return {"processor": model, "features": wide, "threads": threads, "load": os.getloadavg()[0]}
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+if __name__ == "__main__":
+    main()

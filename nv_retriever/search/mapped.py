@@ -1,0 +1,62 @@
+"""Memory-mapped vectors without their weight: pages that were read leave the process (not the system's cache) at once."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nv_retriever.search.types import FloatArray
+
+_ROWS = 1024
+"""Rows gathered between releases: a page that is touched brings 15 neighbours with it."""
+
+
+class VectorSource(Protocol):
+    """Vectors by row, in memory or memory-mapped: `nv_retriever.embedding.shards.Vectors`."""
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a row."""
+        ...
+
+    def blocks(self, max_rows: int) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first row, float32 (rows, dim)) in order."""
+        ...
+
+    def take(self, rows: npt.NDArray[np.integer]) -> FloatArray:
+        """Return some rows, float32 (n, dim)."""
+        ...
+
+
+def release(array: Any) -> None:
+    """Give the pages of a memory-mapped array back; arrays in memory are left alone."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED") and getattr(array, "mode", "") == "r":
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def stream(vectors: VectorSource, max_rows: int) -> Iterator[tuple[int, FloatArray]]:
+    """Yield the blocks of vectors; a block's pages are released when the next one is asked for."""
+    for start, block in vectors.blocks(max_rows):
+        yield start, block
+        release(block)
+
+
+def gather(vectors: VectorSource, rows: npt.NDArray[np.integer]) -> FloatArray:
+    """Return some rows, float32 (n, dim), in flat memory however far apart they lie."""
+    parts = getattr(vectors, "parts", ())
+    found = np.empty((len(rows), vectors.dim), np.float32)
+    for start in range(0, len(rows), _ROWS):
+        found[start : start + _ROWS] = vectors.take(rows[start : start + _ROWS])
+        for part in parts:
+            release(part)
+    return found
