@@ -98,24 +98,26 @@ def log_dataset(client: MlflowClient, run_id: str, spec: DatasetSpec, home: str,
     client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
-def recorded_run(spec: Spec, home: str) -> str | None:
-    """Return the run id noted beside the artifact for the current tracking store, without opening the store."""
+def read_record(spec: Spec, home: str) -> dict[str, Any]:
+    """Return what is noted beside the artifact for the current tracking store, without opening the store; else nothing."""
     try:
-        record = json.loads((ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD).read_text("utf-8"))
     except (OSError, ValueError):
-        return None
+        return {}
     uri = tracking_uri(home)
-    local = Path(uri.removeprefix("sqlite:///"))
-    if record.get("tracking_uri") != uri or (uri.startswith("sqlite:///") and not local.exists()):
-        return None
-    return str(record["run_id"])
+    lost = uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
+    return {} if lost or record.get("tracking_uri") != uri else record
 
 
-def note_run(spec: Spec, home: str, run_id: str) -> None:
+def recorded_run(spec: Spec, home: str) -> str | None:
+    """Return the run id that is noted beside the artifact."""
+    return read_record(spec, home).get("run_id")
+
+
+def note_run(spec: Spec, home: str, run_id: str, **more: Any) -> None:
     """Note the run id beside the artifact."""
-    write_json(
-        ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD, {"tracking_uri": tracking_uri(home), "run_id": run_id}
-    )
+    record = {"tracking_uri": tracking_uri(home), "run_id": run_id, **more}
+    write_json(ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD, record)
 
 
 class TrainingRun:
@@ -204,18 +206,16 @@ def register_model(client: MlflowClient, run_id: str, folder: Path, name: str) -
 
 
 def promote(spec: CheckpointSpec, home: str) -> None:
-    """Give the checkpoint's registered model the alias `champion`."""
+    """Give the checkpoint's registered model the alias `champion`, once."""
+    if read_record(spec, home).get("promoted"):
+        return
+    run_id = track_training(spec, home)
     client, _ = open_client(home)
     name = registered_name(spec)
-    versions = client.search_model_versions(f"name = '{name}' and run_id = '{track_training(spec, home)}'")
-    if versions and versions[0].version != champion_version(client, name):
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    if versions:
         client.set_registered_model_alias(name, "champion", versions[0].version)
-
-
-def champion_version(client: MlflowClient, name: str) -> str | None:
-    """Return the version that has the alias `champion`."""
-    version = client.get_registered_model(name).aliases.get("champion")
-    return None if version is None else str(version)
+    note_run(spec, home, run_id, promoted=True)
 
 
 def track_evaluation(spec: EvaluationSpec, home: str, extra: dict[str, float] | None = None) -> str:
