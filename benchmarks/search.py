@@ -141,7 +141,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "same_as_faiss": same,
     }
     print(
-        f"{n} queries x {documents.n} documents x {documents.dim}, k = {k}, {options.threads} threads, {scorer.precision.name}"
+        f"{n} queries x {documents.n} documents x {documents.dim}, k = {k}, "
+        f"{options.threads} threads, {scorer.precision.name}"
     )
     print(f"{'':10}{'wall s':>9}{'cpu s':>9}{'GFLOP/s':>9}")
     for name, times in best.items():
