@@ -53,6 +53,10 @@ class ExpectedErrors(logging.Filter):
         return True
 
 
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(ExpectedErrors())
+
+
 def resolve_home(home: str | None) -> str:
     """Return the absolute home folder: the one given, NVR_HOME, or `.nvr` below the working directory."""
     return str(Path(home or os.environ.get("NVR_HOME") or ".nvr").resolve())
@@ -60,10 +64,6 @@ def resolve_home(home: str | None) -> str:
 
 def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence[StageReport] = ()) -> list[StageReport]:
     """Carry out the targets and everything upstream of them that is not `done`; return all reports, in order."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logger = logging.getLogger(name)
-        if not any(isinstance(known, ExpectedErrors) for known in logger.filters):
-            logger.addFilter(ExpectedErrors())
     storage = result_storage(home)
     reports = {report.artifact: report for report in done}
     for spec in ordered(targets):
