@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -121,28 +122,26 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def guarded(run: Callable[[], None], common: Common) -> None:
     """Run a command with quiet surroundings; expected errors are one line, the exit code says what they mean."""
     prepare_environment(common)
+    code = 0
     try:
         run()
-    except InputError as error:
-        fail(error, 2, common)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        raise typer.Exit(130) from None
-    except GateError as error:
-        fail(error, 1, common)
     except (typer.Exit, typer.Abort):
         raise
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        code = 130
     except Exception as error:
-        fail(error, 1, common)
-
-
-def fail(error: Exception, code: int, common: Common) -> None:
-    """Print an error as one line, or with its traceback where asked, and leave."""
-    if common.debug:
-        raise error
-    kind = "" if isinstance(error, InputError | GateError) else f"{type(error).__name__}: "
-    print(f"nvr: {kind}{error}" + ("" if kind == "" else " (--debug shows where)"), file=sys.stderr)
-    raise typer.Exit(code)
+        if common.debug:
+            raise
+        expected = isinstance(error, InputError | GateError)
+        print(
+            f"nvr: {error}" if expected else f"nvr: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr
+        )
+        # What the frames hold (database connections) would be reported as leaked at the interpreter's end.
+        traceback.clear_frames(error.__traceback__)
+        code = 2 if isinstance(error, InputError) else 1
+    if code:
+        raise typer.Exit(code)
 
 
 def prepare_environment(common: Common) -> None:
@@ -152,7 +151,7 @@ def prepare_environment(common: Common) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "PREFECT_LOGGING_LEVEL": "ERROR" if common.quiet else "WARNING",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "nv_retriever",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
@@ -169,6 +168,11 @@ def start(flow: Any, **parameters: Any) -> Json:
     """Run a flow in this process and return what it says; without Prefect's one-second heartbeat joins."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+    # The command line says itself what happens; Prefect's console would say it again, errors with their traceback.
+    for name in (None, "nv_retriever", *(name for name in logging.root.manager.loggerDict if name.startswith("prefect"))):
+        for handler in logging.getLogger(name).handlers:
+            if type(handler).__name__ == "PrefectConsoleHandler":
+                handler.setLevel(logging.CRITICAL)
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         result: Json = flow(**parameters)
     return result
