@@ -159,9 +159,9 @@ def prepare_environment(common: Common) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    level = logging.WARNING if common.quiet else logging.INFO
-    logging.getLogger("nv_retriever").setLevel(level)
+    own = logging.getLogger("nv_retriever")
+    own.addHandler(logging.StreamHandler(sys.stderr))
+    own.setLevel(logging.WARNING if common.quiet else logging.INFO)
 
 
 def start(flow: Any, **parameters: Any) -> Json:
