@@ -29,6 +29,8 @@ VARIANTS = {
     "ours-32": {"trainer": "ours", "batch_size": 32},
 }
 WARM_UP = 2
+LENGTH = 256
+"""Tokens of a query or passage, for both sides."""
 
 
 def prepare(source: Path, folder: Path, negatives: int, limit: int) -> None:
@@ -109,6 +111,8 @@ def train_ours(folder: Path, variant: dict[str, Any], steps: int, on_step: Any) 
         save_every=10_000,
         warmup_ratio=0.1,
         temperature=0.05,
+        query_max_length=LENGTH,
+        document_max_length=LENGTH,
     )
     out = Path(tempfile.mkdtemp(dir=folder))
     dataset = Dataset.open(folder / "dataset")
@@ -135,7 +139,7 @@ def train_theirs(folder: Path, variant: dict[str, Any], steps: int, on_step: Any
     for j in range(width):
         columns[f"negative_{j}"] = dataset.document_texts(samples.negative_rows[samples.offsets[:-1] + j])
     model = SentenceTransformer(str(folder / "student" / "model"), device="cpu")
-    model.max_seq_length = 256
+    model.max_seq_length = LENGTH
     if variant.get("dropout") is not None:
         set_dropout(model, variant["dropout"])
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
