@@ -34,6 +34,7 @@ from nv_retriever.teachers.open import open_embedder, open_scorer
 
 HIDDEN = ("vaswani", "cisi", "cranfield", "pubmedqa-sections", "bible-crossref")
 JUDGED = ("climate-fever-sentences", "medquad")
+TEACHERS = ("minilm", "bm25")
 MARK = "<!-- Everything below is made by benchmarks/audit_tables.py -->"
 SPLIT = "test"
 
@@ -123,21 +124,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, help="Markdown file whose part below the mark is replaced")
     parser.add_argument("--home", type=Path, help="keeps embeddings and candidates; a temporary folder by default")
-    parser.add_argument("--sets", nargs="*", default=[*HIDDEN, *JUDGED])
-    parser.add_argument("--teachers", nargs="*", default=["minilm", "bm25"])
+    parser.add_argument("--sets", nargs="*", default=[*HIDDEN, *JUDGED], help="NAME, or NAME:bm25 for one teacher only")
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--max-samples", type=int, default=10_000)
     options = parser.parse_args()
-    config = AuditConfig(max_samples=options.max_samples)
+    config = AuditConfig(max_samples=options.max_samples, near_duplicates=None)
     with tempfile.TemporaryDirectory() as temporary:
         home = options.home or Path(temporary)
         results, times = [], []
-        for name in options.sets:
-            result, before, seconds = audited(options.data / name, home, options.teachers, config, options.depth)
+        for spec in options.sets:
+            name, _, teacher = spec.partition(":")
+            teachers = [teacher] if teacher else list(TEACHERS)
+            result, before, seconds = audited(options.data / name, home, teachers, config, options.depth)
             results.append(result)
             times.append(f"{name} {before:.0f} s + {seconds:.1f} s")
             print(times[-1], file=sys.stderr)
-    command = " ".join(["python benchmarks/audit_tables.py --data ../shared/data --out docs/audit.md"])
+    chosen = " --sets " + " ".join(options.sets) if options.sets != [*HIDDEN, *JUDGED] else ""
+    command = f"python benchmarks/audit_tables.py --data ../shared/data --out docs/audit.md{chosen}"
     text = "\n".join(
         [
             MARK,
