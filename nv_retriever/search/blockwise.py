@@ -15,21 +15,17 @@ import torch
 
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes
-from nv_retriever.search.proposals import (
-    Precision,
-    set_thresholds,
-    widths,
-)
-from nv_retriever.search.ranking import EMPTY, Keys, kth_largest, merge, pack, unpack
+from nv_retriever.search.proposals import Precision, set_thresholds, widths
+from nv_retriever.search.pruning import Pruning
+from nv_retriever.search.ranking import EMPTY, Keys, merge, pack, unpack
 from nv_retriever.search.rows import Rows, prepare_documents
-from nv_retriever.search.tile import Buffer
+from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray, OffsetArray
 
 DoubleArray = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 Found = tuple[Index, Index, FloatArray]
 """(document of the block, query of the tile, bound minus threshold) of pairs, by document."""
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -65,16 +61,16 @@ def scan(
     search: Search, blocks: Iterable[tuple[int, FloatArray]], precision: Precision, sizes: BlockSizes, device: str
 ) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
-    with Buffer(sizes, precision, device) as buffer:
+    with Workers(sizes, precision, device) as workers:
         for start, block in blocks:
-            _Block(search, start, prepare_documents(block, precision, device), sizes, buffer).run()
+            _Block(search, start, prepare_documents(block, precision, device), sizes).run(workers)
 
 
 class _Block:
     """One block of documents against all queries of a search."""
 
-    def __init__(self, search: Search, start: int, documents: Rows, sizes: BlockSizes, buffer: Buffer) -> None:
-        self.search, self.start, self.documents, self.sizes, self.buffer = search, start, documents, sizes, buffer
+    def __init__(self, search: Search, start: int, documents: Rows, sizes: BlockSizes) -> None:
+        self.search, self.start, self.documents, self.sizes = search, start, documents, sizes
         self.scale = float(documents.factor.scales[0]) if len(documents.vectors) else 1.0
         queries = search.queries.factor
         with np.errstate(invalid="ignore", over="ignore"):
@@ -82,26 +78,22 @@ class _Block:
             below = np.nextafter(known, np.float32(-np.inf), dtype=np.float32)
         thresholds = torch.from_numpy(np.where(np.isinf(known), known, below).astype(np.float64))
         added = set_thresholds(queries, thresholds.to(queries.scales.device), self.scale)
-        self.widths: DoubleArray = widths(queries, added, documents.factor).cpu().numpy()
-        self.added: DoubleArray = added.cpu().numpy()
-        self.units: DoubleArray = queries.scales.cpu().numpy() * self.scale
+        width: DoubleArray = widths(queries, added, documents.factor).cpu().numpy()
+        units: DoubleArray = queries.scales.cpu().numpy() * self.scale
+        self.pruning = Pruning(width, added.cpu().numpy(), units, queries.precision.rounding, search.limits)
         self.quarantined = np.flatnonzero(~documents.finite)
+        self.step = sizes.tile_queries
 
-    def run(self) -> None:
-        """Multiply all tiles; what they propose is ranked by as many threads as multiply."""
-        n, waiting = len(self.search.guesses), []
-        for low in range(0, n, self.sizes.tile_queries):
-            high = min(low + self.sizes.tile_queries, n)
-            found = self._multiply(low, high)
-            if found:
-                waiting.append((low, high, found))
-            if len(waiting) == self.buffer.threads:
-                self.buffer.map(lambda tile: self._absorb(*tile), waiting)
-                waiting = []
-        self.buffer.map(lambda tile: self._absorb(*tile), waiting)
+    def run(self, workers: Workers) -> None:
+        """Multiply all tiles and merge what they propose; each thread takes tiles of some queries from start to end."""
+        n, most = len(self.search.guesses), self.sizes.tile_queries
+        rounds = -(-n // (most * workers.threads))
+        self.step = min(most, -(-n // (rounds * workers.threads * 8)) * 8)
+        workers.map(self._tiles, range(0, n, self.step))
 
-    def _multiply(self, low: int, high: int) -> list[Found]:
-        """Return what the tiles of some queries propose."""
+    def _tiles(self, tile: Tile, low: int) -> None:
+        """Multiply all documents with the queries from `low` on, and absorb what they propose."""
+        high = min(low + self.step, len(self.search.guesses))
         right = self.search.queries.factor.rows[low:high]
         excluded_documents, excluded_queries = self._excluded(low, high)
         found: list[Found] = []
@@ -109,21 +101,22 @@ class _Block:
         for first in range(0, len(self.documents.vectors), self.sizes.tile_documents):
             left = self.documents.factor.rows[first : first + self.sizes.tile_documents]
             last = first + len(left)
-            scores = self.buffer.multiply(left, right)
+            scores = tile.multiply(left, right)
             part = slice(*np.searchsorted(excluded_documents, [first, last]))
             _strike(scores, excluded_documents[part] - first, excluded_queries[part])
             for row in self.quarantined[(self.quarantined >= first) & (self.quarantined < last)]:
                 scores[row - first] = -1
-            cells = self.buffer.not_negative(scores.numel())
+            cells = tile.not_negative(scores.numel())
             if len(cells):
                 documents = cells // (high - low)
                 queries = cells - documents * (high - low)
-                found.append((documents + first, queries, self.buffer.values(cells)))
+                found.append((documents + first, queries, tile.values(cells)))
                 pending += len(cells)
             if pending > self.sizes.pairs:
                 self._absorb(low, high, found)
                 found, pending = [], 0
-        return found
+        if found:
+            self._absorb(low, high, found)
 
     def _excluded(self, low: int, high: int) -> tuple[Index, Index]:
         """Return the excluded pairs of some queries in this block, by document, as rows of the block and of the tile."""
@@ -137,10 +130,10 @@ class _Block:
 
     def _absorb(self, low: int, high: int, found: list[Found]) -> None:
         """Score exactly what may be among the k best (or at its limit), and merge it; pairs come by document."""
-        documents, queries, values = (np.concatenate(column) for column in zip(*found, strict=True))
-        keep = self._undecided(low, high, queries, values)
-        documents, queries = documents[keep], queries[keep]
+        documents, queries, cells = (np.concatenate(column) for column in zip(*found, strict=True))
         search = self.search
+        keep = np.flatnonzero(self.pruning.undecided(slice(low, high), queries, cells, search.k, search.above))
+        documents, queries = documents.take(keep), queries.take(keep)
         scores = pair_scores(
             search.queries.vectors[low:high].double(),
             self.documents.vectors,
@@ -152,39 +145,11 @@ class _Block:
         if search.limits is not None:
             at = scores >= search.limits[low:high][queries]
             search.above[low:high] += np.bincount(queries[at], minlength=high - low)
-            documents, queries, scores = documents[~at], queries[~at], scores[~at]
+            keep = np.flatnonzero(~at)
+            documents, queries, scores = documents.take(keep), queries.take(keep), scores.take(keep)
         order = np.argsort(queries.astype(np.uint16), kind="stable")
         keys = pack(scores, documents + self.start)[order]
         merge(search.best[low:high], keys, np.bincount(queries, minlength=high - low))
-
-    def _undecided(self, low: int, high: int, queries: Index, values: FloatArray) -> npt.NDArray[np.bool_]:
-        """Return which pairs need their exact score; those that are surely at or above their limit are counted here."""
-        rounding = self.search.queries.factor.precision.rounding
-        upper = values.astype(np.float64) * (1 + rounding)
-        lower = values.astype(np.float64) * (1 - rounding) - self.widths[low:high][queries]
-        added, units = self.added[low:high], self.units[low:high]
-        ties = 2.0**-22 + 2.0**-148 / units
-        keep = np.ones(len(queries), bool)
-        near = np.zeros(len(queries), bool)
-        if self.search.limits is not None:
-            given = self.search.limits[low:high].astype(np.float64)
-            limits: DoubleArray = np.where(given <= -_LARGEST, -np.inf, given) / units + added
-            keep = lower < limits[queries]
-            self.search.above[low:high] += np.bincount(queries[~keep], minlength=high - low)
-            near = upper >= (limits - ties)[queries]
-        counts = np.bincount(queries, minlength=high - low)
-        if counts.max() > self.search.k:
-            order = np.argsort(queries.astype(np.uint16), kind="stable")
-            sure = np.where(near | ~keep, -np.inf, lower)[order]
-            floors = kth_largest(_round_down(sure), counts, self.search.k).astype(np.float64) - ties
-            largest = _LARGEST / units
-            floors = np.minimum(np.where(floors <= added - largest, -np.inf, floors), added + largest - ties)
-            keep &= near | (upper >= floors[queries])
-        return keep
-
-
-def _round_down(values: DoubleArray) -> FloatArray:
-    return np.nextafter(values.astype(np.float32), np.float32(-np.inf), dtype=np.float32)
 
 
 def _strike(scores: torch.Tensor, rows: Index, columns: Index) -> None:

@@ -20,22 +20,22 @@ class BlockSizes:
     """A multiple of 8."""
     tile_documents: int
     pairs: int
-    """Pairs above the threshold that are collected before they are scored."""
+    """Pairs above the threshold that a thread collects before they are scored."""
 
 
-def block_sizes(budget: int, dim: int, k: int) -> BlockSizes:
-    """Return block sizes that keep a search for k documents of `dim` numbers within `budget` bytes."""
+def block_sizes(budget: int, dim: int, k: int, threads: int = 1) -> BlockSizes:
+    """Return block sizes that keep a search for k documents of `dim` numbers by so many threads within `budget` bytes."""
     query_bytes, document_bytes = 32 * dim + 32 * k + 64, 24 * dim + 128
     queries = _between(budget // 4 // query_bytes, 8, 1 << 17)
     documents = _between(budget // 4 // document_bytes, 64, 1 << 15)
     tile_queries = _between(budget // 8 // (48 * max(k, 1)), 8, 512) // 8 * 8
-    tile_documents = _between(budget // 8 // (8 * tile_queries), 64, 4096)
+    tile_documents = _between(budget // 8 // (8 * tile_queries * threads), 64, 2048)
     return BlockSizes(
         queries=queries,
         documents=documents,
         tile_queries=tile_queries,
         tile_documents=min(tile_documents, documents),
-        pairs=_between(budget // 8 // PAIR_BYTES, 1024, 1 << 22),
+        pairs=_between(budget // 8 // PAIR_BYTES // threads, 1024, 1 << 22),
     )
 
 

@@ -15,7 +15,7 @@ from nv_retriever.search.rows import Rows
 from nv_retriever.search.types import Exclusions, FloatArray
 
 Index = npt.NDArray[np.int64]
-SHARE, FEWEST, MOST = 24, 1024, 16384
+SHARE, FEWEST, MOST = 12, 1024, 16384
 """A sample is 1 / SHARE of the corpus, within bounds."""
 _GROUP = 8
 """Only the best of so many sampled documents is looked at: half the truth, a tenth of the time."""
@@ -62,8 +62,10 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
             scores = scores.float()
             _strike(scores, search, sample, part, units)
             found[part] = _nth(scores, rank).cpu().numpy()
+    # Products lie above the scores by half their width on average. A guess may be too high, unless it has to be a proof.
+    found -= width * (1.0 if whole else 0.5)
     with np.errstate(over="ignore", invalid="ignore"):
-        guesses = np.nextafter(((found - width) * units).astype(np.float32), np.float32(-np.inf), dtype=np.float32)
+        guesses = np.nextafter((found * units).astype(np.float32), np.float32(-np.inf), dtype=np.float32)
     return np.where(np.isfinite(guesses), guesses, np.float32(-np.inf))
 
 

@@ -1,8 +1,9 @@
-"""One tile of the matrix of proposals: multiplied, and read by the signs of its cells."""
+"""Tiles of the matrix of proposals: multiplied, and read by the signs of their cells; one at a time in each thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import queue
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -16,32 +17,15 @@ from nv_retriever.search.types import FloatArray
 
 Index = npt.NDArray[np.int64]
 T = TypeVar("T")
-R = TypeVar("R")
-_FEWEST = 1 << 18
-"""Cells that are worth a thread."""
 
 
-class Buffer:
+class Tile:
     """The memory of one tile: fresh pages would cost as much as the product."""
 
-    def __init__(self, sizes: BlockSizes, precision: Precision, device: str) -> None:
-        cells = sizes.tile_documents * sizes.tile_queries
+    def __init__(self, cells: int, precision: Precision, device: str) -> None:
         self.scores = torch.empty(cells, dtype=precision.dtype, device=device)
         self.bits = self.scores.view(precision.bits)
         self.mask = np.empty(cells, bool)
-        self.threads = torch.get_num_threads() if device == "cpu" else 1
-        self._pool = ThreadPoolExecutor(self.threads, "search") if self.threads > 1 else None
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Apply a function to items, as many at a time as products have threads."""
-        return list(map(function, items) if self._pool is None else self._pool.map(function, items))
-
-    def __enter__(self) -> Buffer:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
 
     def multiply(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return left (m, k) times right (n, k) transposed, (m, n), valid until the next call."""
@@ -54,18 +38,50 @@ class Buffer:
         if self.bits.device.type != "cpu":
             positions: Index = torch.nonzero(self.bits[:cells] >= 0).view(-1).cpu().numpy()
             return positions
-        step = max(-(-cells // self.threads), _FEWEST)
-        if step >= cells:
-            return self._not_negative(0, cells)
-        parts = [(start, min(start + step, cells)) for start in range(0, cells, step)]
-        return np.concatenate(self.map(lambda part: self._not_negative(*part), parts))
-
-    def _not_negative(self, start: int, stop: int) -> Index:
-        mask = self.mask[start:stop]
-        np.greater_equal(self.bits.numpy()[start:stop], 0, out=mask)
-        return np.flatnonzero(mask) + start
+        mask = self.mask[:cells]
+        np.greater_equal(self.bits.numpy()[:cells], 0, out=mask)
+        return np.flatnonzero(mask)
 
     def values(self, cells: Index) -> FloatArray:
         """Return some cells."""
         values: FloatArray = self.scores[torch.from_numpy(cells).to(self.scores.device)].float().cpu().numpy()
         return values
+
+
+class Workers:
+    """Threads that work at tiles of their own, each from the product to the top-k.
+
+    Products of one thread each, rather than one product by all threads after the other: nothing waits for the slowest,
+    cells are read by the core that wrote them, and no idle OpenMP thread spins beside what is not a product.
+    """
+
+    def __init__(self, sizes: BlockSizes, precision: Precision, device: str) -> None:
+        self.threads = torch.get_num_threads() if device == "cpu" else 1
+        cells = sizes.tile_documents * sizes.tile_queries
+        self._tiles: queue.SimpleQueue[Tile] = queue.SimpleQueue()
+        for _ in range(self.threads):
+            self._tiles.put(Tile(cells, precision, device))
+        self._pool = ThreadPoolExecutor(self.threads, "search", torch.set_num_threads, (1,)) if self.threads > 1 else None
+
+    def map(self, work: Callable[[Tile, T], None], items: Sequence[T]) -> None:
+        """Call `work` for every item, with a tile that nobody else uses; a single item may use all threads."""
+        if self._pool is None or len(items) == 1:
+            for item in items:
+                self._call(work, item)
+        else:
+            list(self._pool.map(lambda item: self._call(work, item), items))
+
+    def _call(self, work: Callable[[Tile, T], None], item: T) -> None:
+        tile = self._tiles.get()
+        try:
+            work(tile, item)
+        finally:
+            self._tiles.put(tile)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            torch.set_num_threads(self.threads)

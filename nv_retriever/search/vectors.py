@@ -55,7 +55,8 @@ class VectorScorer:
 
     def block_sizes(self, k: int) -> BlockSizes:
         """Return how much is in memory at a time in a search for k documents."""
-        return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k)
+        threads = torch.get_num_threads() if self.device == "cpu" else 1
+        return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k, threads)
 
     @cached_property
     def quarantined_documents(self) -> IntArray:

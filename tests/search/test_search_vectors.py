@@ -140,10 +140,11 @@ def test_threads_and_the_default_blocks_give_the_same_bits():
 
 @pytest.mark.parametrize("budget", [16, 17 * 2**10])
 @pytest.mark.parametrize(("dim", "k"), [(1, 1), (384, 112), (4096, 10_000)])
-def test_blocks_fit_the_budget(budget, dim, k):
-    sizes = block_sizes(budget * 2**20, dim, k)
-    cells = sizes.tile_queries * sizes.tile_documents
-    memory = sizes.queries * (12 * dim + 8 * k) + sizes.documents * 12 * dim + 5 * cells + sizes.pairs * PAIR_BYTES
+@pytest.mark.parametrize("threads", [1, 4])
+def test_blocks_fit_the_budget(budget, dim, k, threads):
+    sizes = block_sizes(budget * 2**20, dim, k, threads)
+    tiles = threads * (5 * sizes.tile_queries * sizes.tile_documents + sizes.pairs * PAIR_BYTES)
+    memory = sizes.queries * (12 * dim + 8 * k) + sizes.documents * 12 * dim + tiles
     assert memory <= budget * 2**20 or sizes.queries == 8
     assert sizes.tile_queries % 8 == 0 and sizes.tile_documents <= sizes.documents
 

@@ -1,0 +1,72 @@
+"""Which proposed pairs need their exact score: bounds decide the others, as thresholds on the cells of a tile."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from nv_retriever.search.ranking import kth_largest
+from nv_retriever.search.types import FloatArray, OffsetArray
+
+DoubleArray = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Pruning:
+    """What the cells of one block say. A cell v of a query bounds the scaled score plus what was added to it:
+
+    v (1 - rounding) - width <= score + added <= v (1 + rounding)
+    """
+
+    def __init__(
+        self, widths: DoubleArray, added: DoubleArray, units: DoubleArray, rounding: float, limits: FloatArray | None
+    ) -> None:
+        """Take what is known of each query, (n,): `units` is what a scaled score is multiplied with."""
+        self.widths, self.added, self.rounding = widths, added, rounding
+        self.ties: DoubleArray = 2.0**-22 + 2.0**-148 / units
+        """Scores that are closer may be equal as fp32 numbers."""
+        with np.errstate(over="ignore"):
+            self.largest: DoubleArray = _LARGEST / units
+            if limits is None:
+                self.near = self.above = None
+                return
+            given = limits.astype(np.float64)
+            scaled: DoubleArray = np.where(given <= -_LARGEST, -np.inf, given) / units + added
+            self.near = _round((scaled - self.ties) / (1 + rounding), -np.inf)
+            """Cells that are smaller are surely below the limit."""
+            self.above = _round((scaled + widths) / (1 - rounding), np.inf)
+            """Cells that are not smaller are surely at or above the limit."""
+
+    def undecided(
+        self, queries: slice, query_of: Index, cells: FloatArray, k: int, above: OffsetArray
+    ) -> npt.NDArray[np.bool_]:
+        """Return which cells (p,), all positive, need their exact score to find the k best of some queries.
+
+        `query_of` (p,) counts from the first of `queries`. Those surely at or above their limit are counted in `above`.
+        """
+        keep, near = np.ones(len(cells), bool), None
+        if self.above is not None and self.near is not None:
+            keep = cells < self.above[queries][query_of]
+            above[queries] += np.bincount(query_of[~keep], minlength=len(above[queries]))
+            near = cells >= self.near[queries][query_of]
+        counts = np.bincount(query_of, minlength=queries.stop - queries.start)
+        if counts.max(initial=0) > k:
+            sure = cells if near is None else np.where(near, np.float32(-np.inf), cells)
+            order = np.argsort(query_of.astype(np.uint16), kind="stable")
+            reaches = cells >= self._floors(queries, kth_largest(sure[order], counts, k))[query_of]
+            keep &= reaches if near is None else near | reaches
+        return keep
+
+    def _floors(self, queries: slice, kth: FloatArray) -> FloatArray:
+        """Return the smallest cells that may be among the k best, (q,), from the k-th largest of those below the limit."""
+        added, ties, largest = self.added[queries], self.ties[queries], self.largest[queries]
+        floors = kth.astype(np.float64) * (1 - self.rounding) - self.widths[queries] - ties
+        floors = np.minimum(np.where(floors <= added - largest, -np.inf, floors), added + largest - ties)
+        return _round(floors / (1 + self.rounding), -np.inf)
+
+
+def _round(values: DoubleArray, direction: float) -> FloatArray:
+    """Return fp32 numbers that are not on the other side of the values."""
+    with np.errstate(over="ignore"):
+        return np.nextafter(values.astype(np.float32), np.float32(direction), dtype=np.float32)
