@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from prefect import flow
 
 from flows.execution import execute, resolve_home
 from flows.summary import flow_run_id, stage_table, stages_json
-from nv_retriever.ablation import AblationConfig, plan_ablation, plan_audit
+from nv_retriever.ablation import AblationConfig, plan_ablation, plan_audit, plan_references
 from tasks.ablation_report import write_ablation_report
+from tasks.checks import check_leakage
 from tasks.mine import add_to_database
-from tasks.tracking import nest_runs, track_training
+from tasks.tracking import nest_runs, track_cell
+
+logger = logging.getLogger("nv_retriever.stages")
 
 
 @flow(name="nv-retriever-ablate", flow_run_name="ablate {config.pipeline.dataset.source}")
@@ -23,17 +27,21 @@ def ablation(config: AblationConfig = AblationConfig(), home: str | None = None)
         home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
     """
     home = resolve_home(home)
-    cells = plan_ablation(config)
-    audit = plan_audit(config) if config.audited else None
-    runtime = config.pipeline.runtime
-    reports = execute([audit] if audit else [], home, runtime)
+    cells, audit, references = plan_ablation(config), plan_audit(config), plan_references(config)
+    pipeline = config.pipeline
+    measured = cells[0].evaluations
+    reports = execute([one.dataset for one in measured], home, pipeline.runtime)
+    for one in measured:
+        check_leakage(cells[0].checkpoint.dataset, pipeline.split, one.dataset, one.evaluation.split, home, pipeline.leakage)
+    reports = execute([*([audit] if audit else []), *references], home, pipeline.runtime, done=reports)
     runs = []
-    for cell in cells:
-        reports = execute([cell.checkpoint, *cell.evaluations], home, runtime, done=reports)
+    for number, cell in enumerate(cells, 1):
+        logger.info("cell %d of %d: %s, seed %d", number, len(cells), cell.name, cell.seed)
+        reports = execute([cell.checkpoint, *cell.evaluations], home, pipeline.runtime, done=reports)
         add_to_database(cell.checkpoint.mining, home)
-        runs.append(track_training(cell.checkpoint, home))
-    written = write_ablation_report(config, cells, audit, home)
-    parent = nest_runs(f"ablation {config.pipeline.dataset.source}", runs, written, home)
+        runs.append(track_cell(cell.checkpoint, cell.evaluations, home))
+    written = write_ablation_report(config, cells, audit, references, home)
+    parent = nest_runs(f"ablation {pipeline.dataset.source}", runs, written, home)
     stage_table(reports)
     return {
         "cells": len(cells),

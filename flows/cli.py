@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
 import logging
@@ -59,7 +60,11 @@ class Common:
 
     def settings(self, evaluates: bool = False) -> Any:
         """Return the validated configuration: the file, then --set, then the options."""
-        from flows.settings import assign, build_config, load_yaml, parse_assignment, with_negatives
+        return self.validated(self.tree(evaluates))
+
+    def tree(self, evaluates: bool = False) -> Json:
+        """Return the settings as they were given."""
+        from flows.settings import assign, load_yaml, parse_assignment
 
         tree = load_yaml(self.config) if self.config else {}
         for text in self.set_ or []:
@@ -77,6 +82,12 @@ class Common:
         for path, value in options:
             if value is not None:
                 assign(tree, path, value)
+        return tree
+
+    def validated(self, tree: Json) -> Any:
+        """Return the configuration that the settings mean."""
+        from flows.settings import build_config, with_negatives
+
         config = build_config(tree, str(self.config or "command line"))
         return config if self.negatives is None else with_negatives(config, self.negatives)
 
@@ -164,18 +175,29 @@ def prepare_environment(common: Common) -> None:
     own.setLevel(logging.WARNING if common.quiet else logging.INFO)
 
 
-def start(flow: Any, **parameters: Any) -> Json:
-    """Run a flow in this process and return what it says; without Prefect's one-second heartbeat joins."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+def start(flow_path: str, **parameters: Any) -> Json:
+    """Run the flow `module:name` in this process and return what it says; its server starts while it is imported."""
+    from flows.server import temporary_server
 
-    # The command line says itself what happens; Prefect's console would say it again, errors with their traceback.
+    with temporary_server() as wait_for_server:
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        module, name = flow_path.split(":")
+        flow = getattr(importlib.import_module(module), name)
+        silence_prefect_console()
+        wait_for_server()
+        # The heartbeat would hold up the end of every flow by a second.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            result: Json = flow(**parameters)
+    return result
+
+
+def silence_prefect_console() -> None:
+    """Keep Prefect's console quiet: it would say again what the command line says, errors with their traceback."""
     for name in (None, "nv_retriever", *(name for name in logging.root.manager.loggerDict if name.startswith("prefect"))):
         for handler in logging.getLogger(name).handlers:
             if type(handler).__name__ == "PrefectConsoleHandler":
                 handler.setLevel(logging.CRITICAL)
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        result: Json = flow(**parameters)
-    return result
 
 
 def emit(result: Json, common: Common, show: Callable[[Json], None]) -> None:
@@ -192,9 +214,8 @@ def run(common: Common) -> None:
     from flows.console import show_run
 
     config = common.settings()
-    from flows.pipeline import pipeline
 
-    result = start(pipeline, config=config, home=common.home_folder())
+    result = start("flows.pipeline:pipeline", config=config, home=common.home_folder())
     emit(result, common, functools.partial(show_run, dataset=config.dataset.source))
 
 
@@ -215,10 +236,11 @@ def mine(
 
         find_format(export)
     config = common.settings()
-    from flows.mining import mining
 
     home = common.home_folder()
-    result = start(mining, config=config, home=home, export_format=export, out=str(out.resolve()) if out else None)
+    result = start(
+        "flows.mining:mining", config=config, home=home, export_format=export, out=str(out.resolve()) if out else None
+    )
     emit(result, common, show_mining)
 
 
@@ -228,9 +250,8 @@ def train(common: Common) -> None:
     from flows.console import show_training
 
     config = common.settings()
-    from flows.training import training
 
-    emit(start(training, config=config, home=common.home_folder()), common, show_training)
+    emit(start("flows.training:training", config=config, home=common.home_folder()), common, show_training)
 
 
 @command
@@ -243,9 +264,8 @@ def evaluate(
     from flows.console import show_evaluation
 
     config = common.settings(evaluates=True)
-    from flows.evaluation import evaluation
 
-    result = start(evaluation, model=model, config=config, home=common.home_folder())
+    result = start("flows.evaluation:evaluation", model=model, config=config, home=common.home_folder())
     emit(result, common, show_evaluation)
 
 
@@ -260,9 +280,9 @@ def plan(common: Common) -> None:
 
 @command
 def ablate(
-    seeds: Annotated[int, typer.Option(help="Trainings of every cell.", min=1)] = 3,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of every cell; 3 by default.", min=1)] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(help="A rule, or `random` (repeatable); the paper's by default.")
+        list[str] | None, typer.Option(help="A rule, `random` or `oracle` (repeatable); the paper's by default.")
     ] = None,
     evaluate_on: Annotated[list[str] | None, typer.Option(help="Another data set to measure on (repeatable).")] = None,
     *,
@@ -272,10 +292,11 @@ def ablate(
     from flows.console import show_ablation
     from flows.settings import build_ablation
 
-    config = build_ablation(common.settings(), seeds, methods, evaluate_on)
-    from flows.ablation import ablation
+    tree = common.tree()
+    study = tree.pop("ablation", {})
+    config = build_ablation(common.validated(tree), study, seeds, methods, evaluate_on)
 
-    emit(start(ablation, config=config, home=common.home_folder()), common, show_ablation)
+    emit(start("flows.ablation:ablation", config=config, home=common.home_folder()), common, show_ablation)
 
 
 @command
@@ -284,9 +305,8 @@ def audit(common: Common) -> None:
     from flows.console import show_audit
 
     config = common.settings()
-    from flows.auditing import auditing
 
-    emit(start(auditing, config=config, home=common.home_folder()), common, show_audit)
+    emit(start("flows.auditing:auditing", config=config, home=common.home_folder()), common, show_audit)
 
 
 @command

@@ -8,8 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nv_retriever.ablation import PAPER_METHODS, AblationConfig
-from nv_retriever.data.config import DatasetConfig
+from nv_retriever.ablation import AblationConfig
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline import PipelineConfig
 
@@ -80,7 +79,7 @@ def build_config(tree: Tree, where: str) -> PipelineConfig:
         raise config_error(error, where) from None
 
 
-def config_error(error: ValidationError, where: str) -> InputError:
+def config_error(error: ValidationError, where: str, model: type[BaseModel] = PipelineConfig) -> InputError:
     """Return the first problem of a validation as an input error."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
@@ -88,7 +87,7 @@ def config_error(error: ValidationError, where: str) -> InputError:
         return cause
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        valid = ", ".join(fields_at(PipelineConfig, path[:-1]))
+        valid = ", ".join(fields_at(model, path[:-1]))
         return InputError(f"{where}: {'.'.join(path)}", f"one of {valid}", f"the unknown key {path[-1]!r}")
     found = repr(first.get("input"))
     message = str(first["msg"]).removeprefix("Value error, ")
@@ -119,20 +118,31 @@ def with_negatives(config: PipelineConfig, count: int) -> PipelineConfig:
 
 
 def build_ablation(
-    config: PipelineConfig, seeds: int, methods: list[str] | None, evaluate_on: list[str] | None
+    config: PipelineConfig,
+    study: Tree,
+    seeds: int | None = None,
+    methods: list[str] | None = None,
+    evaluate_on: list[str] | None = None,
+    where: str = "nvr ablate",
 ) -> AblationConfig:
-    """Return the study that varies the configuration; several teachers are compared, alone and as ensembles."""
+    """Return the study that varies the configuration; several teachers are compared, alone and as ensembles.
+
+    `study` holds the fields of AblationConfig from the group `ablation` of a configuration file; the options win.
+    """
     several = len(config.teachers) > 1
-    base = config.model_copy(update={"teachers": config.teachers[:1]})
-    tree = {
-        "pipeline": base,
-        "methods": tuple(methods or PAPER_METHODS),
+    tree: Tree = {
         "teachers": config.teachers if several else (),
         "ensembles": ("cross-sample", "intra-sample", "intra-sample-dedup") if several else (),
-        "seeds": tuple(range(config.seed, config.seed + seeds)),
-        "evaluate_on": tuple(DatasetConfig(source=source) for source in evaluate_on or ()),
+        "seeds": tuple(range(config.seed, config.seed + 3)),
     }
+    options = {
+        "seeds": tuple(range(config.seed, config.seed + seeds)) if seeds else None,
+        "methods": tuple(methods) if methods else None,
+        "evaluate_on": [{"source": source} for source in evaluate_on] if evaluate_on else None,
+    }
+    tree |= study | {name: value for name, value in options.items() if value is not None}
+    tree["pipeline"] = config.model_copy(update={"teachers": config.teachers[:1]})
     try:
         return AblationConfig.model_validate(tree)
     except ValidationError as error:
-        raise config_error(error, "nvr ablate") from None
+        raise config_error(error, where, AblationConfig) from None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, dataset_spec, evaluation_spec
+from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, dataset_spec, evaluation_spec, student_spec
 from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
 from nv_retriever.teachers.config import TeacherConfig
 
 RANDOM = "random"
 """Negatives drawn from the whole corpus: a rule that keeps nothing, filled up at random."""
+ORACLE = "oracle"
+"""The upper bound: `topk` by a miner that also knows the labels that `dataset.known_positives` hides."""
 PAPER_METHODS = (RANDOM, "topk", "topk-shift(10)", "topk-abs(0.7)", "topk-marginpos(0.05)", "topk-percpos(0.95)")
 PAPER_SAMPLING = ("top(4)", "sample(4, of=10)", "top1+sample(4, of=10)")
 
@@ -25,7 +28,7 @@ class AblationConfig(Frozen):
     pipeline: PipelineConfig = PipelineConfig()
     """What all cells share: data set, student, training, evaluation."""
     methods: tuple[str, ...] = Field(default=PAPER_METHODS, min_length=1)
-    """Table 3: rules, and `random` for negatives drawn from the whole corpus."""
+    """Table 3: rules, `random` for negatives drawn from the whole corpus, `oracle` where the data set hides labels."""
     selections: tuple[str, ...] = PAPER_SAMPLING
     """Table 4: selections, under the pipeline's own rule; fewer than two ask nothing."""
     teachers: tuple[TeacherConfig, ...] = ()
@@ -39,12 +42,20 @@ class AblationConfig(Frozen):
     evaluate_on: tuple[DatasetConfig, ...] = ()
     """Data sets beside the training data's own evaluation split: zero-shot."""
     audited: bool = True
-    """Measure every method's false negatives by hidden positives, where queries have several."""
+    """Estimate every method's false negatives by an audit. Not where the data set hides labels: there they are counted."""
+    references: bool = True
+    """Measure the untrained student and the first teacher as well."""
 
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name if name == RANDOM else MiningConfig(rule=name).rule for name in methods)
+        return tuple(name if name in (RANDOM, ORACLE) else MiningConfig(rule=name).rule for name in methods)
+
+    @model_validator(mode="after")
+    def _oracle_has_something_to_know(self) -> Self:
+        if ORACLE in self.methods and self.pipeline.dataset.known_positives is None:
+            raise ValueError("oracle knows hidden labels: set dataset.known_positives (without them it is topk)")
+        return self
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,8 @@ def method_config(base: MiningConfig, name: str) -> MiningConfig:
     """Return the mining configuration of a method."""
     if name == RANDOM:
         return base.model_copy(update={"rule": "topk-abs(-1)", "shortfall": "random"})
+    if name == ORACLE:
+        return base.model_copy(update={"rule": "topk", "oracle": True})
     return base.model_copy(update={"rule": name})
 
 
@@ -98,8 +111,22 @@ def plan_ablation(config: AblationConfig) -> list[CellSpec]:
     return cells
 
 
-def plan_audit(config: AblationConfig) -> AuditSpec:
-    """Return the audit of the methods over the pipeline's own candidates."""
-    rules = tuple(name for name in config.methods if name != RANDOM)
+def plan_references(config: AblationConfig) -> list[EvaluationSpec]:
+    """Return the evaluations of the untrained student and of the first teacher, on every data set."""
+    if not config.references:
+        return []
+    pipeline = config.pipeline
+    measured = [dataset_spec(one) for one in (pipeline.dataset, *config.evaluate_on)]
+    student, teacher = student_spec(pipeline.student), pipeline.teachers[0]
+    return [evaluation_spec(pipeline, one, "untrained student", student) for one in measured] + [
+        evaluation_spec(pipeline, one, f"teacher {teacher.label}", teacher) for one in measured
+    ]
+
+
+def plan_audit(config: AblationConfig) -> AuditSpec | None:
+    """Return the audit of the methods over the pipeline's own candidates, where one is wanted."""
+    rules = tuple(name for name in config.methods if name not in (RANDOM, ORACLE))
+    if not config.audited or not rules or config.pipeline.dataset.known_positives is not None:
+        return None
     audit = config.pipeline.audit.model_copy(update={"rules": rules, "selection": config.pipeline.mining.selection})
     return audit_spec(config.pipeline.model_copy(update={"audit": audit}))

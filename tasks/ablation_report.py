@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nv_retriever.ablation import AblationConfig, CellSpec
 from nv_retriever.artifacts import ArtifactStore, write_json
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.stages import AuditSpec, MiningSpec
+from nv_retriever.stages import AuditSpec, EvaluationSpec, MiningSpec
+from tasks.opening import open_dataset
 
 TITLES = {
     "methods": "Which method (the paper's table 3)",
@@ -20,10 +22,15 @@ TITLES = {
 
 
 def write_ablation_report(
-    config: AblationConfig, cells: list[CellSpec], audit: AuditSpec | None, home: str
+    config: AblationConfig,
+    cells: list[CellSpec],
+    audit: AuditSpec | None,
+    references: Sequence[EvaluationSpec],
+    home: str,
 ) -> dict[str, Any]:
-    """Write report.html, report.md and tables.json below `reports/`, named by the cells; return their places."""
+    """Write report.html, report.md, tables.json, cells.parquet below `reports/`, named by the cells; return the places."""
     from nv_retriever.evaluation.ablation import overlaps
+    from nv_retriever.evaluation.ablation_cells import write_cells
     from nv_retriever.evaluation.ablation_report import ablation_page
 
     store = ArtifactStore(home)
@@ -35,22 +42,46 @@ def write_ablation_report(
         for cell in cells
         if cell.question == "teachers" and cell.seed == config.seeds[0]
     }
-    source = config.pipeline.dataset.source
-    page = ablation_page(questions, overlaps(by_teacher) if by_teacher else None, subtitle=f"Trained on {source}")
+    page = ablation_page(
+        questions,
+        overlaps(by_teacher) if by_teacher else None,
+        subtitle=subtitle_of(config, cells, store),
+        references=reference_scores(references, store),
+    )
     page.write(folder / "report.html")
     page.write_markdown(folder / "report.md")
+    write_cells(folder / "cells.parquet", {question.title: question.ablation for question in questions})
     tables = {question.title: rows_json(question) for question in questions}
     write_json(folder / "tables.json", tables)
     return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"), "tables": tables}
+
+
+def subtitle_of(config: AblationConfig, cells: list[CellSpec], store: ArtifactStore) -> str:
+    """Return what the students were trained on."""
+    dataset, pipeline = config.pipeline.dataset, config.pipeline
+    info = json.loads((store.open(cells[0].checkpoint.dataset.ref) / "dataset.json").read_text(encoding="utf-8"))
+    counts = info["splits"][pipeline.split]
+    known = "" if dataset.known_positives is None else f", {info['hidden']:,} more positives hidden"
+    trained = f"Trained on {info['name']} {pipeline.split}: {counts['queries']:,} queries"
+    return f"{trained}, {counts['positives']:,} positives{known}, {info['documents']:,} documents"
+
+
+def reference_scores(references: Sequence[EvaluationSpec], store: ArtifactStore) -> dict[str, dict[str, float]]:
+    """Return {system: {data set: first metric}} of systems that were not trained here."""
+    scores: dict[str, dict[str, float]] = {}
+    for spec in references:
+        found = json.loads((store.open(spec.ref) / "evaluation.json").read_text(encoding="utf-8"))
+        scores.setdefault(spec.system, {})[found["dataset"]] = found["metrics"][spec.evaluation.metrics[0]]
+    return scores
 
 
 def question_of(
     name: str, config: AblationConfig, cells: list[CellSpec], audit: AuditSpec | None, store: ArtifactStore
 ) -> Any:
     """Return one table's cells, with the paper's numbers and the measured false negatives beside."""
-    from nv_retriever.evaluation import paper_numbers as paper
     from nv_retriever.evaluation.ablation import Ablation, Cell
     from nv_retriever.evaluation.ablation_report import Question
+    from nv_retriever.evaluation.paper_numbers import of_question
 
     own = [cell for cell in cells if cell.question == name]
     read = [
@@ -59,19 +90,30 @@ def question_of(
         for evaluation in cell.evaluations
     ]
     names = list(dict.fromkeys(cell.name for cell in own))
-    numbers = {
-        "methods": {method: values["e5-large"] for method, values in paper.METHODS.items()}
-        | {"random": paper.TEACHERS["random"]},
-        "selections": {f"top({4})" if text == "top" else text: v["e5-large"] for text, v in paper.SAMPLING.items()},
-        "teachers": paper.TEACHERS,
-    }
+    counted = counted_false_negatives(own, store)
+    audited = false_negative_rates(audit, store) if audit and name == "methods" else {}
     return Question(
         title=TITLES[name],
         ablation=Ablation(read),
         baseline=config.baseline if config.baseline in names else names[0],
-        paper=numbers.get(name, {}),
-        false_negatives=false_negative_rates(audit, store) if audit and name == "methods" else {},
+        paper=of_question(name),
+        false_negatives=counted or audited,
+        counted=bool(counted),
     )
+
+
+def counted_false_negatives(cells: Sequence[CellSpec], store: ArtifactStore) -> dict[str, float]:
+    """Return {name: share of its negatives, over all seeds, that are hidden positives}, where the data set hides labels."""
+    from nv_retriever.evaluation.false_negatives import FalseNegatives, count_false_negatives
+
+    if cells[0].checkpoint.dataset.config.known_positives is None:
+        return {}
+    dataset = open_dataset(cells[0].checkpoint.dataset, store)
+    found: dict[str, FalseNegatives] = {}
+    for cell in cells:
+        one = count_false_negatives(dataset, store.open(cell.checkpoint.mining.ref))
+        found[cell.name] = found.get(cell.name, FalseNegatives(0, 0)) + one
+    return {name: one.rate for name, one in found.items() if one.rate is not None}
 
 
 def false_negative_rates(audit: AuditSpec, store: ArtifactStore) -> dict[str, float]:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,8 +116,8 @@ def recorded_run(spec: Spec, home: str) -> str | None:
 
 
 def note_run(spec: Spec, home: str, run_id: str, **more: Any) -> None:
-    """Note the run id beside the artifact."""
-    record = {"tracking_uri": tracking_uri(home), "run_id": run_id, **more}
+    """Note the run id beside the artifact, and what else is known of it."""
+    record = read_record(spec, home) | {"tracking_uri": tracking_uri(home), "run_id": run_id, **more}
     write_json(ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD, record)
 
 
@@ -166,20 +167,36 @@ class TrainingRun:
             self._points = []
 
 
-def track_training(spec: CheckpointSpec, home: str) -> str:
+def track_cell(spec: CheckpointSpec, evaluations: Sequence[EvaluationSpec], home: str) -> str:
+    """Return the id of the run of one cell of a study: its curves and its scores; its model is not registered."""
+    run_id = track_training(spec, home, register=False)
+    record = read_record(spec, home)
+    measured = {str(one.ref): one for one in evaluations}
+    if not measured.keys() <= set(record.get("scored", [])):
+        scores: dict[str, float] = {}
+        for one in evaluations:
+            found = json.loads((ArtifactStore(home).open(one.ref) / "metrics.json").read_text(encoding="utf-8"))
+            scores |= {metric_name(f"{one.dataset.config.source}/{name.replace('@', '_')}"): v for name, v in found.items()}
+        log_metrics(open_client(home)[0], run_id, scores)
+        note_run(spec, home, run_id, scored=sorted({*record.get("scored", []), *measured}))
+    return run_id
+
+
+def track_training(spec: CheckpointSpec, home: str, register: bool = True) -> str:
     """Return the id of the checkpoint's run, after completing it: curves, the registered model, its alias `newest`."""
-    known = recorded_run(spec, home)
-    if known:
-        return known
+    record = read_record(spec, home)
+    if record and (record.get("registered", True) or not register):
+        return str(record["run_id"])
     folder = ArtifactStore(home).open(spec.ref)
     with TrainingRun(spec, home) as run:
         for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
             point = json.loads(line)
             step = int(point.pop("step"))
             run.log(step, {key: float(value) for key, value in point.items() if isinstance(value, int | float)})
-    register_model(run.client, run.run_id, folder / "model", registered_name(spec))
+    if register:
+        register_model(run.client, run.run_id, folder / "model", registered_name(spec))
     run.client.set_terminated(run.run_id)
-    note_run(spec, home, run.run_id)
+    note_run(spec, home, run.run_id, registered=register)
     return run.run_id
 
 

@@ -18,7 +18,7 @@ from nv_retriever.data.canonical import Canonical
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.open import open_source
 from nv_retriever.data.records import Problems, Source
-from nv_retriever.data.splits import assign_splits, first_by_hash, split_order
+from nv_retriever.data.splits import assign_splits, first_by_hash, kept_labels, split_order
 from nv_retriever.data.staging import Staging
 from nv_retriever.data.text import TextView
 from nv_retriever.errors import InputError
@@ -33,6 +33,8 @@ QRELS = pa.schema(
     ]
 )
 """`active` is False for labels of queries beyond `limit`: known relevance that is neither mined nor evaluated."""
+TRAIN = "train"
+"""The split of which `train_limit` and `known_positives` speak; dev and test keep all their labels."""
 
 
 def source_digest(config: DatasetConfig) -> str:
@@ -89,10 +91,17 @@ def _write(
         raise InputError(
             config.source, "at least one positive label", found, "min_grade says from which grade a label counts"
         )
-    active = _active(split, labels["query_row"], positive, canonical.query_column("id"), config.limit)
+    ids = canonical.query_column("id")
+    active = _active(split, labels["query_row"], positive, ids, config)
+    hidden = _hidden(split, labels, positive, ids, config)
+    columns = [split, *(np.asarray(labels[name]) for name in ("query_row", "doc_row", "grade")), active]
     order = np.lexsort((labels["doc_row"], labels["query_row"], split.astype(str)))
-    columns = [split[order], *(np.asarray(labels[name])[order] for name in ("query_row", "doc_row", "grade")), active[order]]
-    digests.append(_write_qrels(folder / "qrels.parquet", columns))
+    known = order[~hidden[order]]
+    digests.append(_write_qrels(folder / "qrels.parquet", [column[known] for column in columns]))
+    if config.known_positives is not None:
+        apart = order[hidden[order]]
+        digests.append(_write_qrels(folder / "hidden.parquet", [column[apart] for column in columns]))
+    positive, active = positive & ~hidden, active & ~hidden
     names = sorted(set(split[positive & active]), key=split_order)
     return {
         "name": source.name,
@@ -104,6 +113,9 @@ def _write(
         "template": config.document_template,
         "min_grade": config.min_grade,
         "limit": config.limit,
+        "train_limit": config.train_limit,
+        "known_positives": config.known_positives,
+        "hidden": int(hidden.sum()),
         "skipped": {name: count for name, count in sorted(counts.items()) if count},
         "digest": hashlib.sha256(json.dumps([digests, config.document_template, config.min_grade]).encode()).hexdigest(),
     }
@@ -114,16 +126,34 @@ def _active(
     query_row: npt.NDArray[np.int32],
     positive: npt.NDArray[np.bool_],
     ids: list[str],
-    limit: int | None,
+    config: DatasetConfig,
 ) -> npt.NDArray[np.bool_]:
-    """Return which labels belong to the at most `limit` queries of each split that are used."""
+    """Return which labels belong to the queries of each split that are used: at most `limit`, `train_limit` of train."""
     active = np.ones(len(split), np.bool_)
-    if limit is not None:
-        for name in set(split):
+    for name in set(split):
+        limits = [limit for limit in (config.limit, config.train_limit if name == TRAIN else None) if limit is not None]
+        if limits:
             inside = split == name
-            chosen = first_by_hash(np.unique(query_row[inside & positive]), ids, limit)
+            chosen = first_by_hash(np.unique(query_row[inside & positive]), ids, min(limits))
             active[inside] = np.isin(query_row[inside], chosen)
     return active
+
+
+def _hidden(
+    split: npt.NDArray[np.object_],
+    labels: dict[str, Any],
+    positive: npt.NDArray[np.bool_],
+    ids: list[str],
+    config: DatasetConfig,
+) -> npt.NDArray[np.bool_]:
+    """Return which labels are hidden: the positives of queries of the split `train` beyond `known_positives`."""
+    hidden = np.zeros(len(split), np.bool_)
+    if config.known_positives is not None:
+        train = np.flatnonzero((split == TRAIN) & positive)
+        train = train[np.lexsort((labels["doc_row"][train], labels["query_row"][train]))]
+        kept = kept_labels(labels["query_row"][train], ids, config.known_positives, config.hiding_seed)
+        hidden[train[~kept]] = True
+    return hidden
 
 
 def _split_counts(labels: dict[str, Any], positive: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]) -> dict[str, int]:

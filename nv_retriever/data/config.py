@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
 
@@ -26,10 +26,23 @@ class DatasetConfig(Frozen):
     limit: int | None = Field(default=None, ge=1)
     """At most this many queries of each split (chosen by a hash of their ids); all documents are kept, and all labels
     stay known, so that a positive of a query left out is still no negative of its twin."""
+    train_limit: int | None = Field(default=None, ge=1)
+    """The same for the split `train` alone: a small training set beside the whole of dev and test."""
+    known_positives: int | None = Field(default=None, ge=1)
+    """For studies of incomplete labels: a query of the split `train` keeps at most this many positives, chosen by a hash;
+    the others are hidden: stored apart, where only the counting of false negatives and `mining.oracle` look."""
+    hiding_seed: int = Field(default=0, ge=0)
+    """Of the hash that chooses the known positives."""
     columns: dict[str, str] = Field(default_factory=dict)
     """For files of pairs: the column of each role, e.g. {"query": "question", "positive": "answer"}."""
     revision: str | None = None
     """Revision of a data set from the hub."""
+
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self) -> Self:
+        if self.hiding_seed and self.known_positives is None:
+            raise ValueError("hiding_seed chooses the known positives: set known_positives")
+        return self
 
     @field_validator("document_template")
     @classmethod

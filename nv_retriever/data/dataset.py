@@ -36,8 +36,8 @@ class Qrels:
     def __len__(self) -> int:
         return len(self.query_rows)
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> Qrels:
-        """Return the labels that `mask` (n,) selects."""
+    def where(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Qrels:
+        """Return the labels that `mask` (n,) selects, or those at some places."""
         return Qrels(self.query_rows[mask], self.document_rows[mask], self.grades[mask])
 
 
@@ -151,6 +151,18 @@ class Dataset:
             return Qrels(labels.query_rows[order], labels.document_rows[order], labels.grades[order])
         self._check_split(split)
         return labels.where((splits == split) & active)
+
+    def hidden(self) -> Qrels:
+        """Return the positives that `known_positives` hides: for counting false negatives and for `mining.oracle` alone.
+
+        Empty where nothing is hidden. No other method sees them.
+        """
+        path = self.folder / "hidden.parquet"
+        if not path.exists():
+            return Qrels(*(np.empty(0, np.int32) for _ in range(3)))
+        table = pq.read_table(path, columns=["query_row", "doc_row", "grade"])
+        labels = Qrels(*(table.column(name).to_numpy() for name in table.column_names))
+        return labels.where(np.lexsort((labels.document_rows, labels.query_rows)))
 
     def positives(self, split: str | None = None) -> Qrels:
         """Return the labels of at least the data set's `min_grade`, of a split or of all."""

@@ -34,6 +34,21 @@ def first_by_hash(rows: npt.NDArray[np.int32], ids: Sequence[str], limit: int) -
     return np.array(sorted(keyed[:limit]), np.int32)
 
 
+def kept_labels(query_rows: npt.NDArray[np.int32], ids: Sequence[str], count: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which labels are among the at most `count` of their query that stay known, (n,) bool.
+
+    `query_rows` (n,) is ascending, a query's labels in the order of their documents. The hash is taken of the seed, the
+    query's id, and the label's place among its query's.
+    """
+    chosen = np.zeros(len(query_rows), np.bool_)
+    for row in np.unique(query_rows).tolist():
+        start, stop = np.searchsorted(query_rows, [row, row + 1])
+        texts = [f"{seed}\0{ids[row]}\0{place}" for place in range(stop - start)]
+        hashes = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+        chosen[start + np.array(sorted(range(stop - start), key=hashes.__getitem__)[:count])] = True
+    return chosen
+
+
 def assign_splits(
     splits: npt.NDArray[np.object_], query_rows: npt.NDArray[np.int32], text_hashes: Sequence[bytes]
 ) -> npt.NDArray[np.object_]:

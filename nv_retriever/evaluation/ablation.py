@@ -111,6 +111,10 @@ class Ablation:
                             f"ablation, {dataset}", "the same queries in all cells", f"others for {name}, seed {seed}"
                         )
 
+    def cells(self) -> list[Cell]:
+        """Return all cells."""
+        return list(self._cells.values())
+
     def values(self, name: str) -> list[Values]:
         """Return one matrix (seeds, queries) a data set."""
         return [np.stack([self._cells[name, seed, one].values for seed in self.seeds]) for one in self.datasets]

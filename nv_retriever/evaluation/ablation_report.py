@@ -24,7 +24,9 @@ class Question:
     paper: Mapping[str, float] = field(default_factory=dict)
     """{name: the paper's NDCG@10}."""
     false_negatives: Mapping[str, float] = field(default_factory=dict)
-    """{name: share of the mined negatives that are relevant}, from the audit."""
+    """{name: share of the mined negatives that are relevant}, counted or estimated."""
+    counted: bool = False
+    """Whether every one of them is known (labels were hidden), or an audit estimated the share."""
     note: str = ""
 
 
@@ -42,7 +44,7 @@ def _results_table(question: Question, rows: Sequence[Row], confidence: float, c
     columns = [ablation.by, metric, f"{level} interval", "difference", "its interval"]
     columns.append(f"p ({correction})" if correction != "none" else "p")
     if question.false_negatives:
-        columns.append("false negatives")
+        columns.append("false negatives" if question.counted else "false negatives (audit)")
     if question.paper:
         columns += ["paper", "its difference"]
     body: list[list[Cell]] = []
@@ -73,6 +75,16 @@ def datasets_table(question: Question, rows: Sequence[Row], metric: str = "nDCG@
     body: list[list[Cell]] = [[row.name, *(row.by_dataset[name] for name in names), row.estimate.mean] for row in rows]
     strong = {(max(range(len(rows)), key=lambda r: float(body[r][c] or 0.0)), c) for c in range(1, len(names) + 2)}
     return Table([question.ablation.by, *names, "mean"], body, f"{metric} by data set", strong=strong)
+
+
+def references_table(references: Mapping[str, Mapping[str, float]], metric: str = "nDCG@10") -> Table:
+    """Return {system: {data set: value}} of systems that the study did not train."""
+    names = list(dict.fromkeys(name for scores in references.values() for name in scores))
+    body: list[list[Cell]] = [
+        [system, *(scores.get(name) for name in names), sum(scores.values()) / len(scores)]
+        for system, scores in references.items()
+    ]
+    return Table(["for reference", *names, "mean"], body, f"{metric} of systems that were not trained here")
 
 
 def power_table(rows: Sequence[PowerRow]) -> Table:
@@ -121,6 +133,7 @@ def ablation_page(
     confidence: float = 0.95,
     correction: Correction = "holm",
     metric: str = "nDCG@10",
+    references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Page:
     """Return the report: for each question its table, plot, data sets and power; `.write(path)`, `.write_markdown(path)`."""
     page = Page(title, subtitle)
@@ -133,6 +146,8 @@ def ablation_page(
         f"configuration twice with values {REPEATED_CONFIGURATION_SPREAD:.4f} apart; its students, teachers and data are "
         "larger than ours."
     )
+    if references:
+        page.add_table(references_table(references, metric))
     for question in questions:
         rows = question.ablation.rows(question.baseline, confidence, correction)
         page.add_heading(question.title)

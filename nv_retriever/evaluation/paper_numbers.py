@@ -74,3 +74,19 @@ BEIR: dict[str, float] = {
 
 REPEATED_CONFIGURATION_SPREAD = 0.0046
 """The paper's own two values of one configuration: larger than its PercPos - MarginPos."""
+
+
+def of_question(name: str) -> dict[str, float]:
+    """Return the paper's e5-large numbers for a question of the ablation, under our names; nothing where it has none.
+
+    >>> of_question("methods")["topk"], of_question("ensembles")["intra-sample"], of_question("rounds")
+    (0.5407, 0.5825, {})
+    """
+    ours = {"cross-sample": "cross-sample", "intra-dedup": "intra-sample-dedup", "intra": "intra-sample"}
+    numbers = {
+        "methods": {name: row["e5-large"] for name, row in METHODS.items()} | {"random": TEACHERS["random"]},
+        "selections": {"top(4)" if name == "top" else name: row["e5-large"] for name, row in SAMPLING.items()},
+        "teachers": TEACHERS,
+        "ensembles": {ours[name]: value for name, value in ENSEMBLES.items() if name in ours},
+    }
+    return numbers.get(name, {})

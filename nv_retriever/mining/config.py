@@ -26,6 +26,8 @@ class MiningConfig(Frozen):
     """What to do with a sample for which the corpus has too few allowed candidates."""
     near_duplicates: float | None = Field(default=None, gt=0, le=1)
     """Exclude candidates at least this similar to a positive (cosine of the teacher's vectors, else MinHash Jaccard)."""
+    oracle: bool = False
+    """Exclude the positives that the data set hides (`dataset.known_positives`) as well: the upper bound of an ablation."""
     judge: str | None = None
     """Reads every chosen negative: `cross-encoder:MODEL`, or `chat:URL#MODEL` (an OpenAI-compatible endpoint, its key in
     NVR_JUDGE_API_KEY). What it drops or calls a positive is replaced by the next choice."""

@@ -1,4 +1,4 @@
-"""Which second looks a configuration asks for: the near-duplicate guard and the judge."""
+"""Which second looks a configuration asks for: the near-duplicate guard, the judge, an oracle's hidden labels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
+from nv_retriever.mining.hidden_labels import HiddenLabels
 from nv_retriever.mining.judge import open_judge
 from nv_retriever.mining.near_duplicates import DocumentVectors, NearDuplicates, Similarity, cosine_similarity
-from nv_retriever.mining.types import Samples, Teacher
+from nv_retriever.mining.types import Samples, Teacher, Veto
 from nv_retriever.mining.verdicts import JudgedNegatives, VerdictCache
 from nv_retriever.search.types import FloatArray
 
@@ -29,11 +30,12 @@ class Vetoes:
 
     near_duplicates: NearDuplicates | None = None
     judged: JudgedNegatives | None = None
+    hidden: HiddenLabels | None = None
 
     @property
-    def of_pools(self) -> list[NearDuplicates]:
+    def of_pools(self) -> list[Veto]:
         """Guards that look at every survivor."""
-        return [self.near_duplicates] if self.near_duplicates is not None else []
+        return [guard for guard in (self.hidden, self.near_duplicates) if guard is not None]
 
     @property
     def of_choices(self) -> list[JudgedNegatives]:
@@ -61,6 +63,7 @@ def open_vetoes(
 ) -> Vetoes:
     """Return the guards that `config` names; models are loaded only where they are named."""
     near = judged = None
+    hidden = _hidden_labels(dataset, split) if config.oracle else None
     if config.near_duplicates is not None:
         similarity = vector_similarity(teachers) or _text_similarity(dataset)
         near = NearDuplicates(similarity, config.near_duplicates, teachers[0].exclusions())
@@ -74,7 +77,13 @@ def open_vetoes(
         judged = JudgedNegatives(kept, samples, texts)
     elif config.judge_margin != MiningConfig.model_fields["judge_margin"].default:
         raise InputError("judge_margin", "a judge", "none: the setting has no effect")
-    return Vetoes(near, judged)
+    return Vetoes(near, judged, hidden)
+
+
+def _hidden_labels(dataset: Dataset, split: str) -> HiddenLabels:
+    if not len(dataset.hidden()):
+        raise InputError("oracle", "a data set that hides labels", dataset.name, "set dataset.known_positives")
+    return HiddenLabels(dataset, split)
 
 
 def vector_similarity(teachers: Sequence[Teacher]) -> Similarity | None:

@@ -1,0 +1,88 @@
+"""`nvr ablate` in Prefect's test harness: cells, report, cache, MLflow."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flows.ablation import ablation
+from flows.settings import build_ablation, build_config
+from nv_retriever.errors import InputError
+from nv_retriever.evaluation.ablation import Ablation
+from nv_retriever.evaluation.ablation_cells import merged, read_cells
+
+METHODS = ["topk", "oracle"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_harness():
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_beir):
+    """The small set, in which each of an animal's documents answers all of its questions."""
+    path = write_beir(tmp_path_factory.mktemp("data") / "animals")
+    for split in ("train", "test"):
+        file = path / "qrels" / f"{split}.tsv"
+        head, *rows = file.read_text().splitlines()
+        pairs = [(row.split("\t")[0], row.split("\t")[1].split("-")[0]) for row in rows]
+        lines = [f"{query}\t{animal}-{fact}\t1" for query, animal in pairs for fact in ("food", "home", "young", "voice")]
+        file.write_text("\n".join([head, *lines]) + "\n")
+    return path
+
+
+def config(folder: Path, **study):
+    tree = {
+        "dataset": {"source": str(folder), "known_positives": 1},
+        "student": {"layers": 1},
+        "search": {"depth": 20},
+        "mining": {"selection": "top(2)"},
+        "training": {"max_steps": 2, "batch_size": 4},
+    }
+    return build_ablation(build_config(tree, "test"), {"methods": METHODS, "selections": (), "seeds": (0, 1)} | study)
+
+
+def test_an_ablation_from_cells_to_report(folder, tmp_path):
+    home = tmp_path / "home"
+    result = ablation(config(folder), str(home))
+    assert result["cells"] == 4
+    done = Counter(stage["artifact"].split("/")[0] for stage in result["stages"])
+    assert done["candidates"] == 1 and done["checkpoint"] == 4  # searched once, trained for every cell
+    (rows,) = result["tables"].values()
+    by_name = {row["name"]: row for row in rows}
+    assert list(by_name) == METHODS
+    assert by_name["oracle"]["false_negatives"] == 0 < by_name["topk"]["false_negatives"]
+    assert by_name["topk"]["difference"] is None and by_name["oracle"]["difference_ci95"][0] is not None
+    json.dumps(result, allow_nan=False)
+    text = Path(result["markdown"]).read_text()
+    assert "untrained student" in text and "more positives hidden" in text and "Power analysis" in text
+    report = Path(result["report"]).parent
+    study = {title: Ablation(cells) for title, cells in read_cells(report / "cells.parquet").items()}
+    (again,) = study.values()
+    assert again.rows("topk")[0].estimate.mean == pytest.approx(rows[0]["mean"])
+    assert Ablation(merged({"a": again.cells(), "b": again.cells()})).datasets == ("a → animals", "b → animals")
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    parent = client.get_run(result["mlflow_run_id"])
+    children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert len(children) == 4 and all("animals/nDCG_10" in child.data.metrics for child in children)
+    assert not client.search_registered_models()  # students of a study are no models to serve
+
+    cached = ablation(config(folder, seeds=(0,)), str(home))
+    assert all(stage["cached"] for stage in cached["stages"]) and cached["cells"] == 2
+
+
+def test_an_oracle_needs_hidden_labels(folder):
+    tree = {"dataset": {"source": str(folder)}}
+    with pytest.raises(InputError, match="known_positives"):
+        build_ablation(build_config(tree, "test"), {"methods": ["oracle"]})
+    with pytest.raises(InputError, match="baseline"):
+        build_ablation(build_config(tree, "test"), {"method": ["topk"]})
