@@ -5,30 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from nv_retriever.errors import InputError
+from flows.server import api_url, is_healthy, wait_until_healthy
 from nv_retriever.pipeline import PipelineConfig
 
 NIGHTLY = "0 2 * * *"
-START_SECONDS = 120
-
-
-def api_url(port: int) -> str:
-    """Return the API of the server on this machine."""
-    return f"http://127.0.0.1:{port}/api"
-
-
-def is_healthy(url: str) -> bool:
-    """Return whether a Prefect server answers."""
-    try:
-        return httpx.get(f"{url}/health", timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def start_server(port: int) -> subprocess.Popen[bytes]:
@@ -36,12 +19,7 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PREFECT_UI_API_URL": api_url(port)}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + START_SECONDS
-    while not is_healthy(api_url(port)):
-        if server.poll() is not None or time.monotonic() > deadline:
-            server.terminate()
-            raise InputError(f"port {port}", "a Prefect server that starts", "none", "choose another --port")
-        time.sleep(0.2)
+    wait_until_healthy(server, api_url(port))
     return server
 
 
