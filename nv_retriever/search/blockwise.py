@@ -15,7 +15,7 @@ import torch
 
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes
-from nv_retriever.search.proposals import Precision, set_thresholds, widths
+from nv_retriever.search.proposals import set_thresholds, widths
 from nv_retriever.search.pruning import Pruning
 from nv_retriever.search.ranking import EMPTY, Keys, merge, pack, unpack
 from nv_retriever.search.rows import Rows, prepare_documents
@@ -57,13 +57,11 @@ class Search:
         return done
 
 
-def scan(
-    search: Search, blocks: Iterable[tuple[int, FloatArray]], precision: Precision, sizes: BlockSizes, device: str
-) -> None:
+def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockSizes, workers: Workers) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
-    with Workers(sizes, precision, device) as workers:
-        for start, block in blocks:
-            _Block(search, start, prepare_documents(block, precision, device), sizes).run(workers)
+    for start, block in blocks:
+        documents = prepare_documents(block, workers.precision, workers.device)
+        _Block(search, start, documents, sizes).run(workers)
 
 
 class _Block:

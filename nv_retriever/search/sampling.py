@@ -12,11 +12,13 @@ import torch
 from nv_retriever.search.blockwise import Search
 from nv_retriever.search.proposals import multiply, set_thresholds, widths
 from nv_retriever.search.rows import Rows
+from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray
 
 Index = npt.NDArray[np.int64]
 SHARE, FEWEST, MOST = 12, 1024, 16384
 """A sample is 1 / SHARE of the corpus, within bounds."""
+_QUERIES = 512
 _GROUP = 8
 """Only the best of so many sampled documents is looked at: half the truth, a tenth of the time."""
 
@@ -39,7 +41,7 @@ def sample_rows(n_documents: int, most: int) -> Index:
     return np.minimum(((np.arange(m) + within) * n_documents / m).astype(np.int64), n_documents - 1)
 
 
-def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: int, tile: int) -> FloatArray:
+def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: int, workers: Workers) -> FloatArray:
     """Return for each query a score that a little more than k allowed documents below its limit are likely to reach.
 
     (n,) float32, -inf where the sample has too few. `deeper` multiplies how many documents are aimed at. It is a true lower
@@ -55,13 +57,16 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     rank = (search.k if deeper == 1 else m + 1) if whole else _rank(search.k * deeper * share)
     found = np.full(n, -np.inf)
     if rank <= m:
-        for low in range(0, n, tile):
-            part = slice(low, min(low + tile, n))
+
+        def read(_: Tile, low: int) -> None:
+            part = slice(low, min(low + step, n))
             scores = queries.rows.new_empty(m, part.stop - part.start)
             multiply(sample.documents.factor.rows, queries.rows[part], scores)
-            scores = scores.float()
             _strike(scores, search, sample, part, units)
-            found[part] = _nth(scores, rank).cpu().numpy()
+            found[part] = _nth(scores, rank)
+
+        step = max(8, min(_QUERIES, 4 * workers.cells // m // 8 * 8))
+        workers.map(read, range(0, n, step))
     # Products lie above the scores by half their width on average. A guess may be too high, unless it has to be a proof.
     found -= width * (1.0 if whole else 0.5)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -98,9 +103,17 @@ def _excluded(excluded: Exclusions, sampled: Index, part: slice) -> tuple[Index,
     return rows[there], columns[there]
 
 
-def _nth(scores: torch.Tensor, rank: int) -> torch.Tensor:
+def _nth(scores: torch.Tensor, rank: int) -> npt.NDArray[np.floating]:
     """Return the rank-th largest value of each column, (m, n) -> (n,), or a little less."""
     m = len(scores)
     if m % _GROUP == 0 and rank * 4 * _GROUP <= m:
-        scores = scores.view(_GROUP, m // _GROUP, -1).amax(dim=0)
-    return scores.T.contiguous().topk(rank, dim=1, sorted=False).values.amin(dim=1)
+        groups = scores.view(_GROUP, m // _GROUP, -1)
+        scores = groups[0]
+        for other in groups[1:]:
+            scores = torch.maximum(scores, other)
+    if scores.device.type != "cpu":
+        return scores.float().T.contiguous().topk(rank, dim=1, sorted=False).values.amin(dim=1).cpu().numpy()
+    rows = scores.T.float().contiguous().numpy()
+    rows.partition(len(scores) - rank, axis=1)
+    nth: npt.NDArray[np.floating] = rows[:, len(scores) - rank]
+    return nth

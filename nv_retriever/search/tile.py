@@ -56,11 +56,13 @@ class Workers:
     """
 
     def __init__(self, sizes: BlockSizes, precision: Precision, device: str) -> None:
+        self.precision, self.device = precision, device
         self.threads = torch.get_num_threads() if device == "cpu" else 1
-        cells = sizes.tile_documents * sizes.tile_queries
+        self.cells = sizes.tile_documents * sizes.tile_queries
+        """Of one tile."""
         self._tiles: queue.SimpleQueue[Tile] = queue.SimpleQueue()
         for _ in range(self.threads):
-            self._tiles.put(Tile(cells, precision, device))
+            self._tiles.put(Tile(self.cells, precision, device))
         self._pool = ThreadPoolExecutor(self.threads, "search", torch.set_num_threads, (1,)) if self.threads > 1 else None
 
     def map(self, work: Callable[[Tile, T], None], items: Sequence[T]) -> None:

@@ -19,6 +19,7 @@ from nv_retriever.search.proposals import Precision, fastest_precision
 from nv_retriever.search.ranking import unpack
 from nv_retriever.search.rows import Rows, norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.sampling import Sample, guess_thresholds, sample_rows
+from nv_retriever.search.tile import Workers
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, TopK
 
 Index = npt.NDArray[np.int64]
@@ -96,8 +97,9 @@ class VectorScorer:
         vectors = np.concatenate([vectors, np.zeros((padding, vectors.shape[1]), np.float32)])
         queries = prepare_queries(vectors, self.precision, self.device)
         one = work.search(queries, rows, padding)
-        work.guess(one, rows, sample, self.n_documents, sizes.tile_queries)
-        scan(one, stream(self.documents, sizes.documents), self.precision, sizes, self.device)
+        with Workers(sizes, self.precision, self.device) as workers:
+            work.guess(one, rows, sample, self.n_documents, workers)
+            scan(one, stream(self.documents, sizes.documents), sizes, workers)
         return one
 
     def score_pairs(self, query_rows: npt.NDArray[np.integer], document_rows: npt.NDArray[np.integer]) -> FloatArray:
@@ -152,9 +154,9 @@ class _Queue:
         guesses = np.where(hopeless, np.float32(np.inf), np.float32(-np.inf))
         return Search(queries, self.k, excluded, guesses, limits)
 
-    def guess(self, one: Search, rows: Index, sample: Sample, n_documents: int, tile: int) -> None:
+    def guess(self, one: Search, rows: Index, sample: Sample, n_documents: int, workers: Workers) -> None:
         """Set the thresholds of a pass: what an earlier pass proved, else a guess, never above the limit."""
-        guesses = guess_thresholds(one, sample, n_documents, self.deeper, tile)
+        guesses = guess_thresholds(one, sample, n_documents, self.deeper, workers)
         if one.limits is not None:
             guesses = np.minimum(guesses, one.limits)
         proven = np.concatenate([self.proven[rows], np.full(len(guesses) - len(rows), np.nan, np.float32)])
