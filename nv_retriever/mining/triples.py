@@ -60,20 +60,27 @@ def triples_table(
     limit = np.select(list(number), [t.limits[sample] for t in teachers], np.float32(np.nan))
     rank = choice.ranks[row, position]
     columns = [
-        pa.array(np.full(len(row), run_id, object), pa.string()),
-        pa.array(queries[samples.queries[sample]], pa.string()),
-        pa.array(documents[samples.positives[sample]], pa.string()),
-        pa.array(documents[choice.documents[row, position]], pa.string()),
+        pa.repeat(pa.scalar(run_id, pa.string()), len(row)),
+        _strings(queries, samples.queries[sample]),
+        _strings(documents, samples.positives[sample]),
+        _strings(documents, choice.documents[row, position]),
         pa.array(position.astype(np.int32)),
-        pa.array(np.array([t.name for t in teachers], object)[teacher], pa.string()),
+        _strings(np.array([t.name for t in teachers], object), teacher),
         pa.array(rank, mask=rank == 0),
         pa.array(positive.astype(np.float32)),
         pa.array(choice.scores[row, position]),
-        pa.array(np.array([t.score_kind for t in teachers], object)[teacher], pa.string()),
+        _strings(np.array([t.score_kind for t in teachers], object), teacher),
         pa.array(limit.astype(np.float32), mask=~np.isfinite(limit)),
-        pa.array(np.array(["", *(why.text for why in Why)], object)[choice.reasons[row, position]], pa.string()),
+        _strings(np.array(["", *(why.text for why in Why)], object), choice.reasons[row, position]),
     ]
     return pa.Table.from_arrays(columns, schema=TRIPLES)
+
+
+def _strings(values: Ids, rows: npt.NDArray[np.integer]) -> pa.Array:
+    """Return some values; where many are wanted, Arrow copies their bytes faster than numpy copies the objects."""
+    if len(values) <= len(rows):
+        return pa.array(values, pa.string()).take(pa.array(rows))
+    return pa.array(values[rows], pa.string())
 
 
 def shortfall_table(start: int, choice: Choice, samples: Samples, policy: str, queries: Ids, documents: Ids) -> pa.Table:

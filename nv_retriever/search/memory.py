@@ -28,7 +28,7 @@ def block_sizes(budget: int, dim: int, k: int, threads: int = 1) -> BlockSizes:
     query_bytes, document_bytes = 32 * dim + 32 * k + 64, 24 * dim + 128
     queries = _between(budget // 4 // query_bytes, 8, 1 << 17)
     documents = _between(budget // 4 // document_bytes, 64, 1 << 15)
-    tile_queries = _between(budget // 8 // (48 * max(k, 1)), 8, 512) // 8 * 8
+    tile_queries = _between(budget // 8 // (48 * max(k, 1)), 8, 1024) // 8 * 8
     tile_documents = _between(budget // 8 // (8 * tile_queries * threads), 64, 2048)
     return BlockSizes(
         queries=queries,

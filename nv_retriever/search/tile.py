@@ -44,7 +44,8 @@ class Tile:
 
     def values(self, cells: Index) -> FloatArray:
         """Return some cells."""
-        values: FloatArray = self.scores[torch.from_numpy(cells).to(self.scores.device)].float().cpu().numpy()
+        places = torch.from_numpy(cells).to(self.scores.device)
+        values: FloatArray = self.scores.index_select(0, places).float().cpu().numpy()
         return values
 
 
