@@ -245,13 +245,23 @@ def mine(
 
 
 @command
-def train(common: Common) -> None:
+def train(
+    rounds: Annotated[
+        int, typer.Option(help="Trainings; each further one mines with the student of the one before.", min=1)
+    ] = 1,
+    *,
+    common: Common,
+) -> None:
     """Train the student on mined triples; what is not mined yet is mined first."""
     from flows.console import show_training
 
     config = common.settings()
 
-    emit(start("flows.training:training", config=config, home=common.home_folder()), common, show_training)
+    if rounds > 1:
+        result = start("flows.rounds:rounds_of_training", config=config, home=common.home_folder(), rounds=rounds)
+    else:
+        result = start("flows.training:training", config=config, home=common.home_folder())
+    emit(result, common, show_training)
 
 
 @command

@@ -70,6 +70,9 @@ def show_training(result: Json) -> None:
     """Print where the checkpoint is."""
     console = Console()
     console.print(stages_table(result))
+    for one in result.get("rounds", []):
+        if one["jaccard"] is not None:
+            console.print(f"Round {one['round']}: overlap (Jaccard) of its negatives with the last {one['jaccard']:.3f}")
     console.print(f"Checkpoint: {result['checkpoint']}\nMLflow run: {result['mlflow_run_id']}")
 
 

@@ -9,6 +9,7 @@ from prefect import flow
 from flows.execution import execute, resolve_home
 from flows.summary import flow_run_id, metrics_json, mlflow_link, score_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.evaluation.beir import benchmark_parts, benchmark_settings, mean_metrics
 from nv_retriever.pipeline import PipelineConfig, dataset_spec, evaluation_spec
 from nv_retriever.teachers.config import TeacherConfig
 from tasks.tracking import track_evaluation
@@ -20,7 +21,7 @@ def evaluation(
     config: PipelineConfig = PipelineConfig(),  # noqa: B008
     home: str | None = None,
 ) -> dict[str, Any]:
-    """Measure a retriever on a data set.
+    """Measure a retriever on a data set; a benchmark's name brings its split, its rules, and the mean of its parts.
 
     Args:
         model: hub name or folder of an encoder, `bm25`, `endpoint:URL#MODEL` or `vectors:FOLDER`.
@@ -28,21 +29,26 @@ def evaluation(
         home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
     """
     home = resolve_home(home)
-    dataset = dataset_spec(config.dataset)
+    source = config.dataset.source
+    measured = config.model_copy(update={"evaluation": benchmark_settings(config.evaluation, source)})
     teacher = TeacherConfig(name=model, encoder=config.student.encoder)
-    spec = evaluation_spec(config, dataset, teacher.label, teacher)
-    reports = execute([spec], home, config.runtime)
-    mlflow_run = track_evaluation(spec, home)
-    metrics = metrics_json(spec, home)
+    specs = []
+    for part in benchmark_parts(source):
+        dataset = dataset_spec(config.dataset.model_copy(update={"source": part}))
+        specs.append(evaluation_spec(measured, dataset, teacher.label, teacher))
+    reports = execute(specs, home, config.runtime)
+    mlflow_run, *_ = [track_evaluation(spec, home) for spec in specs]
+    metrics = mean_metrics([metrics_json(spec, home) for spec in specs])
+    per_query = [str(ArtifactStore(home).open(spec.ref) / "per_query.parquet") for spec in specs]
     stage_table(reports)
     score_table({teacher.label: metrics}, config.dataset.source)
     mlflow_link(mlflow_run, home)
     return {
         "model": model,
         "dataset": config.dataset.source,
-        "split": config.evaluation.split,
+        "split": measured.evaluation.split,
         "metrics": metrics,
-        "per_query": str(ArtifactStore(home).folder(spec.ref) / "per_query.parquet"),
+        "per_query": per_query[0] if len(per_query) == 1 else per_query,
         "stages": stages_json(reports),
         "flow_run_id": flow_run_id(),
         "mlflow_run_id": mlflow_run,

@@ -135,6 +135,15 @@ def negatives_by_sample(spec: MiningSpec, store: ArtifactStore) -> dict[str, set
     return found
 
 
+def negatives_drift(before: MiningSpec, after: MiningSpec, home: str) -> float | None:
+    """Return the mean Jaccard overlap of the negatives of two mining runs, over the samples of both; None without any."""
+    from nv_retriever.evaluation.ablation import jaccard
+
+    store = ArtifactStore(home)
+    values = jaccard(negatives_by_sample(before, store), negatives_by_sample(after, store))
+    return float(values.mean()) if values.size else None
+
+
 def rows_json(question: Any) -> list[dict[str, Any]]:
     """Return a table as JSON data."""
     return [

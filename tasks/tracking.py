@@ -182,6 +182,15 @@ def track_cell(spec: CheckpointSpec, evaluations: Sequence[EvaluationSpec], home
     return run_id
 
 
+def track_round(spec: CheckpointSpec, number: int, drift: float | None, home: str) -> None:
+    """Log which round of iterative mining a training is, and its negatives' overlap with those of the round before."""
+    if number > 1 and read_record(spec, home).get("round") != number:
+        run_id = track_training(spec, home, register=False)
+        values = {"round": float(number)} | ({} if drift is None else {"negatives/jaccard to the round before": drift})
+        log_metrics(open_client(home)[0], run_id, values)
+        note_run(spec, home, run_id, round=number)
+
+
 def track_training(spec: CheckpointSpec, home: str, register: bool = True) -> str:
     """Return the id of the checkpoint's run, after completing it: curves, the registered model, its alias `newest`."""
     record = read_record(spec, home)

@@ -46,7 +46,7 @@ def _results_table(question: Question, rows: Sequence[Row], confidence: float, c
     if question.false_negatives:
         columns.append("false negatives" if question.counted else "false negatives (audit)")
     if question.paper:
-        columns += ["paper", "its difference"]
+        columns.append("paper")
     body: list[list[Cell]] = []
     for row in rows:
         own, difference = row.estimate, row.difference
@@ -59,14 +59,22 @@ def _results_table(question: Question, rows: Sequence[Row], confidence: float, c
             rate = question.false_negatives.get(row.name)
             cells.append(None if rate is None else f"{100 * rate:.1f} %")
         if question.paper:
-            theirs, base = question.paper.get(row.name), question.paper.get(question.baseline)
-            other = theirs is not None and base is not None and row.name != question.baseline
-            cells += [theirs, _signed(theirs - base) if other and theirs is not None and base is not None else None]
+            cells.append(_of_paper(question, row.name))
         body.append(cells)
     best = max(range(len(rows)), key=lambda index: rows[index].estimate.mean)
     scope = f"{len(ablation.seeds)} seeds, {rows[0].estimate.queries:,} queries of {', '.join(ablation.datasets)}"
     scope += f"; differences to {question.baseline}"
-    return Table(columns, body, f"{question.title} ({scope})", strong={(best, 1)})
+    if question.paper:
+        scope += "; beside them the paper's nDCG@10, on its own data, and its difference"
+    return Table(columns, body, scope[0].upper() + scope[1:], strong={(best, 1)})
+
+
+def _of_paper(question: Question, name: str) -> str | None:
+    """Return the paper's number, and in brackets its difference to the paper's number of the baseline."""
+    theirs, base = question.paper.get(name), question.paper.get(question.baseline)
+    if theirs is None:
+        return None
+    return f"{theirs:.4f}" if base is None or name == question.baseline else f"{theirs:.4f} ({_signed(theirs - base)})"
 
 
 def datasets_table(question: Question, rows: Sequence[Row], metric: str = "nDCG@10") -> Table:

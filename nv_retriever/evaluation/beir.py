@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nv_retriever.errors import InputError
+from nv_retriever.evaluation.config import EvaluationConfig
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,38 @@ def find_beir_set(name: str) -> BeirSet | None:
         if wanted in {text.lower() for text in (one.name, one.mteb_task, *one.sources, *one.mteb_tasks)}:
             return one
     return None
+
+
+def benchmark_parts(source: str) -> tuple[str, ...]:
+    """Return the data sets that a name stands for: CQADupstack its twelve forums, everything else itself.
+
+    >>> len(benchmark_parts("CQADupstack")), benchmark_parts("cqadupstack-gis"), benchmark_parts("./my-set")
+    (12, ('cqadupstack-gis',), ('./my-set',))
+    """
+    found = _by_name(source)
+    if found is None or source.lower() in found.sources:
+        return (source,)
+    return found.sources
+
+
+def benchmark_settings(config: EvaluationConfig, source: str) -> EvaluationConfig:
+    """Return the settings with a benchmark's own split and identical-id rule, where they were not set.
+
+    >>> [benchmark_settings(config, "msmarco").split for config in (EvaluationConfig(), EvaluationConfig(split="x"))]
+    ['dev', 'x']
+    >>> EvaluationConfig().ignore_identical_ids, benchmark_settings(EvaluationConfig(), "quora").ignore_identical_ids
+    ('auto', True)
+    """
+    found = _by_name(source)
+    if found is None:
+        return config
+    rules = {"split": found.split, "ignore_identical_ids": found.ignore_identical_ids}
+    return config.model_copy(update={name: value for name, value in rules.items() if name not in config.model_fields_set})
+
+
+def _by_name(source: str) -> BeirSet | None:
+    """Return the benchmark that a data set's name means; a folder is no benchmark, whatever it is called."""
+    return None if Path(source).exists() else find_beir_set(source)
 
 
 def mteb_task_name(dataset: str) -> str:

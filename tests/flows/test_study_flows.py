@@ -1,12 +1,14 @@
-"""`nvr ablate` in Prefect's test harness: cells, report, cache, MLflow."""
+"""Studies in Prefect's test harness: `nvr ablate` from cells to report, and the rounds of iterative mining."""
 
 import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.ablation import ablation
+from flows.rounds import rounds_of_training
 from flows.settings import build_ablation, build_config
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.ablation import Ablation
@@ -86,3 +88,36 @@ def test_an_oracle_needs_hidden_labels(folder):
         build_ablation(build_config(tree, "test"), {"methods": ["oracle"]})
     with pytest.raises(InputError, match="baseline"):
         build_ablation(build_config(tree, "test"), {"method": ["topk"]})
+
+
+def test_each_round_mines_with_the_student_of_the_one_before(small_beir, tmp_path):
+    tree = {
+        "dataset": {"source": str(small_beir)},
+        "student": {"layers": 1},
+        "search": {"depth": 20},
+        "mining": {"rule": "topk", "selection": "top(2)"},
+        "training": {"max_steps": 2, "batch_size": 4},
+    }
+    config, home = build_config(tree, "test"), tmp_path / "home"
+    result = rounds_of_training(config, str(home), rounds=2)
+    first, second = result["rounds"]
+    assert first["jaccard"] is None and 0 <= second["jaccard"] < 1
+    assert len({first["checkpoint"], second["checkpoint"]}) == 2 and result["checkpoint"] == second["checkpoint"]
+    folder = next(path for path in (home / "artifacts" / "mining").iterdir() if path.name.startswith(second["mining_run"]))
+    teachers = set(pq.read_table(folder / "triples.parquet", columns=["teacher"]).column("teacher").to_pylist())
+    assert teachers == {"student of round 1"}
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    run = client.get_run(result["mlflow_run_id"])
+    assert run.data.metrics["negatives/jaccard to the round before"] == pytest.approx(second["jaccard"])
+    (model,) = client.search_registered_models()
+    assert {version.run_id for version in client.search_model_versions(f"name = '{model.name}'")} == {
+        result["mlflow_run_id"]
+    }
+
+    again = rounds_of_training(config, str(home), rounds=2)
+    assert all(stage["cached"] for stage in again["stages"]) and again["rounds"] == result["rounds"]
+    one = rounds_of_training(config, str(home), rounds=1)
+    assert one["rounds"][0] == first and Path(one["checkpoint"]).exists()
