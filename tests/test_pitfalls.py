@@ -118,7 +118,7 @@ def test_04_several_positives_each_has_its_own_limit_and_outliers_are_reported(t
 def test_05_the_same_query_on_two_lines_shares_its_positives(tmp_path):
     queries = {"q1": "What is x?", "q2": "what  is X?"}
     qrels = {"train": [("q1", "p1", 1)], "test": [("q2", "p2", 1)]}
-    dataset = ingest(tmp_path, {"p1": "one", "p2": "two", "n": "three"}, queries, qrels)
+    dataset = ingest(tmp_path, {"p1": "one", "p2": "two", "n": "three"}, queries, qrels, on_leak="keep")
     triples, _ = mined(tmp_path, dataset, {"q1": {"p1": 0.9, "p2": 0.8, "n": 0.1}}, rule="topk")
     assert negatives(triples, "q1") == ["n"]
 
@@ -345,16 +345,23 @@ def test_22_siblings_and_duplicates_are_masked_in_the_batch(tmp_path):
 def test_23_leakage_is_found_by_text_and_stops_the_flow(tmp_path):
     from nv_retriever.data.leakage import find_leakage
 
-    queries = {"q1": "What is x?", "q2": "what is  X?", "q3": "other"}
-    qrels = {"train": [("q1", "p1", 1)], "test": [("q2", "p2", 1), ("q3", "p3", 1)]}
-    dataset = ingest(tmp_path, {"p1": "one", "p2": "two", "p3": "three"}, queries, qrels)
+    queries = {"q1": "What is x?", "q2": "what is  X?", "q3": "other", "q4": "another"}
+    documents = {"p1": "one", "p2": "two", "p3": "three"}
+    qrels = {"train": [("q1", "p1", 1), ("q4", "p1", 1)], "test": [("q2", "p2", 1), ("q3", "p3", 1)]}
+    (tmp_path / "default").mkdir()
+    dropped = ingest(tmp_path / "default", documents, queries, qrels)
+    assert [dropped.query_ids[row] for row in dropped.query_rows("train")] == ["q4"]
+    dataset = ingest(tmp_path, documents, queries, qrels, on_leak="keep")
     leakage = find_leakage(dataset, "train", dataset, "test")
     assert leakage and [dataset.query_ids[row] for row in leakage.queries] == ["q2"]
     from nv_retriever.data.config import DatasetConfig
     from nv_retriever.pipeline import dataset_spec
     from tasks.checks import check_leakage
 
-    store, spec = ArtifactStore(tmp_path / "home"), dataset_spec(DatasetConfig(source=str(tmp_path / "beir")))
+    store, spec = (
+        ArtifactStore(tmp_path / "home"),
+        dataset_spec(DatasetConfig(source=str(tmp_path / "beir"), on_leak="keep")),
+    )
     with store.build(spec.ref) as build:
         shutil.copytree(dataset.folder, build.folder, dirs_exist_ok=True)
     with pytest.raises(GateError, match="leakage"):

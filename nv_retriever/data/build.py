@@ -32,9 +32,11 @@ QRELS = pa.schema(
         pa.field("active", pa.bool_()),
     ]
 )
-"""`active` is False for labels of queries beyond `limit`: known relevance that is neither mined nor evaluated."""
+"""`active` is False for labels of queries beyond `limit` or dropped by `on_leak`: known relevance that is neither mined nor
+evaluated."""
 TRAIN = "train"
 """The split of which `train_limit` and `known_positives` speak; dev and test keep all their labels."""
+EVALUATION = ("dev", "test")
 
 
 def source_digest(config: DatasetConfig) -> str:
@@ -84,7 +86,8 @@ def _write(
     counts |= canonical.load_labels(config.on_unknown)
     digests = [canonical.write_corpus(folder / "corpus.parquet"), canonical.write_queries(folder / "queries.parquet")]
     labels = canonical.labels()
-    split = assign_splits(np.asarray(labels["split"], object), labels["query_row"], canonical.query_column("content"))
+    content = canonical.query_column("content")
+    split = assign_splits(np.asarray(labels["split"], object), labels["query_row"], content)
     positive = labels["grade"] >= config.min_grade
     if not positive.any():
         found = f"{len(positive)} labels, none of grade {config.min_grade} or more" if len(positive) else "no labels"
@@ -92,7 +95,9 @@ def _write(
             config.source, "at least one positive label", found, "min_grade says from which grade a label counts"
         )
     ids = canonical.query_column("id")
-    active = _active(split, labels["query_row"], positive, ids, config)
+    leaked = _leaked(split, labels["query_row"], positive, content, config)
+    counts["train_queries_of_dev_or_test"] = len(np.unique(labels["query_row"][leaked]))
+    active = ~leaked & _active(split, labels["query_row"], positive & ~leaked, ids, config)
     hidden = _hidden(split, labels, positive, ids, config)
     columns = [split, *(np.asarray(labels[name]) for name in ("query_row", "doc_row", "grade")), active]
     order = np.lexsort((labels["doc_row"], labels["query_row"], split.astype(str)))
@@ -119,6 +124,23 @@ def _write(
         "skipped": {name: count for name, count in sorted(counts.items()) if count},
         "digest": hashlib.sha256(json.dumps([digests, config.document_template, config.min_grade]).encode()).hexdigest(),
     }
+
+
+def _leaked(
+    split: npt.NDArray[np.object_],
+    query_row: npt.NDArray[np.int32],
+    positive: npt.NDArray[np.bool_],
+    content: list[bytes],
+    config: DatasetConfig,
+) -> npt.NDArray[np.bool_]:
+    """Return which labels belong to queries of the split `train` that dev or test asks too; raises if all do."""
+    train = split == TRAIN
+    measured = {content[row] for row in np.unique(query_row[positive & np.isin(split, EVALUATION)]).tolist()}
+    rows = [row for row in np.unique(query_row[train]).tolist() if content[row] in measured and config.on_leak == "drop"]
+    leaked: npt.NDArray[np.bool_] = train & np.isin(query_row, rows)
+    if leaked.any() and leaked.sum() == train.sum():
+        raise InputError(config.source, "training queries that dev and test do not ask", "none", "see dataset.on_leak")
+    return leaked
 
 
 def _active(

@@ -23,6 +23,9 @@ class DatasetConfig(Frozen):
     """What to do with an empty or blank text: fail with its file and row, or skip it (counted)."""
     on_unknown: Literal["fail", "skip"] = "fail"
     """What to do with a label that names an unknown query or document."""
+    on_leak: Literal["drop", "keep"] = "drop"
+    """What to do with a query of the split `train` that dev or test asks too, in the same normalised words: drop it from
+    training (counted; its labels stay known), or keep it, which the run's `leakage` check then speaks about."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many queries of each split (chosen by a hash of their ids); all documents are kept, and all labels
     stay known, so that a positive of a query left out is still no negative of its twin."""

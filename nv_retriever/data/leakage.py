@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.data.dataset import Dataset, IntArray, Qrels
+from nv_retriever.data.dataset import Dataset, IntArray
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,6 @@ class Leakage:
     """Documents that are positives of the evaluation and, by content, of the training, int32, ascending."""
     positive_queries: IntArray
     """Evaluation queries that have such a positive, int32, ascending."""
-    train_queries: IntArray
-    """The training queries (rows of the training data set) whose text is an evaluation query's."""
     n_queries: int
     """Queries of the evaluation split."""
     n_positives: int
@@ -48,7 +46,6 @@ def find_leakage(train: Dataset, train_split: str, evaluation: Dataset, evaluati
     trained, measured = train.positives(train_split), evaluation.positives(evaluation_split)
     train_rows, rows = np.unique(trained.query_rows), np.unique(measured.query_rows)
     queries = rows[np.isin(evaluation.query_hashes[rows], train.query_hashes[train_rows])]
-    train_queries = train_rows[np.isin(train.query_hashes[train_rows], evaluation.query_hashes[rows])]
     train_documents, documents = np.unique(trained.document_rows), np.unique(measured.document_rows)
     same: npt.NDArray[np.bool_] = np.zeros(len(documents), np.bool_)
     hashes: tuple[Callable[[Dataset], npt.NDArray[np.bytes_]], ...] = (
@@ -59,16 +56,4 @@ def find_leakage(train: Dataset, train_split: str, evaluation: Dataset, evaluati
         same |= np.isin(of(evaluation)[documents], of(train)[train_documents])
     positives = documents[same]
     touched = np.unique(measured.query_rows[np.isin(measured.document_rows, positives)])
-    return Leakage(queries, positives, touched, train_queries, len(rows), len(documents))
-
-
-def leaked_labels(train: Dataset, train_split: str, leakage: Leakage) -> Qrels:
-    """Return the training labels to drop, so that no training query is one of the evaluation's."""
-    labels = train.qrels(train_split)
-    return labels.where(np.isin(labels.query_rows, leakage.train_queries))
-
-
-def kept_query_rows(train: Dataset, train_split: str, leakage: Leakage) -> IntArray:
-    """Return the training queries that remain when the leaked ones are dropped, int32, ascending."""
-    rows: IntArray = np.setdiff1d(train.query_rows(train_split), leakage.train_queries, assume_unique=True).astype(np.int32)
-    return rows
+    return Leakage(queries, positives, touched, len(rows), len(documents))

@@ -86,8 +86,8 @@ def test_another_seed_hides_others(tmp_path):
 def test_a_limit_of_train_leaves_the_others_alone(tmp_path):
     labels = {split: [(name, "d1", 1) for name, _ in QUERIES] for split in ("train", "test")}
     source = write_beir(tmp_path / "set", DOCUMENTS, QUERIES, labels)
-    few = ingest(source, tmp_path / "few", train_limit=4)
+    few = ingest(source, tmp_path / "few", train_limit=4, on_leak="keep")
     assert [len(few.query_rows(split)) for split in ("train", "test")] == [4, 12] and len(few.positives()) == 24
-    both = ingest(source, tmp_path / "both", train_limit=4, limit=6)
+    both = ingest(source, tmp_path / "both", train_limit=4, limit=6, on_leak="keep")
     assert [len(both.query_rows(split)) for split in ("train", "test")] == [4, 6]
     assert both.query_rows("train").tolist() == few.query_rows("train").tolist()
