@@ -28,7 +28,7 @@ def write_ablation_report(
     references: Sequence[EvaluationSpec],
     home: str,
 ) -> dict[str, Any]:
-    """Write report.html, report.md, tables.json, cells.parquet below `reports/`, named by the cells; return the places."""
+    """Write the report, its tables and its cells below `reports/`, in a folder named by the cells; return the places."""
     from nv_retriever.evaluation.ablation import overlaps
     from nv_retriever.evaluation.ablation_cells import write_cells
     from nv_retriever.evaluation.ablation_report import ablation_page
@@ -42,17 +42,15 @@ def write_ablation_report(
         for cell in cells
         if cell.question == "teachers" and cell.seed == config.seeds[0]
     }
-    page = ablation_page(
-        questions,
-        overlaps(by_teacher) if by_teacher else None,
-        subtitle=subtitle_of(config, cells, store),
-        references=reference_scores(references, store),
-    )
+    subtitle, scores = subtitle_of(config, cells, store), reference_scores(references, store)
+    page = ablation_page(questions, overlaps(by_teacher) if by_teacher else None, subtitle=subtitle, references=scores)
     page.write(folder / "report.html")
     page.write_markdown(folder / "report.md")
     write_cells(folder / "cells.parquet", {question.title: question.ablation for question in questions})
     tables = {question.title: rows_json(question) for question in questions}
     write_json(folder / "tables.json", tables)
+    rates = {question.title: dict(question.false_negatives) for question in questions}
+    write_json(folder / "study.json", {"subtitle": subtitle, "references": scores, "false_negatives": rates})
     return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"), "tables": tables}
 
 

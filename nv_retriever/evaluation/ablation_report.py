@@ -162,7 +162,7 @@ def ablation_page(
         if question.note:
             page.add_text(question.note)
         page.add_table(_results_table(question, rows, confidence, correction, metric))
-        page.add_plot(*_difference_plot(question, rows, metric))
+        page.add_plot(*difference_plot(question, rows, metric))
         page.add_plot(*_mean_plot(rows, metric))
         if len(question.ablation.datasets) > 1:
             page.add_table(datasets_table(question, rows, metric))
@@ -173,7 +173,8 @@ def ablation_page(
     return page
 
 
-def _difference_plot(question: Question, rows: Sequence[Row], metric: str) -> tuple[str, str]:
+def difference_plot(question: Question, rows: Sequence[Row], metric: str = "nDCG@10") -> tuple[str, str]:
+    """Return the plot of the differences to the baseline, and its caption."""
     shown = [(row.name, row.difference) for row in rows if row.difference is not None]
     base = question.paper.get(question.baseline)
     paper = [question.paper[name] - base if base is not None and name in question.paper else None for name, _ in shown]

@@ -1,0 +1,124 @@
+"""Put the finished studies together: README.md (with its plots) and report.html of this folder.
+
+    python docs/ablation/report.py
+
+Each study is a folder below `results/` with the files that `nvr ablate` wrote: cells.parquet and study.json. What they mean
+is written by hand in findings.md, a paragraph each.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nv_retriever.evaluation.ablation import Ablation, Cell
+from nv_retriever.evaluation.ablation_cells import merged, read_cells
+from nv_retriever.evaluation.ablation_report import Question, datasets_table, difference_plot, power_table, results_table
+from nv_retriever.evaluation.paper_numbers import of_question
+from nv_retriever.report.html import Page
+from nv_retriever.report.plots import Series, scatter_plot
+from nv_retriever.report.table import Table
+
+HERE = Path(__file__).parent
+METHODS, SELECTIONS = "Which method (the paper's table 3)", "Top-k or sampled (table 4)"
+REGIMES = {
+    "Incomplete labels: one positive a query is known, the others are hidden": ("pubmedqa-incomplete", "bible-incomplete"),
+    "Labels as they are": ("pubmedqa-complete", "bible-complete", "squad-complete"),
+}
+PERCPOS = "topk-percpos(0.95)"
+
+
+def read_study(name: str) -> tuple[dict[str, list[Cell]], dict[str, Any]] | None:
+    """Return a study's cells by question and what it says of itself, None where it is not finished."""
+    folder = HERE / "results" / name
+    if not (folder / "cells.parquet").exists():
+        return None
+    return read_cells(folder / "cells.parquet"), json.loads((folder / "study.json").read_text(encoding="utf-8"))
+
+
+def add_regime(page: Page, title: str, names: list[str]) -> None:
+    """Add the tables and plots of the studies of one regime."""
+    studies = {name: study for name in names if (study := read_study(name)) is not None}
+    page.add_heading(title)
+    if not studies:
+        page.add_text("Not run.")
+        return
+    for name, (_, info) in studies.items():
+        page.add_text(f"`{name}`: {info['subtitle']}.")
+    seeds = min(len({cell.seed for cell in cells[METHODS]}) for cells, _ in studies.values())
+    shared = {name: [cell for cell in cells[METHODS] if cell.seed < seeds] for name, (cells, _) in studies.items()}
+    cells = merged({name.split("-")[0]: found for name, found in shared.items()})
+    own = [cell for cell in cells if cell.dataset.split(" → ")[1].startswith(cell.dataset.split(" → ")[0])]
+    paper = of_question("methods")
+    for part, some in (("the training sets' own test queries", own), ("zero-shot", [c for c in cells if c not in own])):
+        question = Question(f"On {part}", Ablation(some), "topk", paper)
+        rows = question.ablation.rows("topk")
+        page.add_heading(f"On {part}", 3).add_table(results_table(question))
+        page.add_plot(*difference_plot(question, rows))
+        if part != "zero-shot":
+            against = Question("Against PercPos", question.ablation, PERCPOS, paper)
+            page.add_plot(*difference_plot(against, against.ablation.rows(PERCPOS)))
+        page.add_table(datasets_table(question, rows))
+        if seeds > 1:
+            page.add_table(power_table(question.ablation.power("topk")))
+    add_false_negatives(page, {name: info for name, (_, info) in studies.items()}, Ablation(own))
+
+
+def add_false_negatives(page: Page, studies: dict[str, dict[str, Any]], own: Ablation) -> None:
+    """Add the share of false negatives of every method, and the scores over it."""
+    rates = {name: info["false_negatives"].get(METHODS, {}) for name, info in studies.items()}
+    rates = {name: found for name, found in rates.items() if found}
+    if not rates:
+        return
+    counted = (
+        "counted: every hidden label is known" if any("incomplete" in name for name in rates) else "estimated by an audit"
+    )
+    body = [[one, *(_percent(found.get(one)) for found in rates.values())] for one in own.names]
+    page.add_heading("False negatives", 3)
+    page.add_table(Table(["method", *rates], body, f"Share of the mined negatives that are relevant, {counted}"))
+    series = []
+    for name, found in rates.items():
+        by_name = {row.name: row.by_dataset for row in own.rows("topk")}
+        (dataset,) = [one for one in own.datasets if one.startswith(name.split("-")[0])]
+        chosen = [one for one in own.names if one in found and one != "random"]
+        base = by_name["topk"][dataset]
+        series.append(Series(name, [100 * found[one] for one in chosen], [by_name[one][dataset] - base for one in chosen]))
+    page.add_plot(
+        scatter_plot(series, "false negatives among the mined, %", "difference in nDCG@10 to topk"),
+        "Own test queries: score over false negatives, a point a method (random left out)",
+    )
+
+
+def _percent(rate: float | None) -> str | None:
+    return None if rate is None else f"{100 * rate:.1f} %"
+
+
+def main() -> None:
+    """Write README.md and report.html."""
+    page = Page(
+        "Ablation: which hard negatives?", "A real run of `nvr ablate` on two CPU cores; configurations in this folder"
+    )
+    findings = [text.strip().replace("\n", " ") for text in (HERE / "findings.md").read_text(encoding="utf-8").split("\n\n")]
+    page.add_heading("What was found").add_list([text for text in findings if text])
+    setup = (HERE / "setup.md").read_text(encoding="utf-8").strip().split("\n\n")
+    page.add_heading("How it was done")
+    for text in setup:
+        page.add_text(text.replace("\n", " "))
+    for title, names in REGIMES.items():
+        add_regime(page, title, list(names))
+    study = read_study("pubmedqa-selections")
+    if study is not None:
+        cells, info = study
+        page.add_heading(SELECTIONS).add_text(f"{info['subtitle']}.")
+        rates = info["false_negatives"][SELECTIONS]
+        question = Question(
+            SELECTIONS, Ablation(cells[SELECTIONS]), "top(4)", of_question("selections"), rates, counted=True
+        )
+        page.add_table(results_table(question)).add_table(power_table(question.ablation.power("top(4)")))
+    page.write(HERE / "report.html")
+    page.write_markdown(HERE / "README.md")
+
+
+if __name__ == "__main__":
+    main()
