@@ -50,7 +50,8 @@ class Common:
     seed: Annotated[int | None, typer.Option(help="The one seed.", min=0, rich_help_panel=COMMON)] = None
     limit: Annotated[int | None, typer.Option(help="At most N queries of each split.", min=1, rich_help_panel=COMMON)] = None
     home: Annotated[
-        Path | None, typer.Option(help="Folder of artifacts and databases; NVR_HOME or .nvr.", rich_help_panel=COMMON)
+        str | None,
+        typer.Option(help="Folder or s3:// URL of artifacts and databases; NVR_HOME or .nvr.", rich_help_panel=COMMON),
     ] = None
     json_: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout as the last line.", rich_help_panel=COMMON)
@@ -92,8 +93,10 @@ class Common:
         return config if self.negatives is None else with_negatives(config, self.negatives)
 
     def home_folder(self) -> str:
-        """Return the absolute home folder."""
-        return str(Path(self.home or os.environ.get("NVR_HOME") or ".nvr").resolve())
+        """Return the absolute home folder; of a URL the copy on this machine."""
+        from nv_retriever.remote_store import resolve_home
+
+        return resolve_home(self.home)
 
 
 app = typer.Typer(

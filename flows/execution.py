@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
+from flows.cluster import Cluster
 from nv_retriever.config import Runtime
 from nv_retriever.errors import GateError, InputError
 from nv_retriever.pipeline import ordered
+from nv_retriever.remote_store import resolve_home
 from nv_retriever.stages import (
     AuditSpec,
     CandidatesSpec,
@@ -29,6 +29,8 @@ from tasks.ingest import ingest
 from tasks.mine import mine
 from tasks.stage import StageReport, StageTask, result_storage, run_stage
 from tasks.train import make_student, train
+
+__all__ = ["execute", "resolve_home"]
 
 TASKS: dict[type[Spec], StageTask] = {
     DatasetSpec: ingest,
@@ -57,17 +59,15 @@ for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(ExpectedErrors())
 
 
-def resolve_home(home: str | None) -> str:
-    """Return the absolute home folder: the one given, NVR_HOME, or `.nvr` below the working directory."""
-    return str(Path(home or os.environ.get("NVR_HOME") or ".nvr").resolve())
-
-
 def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence[StageReport] = ()) -> list[StageReport]:
     """Carry out the targets and everything upstream of them that is not `done`; return all reports, in order."""
     storage = result_storage(home)
     reports = {report.artifact: report for report in done}
-    for spec in ordered(targets):
-        if str(spec.ref) not in reports:
-            upstream = [item.ref for item in spec.upstream()]
-            reports[str(spec.ref)] = run_stage(TASKS[type(spec)], spec, home, runtime, upstream, storage)
+    with Cluster(runtime, home) as cluster:
+        for spec in ordered(targets):
+            if str(spec.ref) not in reports:
+                upstream = [item.ref for item in spec.upstream()]
+                stage = TASKS[type(spec)]
+                reports[str(spec.ref)] = run_stage(stage, spec, home, runtime, upstream, storage, cluster.prepare)
+                cluster.tidy(spec)
     return list(reports.values())

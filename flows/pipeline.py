@@ -53,7 +53,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     return {
         "stages": stages_json(reports),
         "mining": mining_json(plan.checkpoint.mining, home),
-        "checkpoint": str(ArtifactStore(home).folder(plan.checkpoint.ref) / "model"),
+        "checkpoint": str(ArtifactStore(home).open(plan.checkpoint.ref) / "model"),
         "evaluation": {**systems, "difference": difference},
         "leakage": leakage,
         "flow_run_id": flow_run_id(),

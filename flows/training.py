@@ -30,7 +30,7 @@ def training(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     stage_table(reports)
     mlflow_link(mlflow_run, home)
     return {
-        "checkpoint": str(ArtifactStore(home).folder(spec.ref) / "model"),
+        "checkpoint": str(ArtifactStore(home).open(spec.ref) / "model"),
         "mining": mining_json(spec.mining, home),
         "stages": stages_json(reports),
         "flow_run_id": flow_run_id(),

@@ -1,7 +1,8 @@
 """Content-addressed outputs on disk: `artifacts/<kind>/<fingerprint>/`, whose manifest.json is written last.
 
 A folder without a manifest is unfinished work: the next build of the same reference finds its parts and goes on.
-Deleting a folder is always safe; it is built again.
+Deleting a folder is always safe; it is built again. In the copy of a home on shared storage (`remote_store`) an artifact is
+published when it is built, and fetched when it is opened.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from nv_retriever.config import Frozen
 from nv_retriever.errors import ArtifactError
 from nv_retriever.fingerprint import file_digest
+
+if TYPE_CHECKING:
+    from nv_retriever.remote_store import RemoteStore
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -82,6 +87,13 @@ class ArtifactStore:
         self.home = Path(home).resolve()
         self.root = self.home / "artifacts"
 
+    @cached_property
+    def remote(self) -> RemoteStore | None:
+        """The shared storage that the home is a copy of, if it is one."""
+        from nv_retriever.remote_store import open_remote
+
+        return open_remote(self.home)
+
     def folder(self, ref: ArtifactRef) -> Path:
         """Return where the artifact is, or would be."""
         return self.root / ref.kind / ref.fingerprint
@@ -90,7 +102,11 @@ class ArtifactStore:
         """Return the manifest of a complete artifact; raises ArtifactError when it is missing or unreadable."""
         path = self.folder(ref) / MANIFEST
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if path.exists() or self.remote is None:
+                text = path.read_text(encoding="utf-8")
+            else:
+                text = self.remote.read(f"{ref}/{MANIFEST}")
+            manifest: dict[str, Any] = json.loads(text)
             manifest["files"].items()
         except FileNotFoundError:
             raise ArtifactError(f"{ref} does not exist in {self.root}") from None
@@ -99,11 +115,16 @@ class ArtifactStore:
         return manifest
 
     def check(self, ref: ArtifactRef) -> str | None:
-        """Return None for a sound artifact, else what is wrong; content is hashed only where size or time moved."""
+        """Return None for a sound artifact, else what is wrong; content is hashed only where size or time moved.
+
+        One that is on shared storage only counts as sound: it is checked when it is fetched.
+        """
         try:
             manifest = self.manifest(ref)
         except ArtifactError as error:
             return str(error)
+        if not (self.folder(ref) / MANIFEST).exists():
+            return None
         for name, expected in manifest["files"].items():
             path = self.folder(ref) / name
             try:
@@ -124,11 +145,25 @@ class ArtifactStore:
         return problem is None
 
     def open(self, ref: ArtifactRef) -> Path:
-        """Return the folder of a sound artifact; raises ArtifactError otherwise."""
+        """Return the folder of a sound artifact, fetched where it is missing; raises ArtifactError otherwise."""
+        self._fetch(ref)
         problem = self.check(ref)
         if problem:
             raise ArtifactError(problem)
         return self.folder(ref)
+
+    def references(self, kind: str) -> list[ArtifactRef]:
+        """Return the finished artifacts of a kind, those on shared storage included, by fingerprint."""
+        names = {path.parent.name for path in self.root.glob(f"{kind}/*/{MANIFEST}")}
+        found = names | set(self.remote.names(kind) if self.remote else ())
+        references = [ArtifactRef(kind=kind, fingerprint=name) for name in sorted(found)]
+        return [ref for ref in references if self.check(ref) is None]
+
+    def discard(self, ref: ArtifactRef) -> None:
+        """Remove an artifact, here and on shared storage."""
+        if self.remote is not None:
+            self.remote.remove(str(ref))
+        shutil.rmtree(self.folder(ref), ignore_errors=True)
 
     @contextmanager
     def build(self, ref: ArtifactRef) -> Iterator[Build]:
@@ -139,10 +174,11 @@ class ArtifactStore:
         """
         folder = self.folder(ref)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with FileLock(self._lock_path(ref)):
             build = Build(ref=ref, folder=folder, complete=self.is_complete(ref))
             if not build.complete and (folder / MANIFEST).exists():
                 shutil.rmtree(folder)
+                build.complete = self.is_complete(ref)
             folder.mkdir(exist_ok=True)
             started = time.time()
             yield build
@@ -161,3 +197,30 @@ class ArtifactStore:
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         manifest = {"ref": str(build.ref), "created_at": created, "seconds": round(seconds, 3), **build.info, "files": files}
         write_json(build.folder / MANIFEST, manifest)
+        if self.remote is not None:
+            self.remote.upload(build.folder, str(build.ref), [*files, MANIFEST])
+
+    def _fetch(self, ref: ArtifactRef) -> None:
+        """Copy an artifact from shared storage where it is missing; a file that differs from its digest is refused."""
+        folder = self.folder(ref)
+        if self.remote is None or (folder / MANIFEST).exists():
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._lock_path(ref)):
+            if (folder / MANIFEST).exists():
+                return
+            files = self.manifest(ref)["files"]
+            try:
+                self.remote.download(str(ref), folder, list(files))
+            except FileNotFoundError as error:
+                self.discard(ref)
+                raise ArtifactError(f"{ref} on shared storage was incomplete and is removed, run again: {error}") from None
+            for name, expected in files.items():
+                if file_digest(folder / name) != expected["sha256"]:
+                    self.discard(ref)
+                    raise ArtifactError(f"{ref} on shared storage was damaged and is removed, run again: {name}")
+                os.utime(folder / name, ns=(expected["mtime_ns"], expected["mtime_ns"]))
+            self.remote.download(str(ref), folder, [MANIFEST])
+
+    def _lock_path(self, ref: ArtifactRef) -> Path:
+        return self.root / ref.kind / f".{ref.fingerprint}.lock"

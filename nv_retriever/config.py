@@ -29,6 +29,14 @@ class Runtime(Unfingerprinted):
     """Memory that search may use, in MiB; by default a quarter of the machine's."""
     workers: int | None = Field(default=None, ge=1)
     """Threads of the numerical libraries; by default theirs."""
+    runner: Literal["local", "dask", "ray"] = "local"
+    """Where texts are embedded and queries searched: in this process, or in parts by the workers of a cluster."""
+    cluster: str | None = None
+    """Address of a running cluster (tcp://HOST:8786, ray://HOST:10001); without one, workers start on this machine."""
+    processes: int = Field(default=2, ge=1)
+    """Workers of a cluster that is started on this machine."""
+    parts: int = Field(default=8, ge=1)
+    """Parts that a stage is cut into on a cluster; a lost worker costs the part that it had."""
 
     def memory_budget_bytes(self) -> int:
         """Return the memory budget in bytes."""

@@ -113,6 +113,18 @@ class CandidatesSpec(Spec):
     location: TeacherLocation
 
 
+class CandidatesBlockSpec(Spec):
+    """Candidates of some of the queries: a part of a table that is searched on a cluster."""
+
+    kind: ClassVar[str] = "candidates-block"
+    stage: ClassVar[StageName] = "index"
+    table: CandidatesSpec
+    start: int
+    """The first query, counted within the split."""
+    stop: int
+    """After the last query."""
+
+
 class TeacherLocation(Unfingerprinted):
     """The teacher as configured."""
 
@@ -169,11 +181,12 @@ class AuditSpec(Spec):
     audit: AuditConfig
 
 
-for _spec in (EmbeddingSpec, CandidatesSpec, MiningSpec, CheckpointSpec, EvaluationSpec):
+for _spec in (EmbeddingSpec, CandidatesSpec, CandidatesBlockSpec, MiningSpec, CheckpointSpec, EvaluationSpec):
     _spec.model_rebuild()
 
 __all__ = [
     "AuditSpec",
+    "CandidatesBlockSpec",
     "CandidatesSpec",
     "CheckpointSpec",
     "DatasetSpec",

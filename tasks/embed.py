@@ -7,8 +7,8 @@ from typing import Any
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import CheckpointSpec, EmbeddingSpec, StudentSpec
-from tasks.opening import model_folder, open_dataset
+from nv_retriever.stages import EmbeddingSpec
+from tasks.opening import open_dataset, open_embedder, shared_vectors
 from tasks.stage import build, stage_task
 
 
@@ -18,11 +18,10 @@ def embed(spec: EmbeddingSpec, home: str, runtime: Runtime, upstream: list[Artif
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
         from nv_retriever.embedding.build import write_embeddings
-        from nv_retriever.teachers.open import open_embedder
 
-        own_model = model_folder(spec.model, store) if isinstance(spec.model, StudentSpec | CheckpointSpec) else None
-        embedder = open_embedder(spec.location.source, spec.location.encoder, own_model, runtime)
+        embedder = open_embedder(spec, store, runtime)
         dataset = open_dataset(spec.dataset, store)
-        return write_embeddings(folder, dataset, spec.part, embedder, store.root / "vectors", runtime)
+        with shared_vectors(store, embedder) as vectors:
+            return write_embeddings(folder, dataset, spec.part, embedder, vectors, runtime)
 
     return build(spec, home, write)

@@ -50,13 +50,19 @@ def database_path(home: str) -> Path:
 
 
 def add_to_database(spec: MiningSpec, home: str) -> None:
-    """Fill the database from the artifact; nothing changes where the run is there, a damaged file is built anew."""
+    """Fill the database from the artifact; nothing changes where the run is there.
+
+    A damaged file is built anew, and so is a missing one in the copy of a home on shared storage: from all artifacts.
+    """
     from nv_retriever.store.connection import StoreDamagedError
     from nv_retriever.store.database import TripleStore
 
+    store = ArtifactStore(home)
     database = TripleStore(database_path(home))
+    if store.remote is not None and not database.path.exists():
+        database.rebuild([store.open(ref) for ref in store.references(MiningSpec.kind)])
     try:
-        database.add(ArtifactStore(home).open(spec.ref))
+        database.add(store.open(spec.ref))
     except StoreDamagedError as error:
         logger.warning("%s; it is built anew from the artifacts", error)
         database.path.replace(database.path.with_suffix(".damaged"))

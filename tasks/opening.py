@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, StudentSpec
+from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EmbeddingSpec, EvaluationSpec, StudentSpec
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
+    from nv_retriever.embedding.embedder import Precomputed, TextEmbedder
     from nv_retriever.search.types import Scorer
 
 
@@ -18,6 +22,31 @@ def open_dataset(spec: DatasetSpec, store: ArtifactStore) -> Dataset:
     from nv_retriever.data.dataset import Dataset
 
     return Dataset.open(store.open(spec.ref))
+
+
+def open_embedder(spec: EmbeddingSpec, store: ArtifactStore, runtime: Runtime) -> TextEmbedder | Precomputed:
+    """Return what embeds the texts."""
+    from nv_retriever.teachers import open as teachers
+
+    own_model = model_folder(spec.model, store) if isinstance(spec.model, StudentSpec | CheckpointSpec) else None
+    return teachers.open_embedder(spec.location.source, spec.location.encoder, own_model, runtime)
+
+
+@contextmanager
+def shared_vectors(store: ArtifactStore, embedder: TextEmbedder | Precomputed, fetch: bool = True) -> Iterator[Path]:
+    """Yield the root of the content-keyed vectors; those on shared storage come before, and new ones go there after."""
+    from nv_retriever.embedding.embedder import Precomputed
+
+    root = store.root / "vectors"
+    if store.remote is None or isinstance(embedder, Precomputed):
+        yield root
+        return
+    spaces = sorted({f"vectors/{embedder.space('fp32')}", f"vectors/{embedder.space('bf16')}"})
+    for space in spaces if fetch else ():
+        store.remote.pull(store.root, space)
+    yield root
+    for space in spaces:
+        store.remote.push(store.root, space)
 
 
 def open_scorer(spec: CandidatesSpec | EvaluationSpec, store: ArtifactStore, runtime: Runtime) -> Scorer:

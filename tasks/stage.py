@@ -65,13 +65,23 @@ def result_storage(home: str) -> LocalFileSystem:
 
 
 def run_stage(
-    stage: StageTask, spec: Spec, home: str, runtime: Runtime, upstream: list[ArtifactRef], storage: LocalFileSystem
+    stage: StageTask,
+    spec: Spec,
+    home: str,
+    runtime: Runtime,
+    upstream: list[ArtifactRef],
+    storage: LocalFileSystem,
+    prepare: Callable[[Spec], list[ArtifactRef]] = lambda spec: [],
 ) -> StageReport:
-    """Call the stage's task within a flow, and report what became of it."""
+    """Call the stage's task within a flow, and report what became of it.
+
+    What is not cached is prepared first: elsewhere, as far as the references that `prepare` returns.
+    """
     cached = ArtifactStore(home).is_complete(spec.ref)
     logger.info("%s %s: %s", spec.stage, spec.ref, "from the cache" if cached else "started")
     started = time.perf_counter()
-    stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, upstream=upstream)
+    parts = [] if cached else prepare(spec)
+    stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, upstream=[*upstream, *parts])
     seconds = 0.0 if cached else time.perf_counter() - started
     if not cached:
         logger.info("%s %s: done in %.1f s", spec.stage, spec.ref, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
 from nv_retriever.progress import progress
+from nv_retriever.search.blocks import EXCLUDED_SCORES, Block
 from nv_retriever.search.candidate_table import (
     COLUMNS,
     DOCUMENTS,
@@ -31,20 +33,27 @@ from nv_retriever.search.types import Exclusions, FloatArray, Scorer
 __all__ = ["Candidates", "Excluded", "offsets_of", "write_candidates"]
 
 logger = logging.getLogger(__name__)
-EXCLUDED_SCORES, DONE = "excluded-scores.npy", "blocks.json"
-"""Work in progress, gone when the table is complete."""
+DONE = "blocks.json"
+"""Which blocks are finished; gone, as the excluded scores are, when the table is complete."""
 PAIRS_PER_BLOCK = 1 << 35
 """Query-document pairs in one block of queries: what a kill may cost, a few minutes on two cores."""
 FEWEST_ROWS, MOST_ROWS = 1024, 1 << 15
 
 
 def write_candidates(
-    folder: Path, scorer: Scorer, dataset: Dataset, split: str, config: SearchConfig, teacher: str
+    folder: Path,
+    scorer: Scorer,
+    dataset: Dataset,
+    split: str,
+    config: SearchConfig,
+    teacher: str,
+    blocks: Iterable[Path] = (),
 ) -> dict[str, Any]:
     """Fill `folder` with the candidate table of a split, block by block; a block that was finished is not searched again.
 
-    Returns the counts for the manifest. Raises InputError where the scorer is not over this data set's documents and the
-    split's queries, GateError where more vectors are quarantined, or fewer candidates are recalled, than `config` allows.
+    `blocks` are folders that `write_block` filled elsewhere: their queries are taken over. Returns the counts for the
+    manifest. Raises InputError where the scorer is not over this data set's documents and the split's queries, GateError
+    where more vectors are quarantined, or fewer candidates are recalled, than `config` allows.
     """
     rows = dataset.query_rows(split)
     if (scorer.n_queries, scorer.n_documents) != (len(rows), dataset.n_documents):
@@ -54,6 +63,7 @@ def write_candidates(
     exclusions = build_exclusions(dataset, split, config.exclude_same_id)
     searcher, index_info = _with_index(folder, scorer, config)
     work = _Work(folder, len(rows), config.depth, len(exclusions.documents), dataset.n_documents)
+    work.take_over(map(Block.open, blocks), exclusions)
     with progress(f"search {teacher}", len(rows), "queries") as bar:
         for start, stop in work.blocks():
             if start not in work.done:
@@ -138,6 +148,17 @@ class _Work:
         """Return (first, after the last) query of every block."""
         n = len(self.documents)
         return [(start, min(start + self.rows_per_block, n)) for start in range(0, n, self.rows_per_block)]
+
+    def take_over(self, blocks: Iterable[Block], exclusions: Exclusions) -> None:
+        """Copy what was searched elsewhere; own blocks that it covers are finished."""
+        covered = np.zeros(len(self.documents), bool)
+        for block in blocks:
+            rows = slice(block.start, block.stop)
+            part = slice(int(exclusions.offsets[block.start]), int(exclusions.offsets[block.stop]))
+            self.documents[rows], self.scores[rows] = block.documents, block.scores
+            self.excluded_scores[part] = block.excluded_scores
+            covered[rows] = True
+        self.done += [start for start, stop in self.blocks() if covered[start:stop].all() and start not in self.done]
 
     def search(self, scorer: Scorer, exclusions: Exclusions, start: int, stop: int, depth: int) -> None:
         """Search one block of queries and score what it excludes; the block counts once it is on disk."""

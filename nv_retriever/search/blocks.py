@@ -1,0 +1,74 @@
+"""Candidates of a block of queries: a part of a table, searched by any worker and put together by `write_candidates`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nv_retriever.artifacts import write_aside, write_json
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.search.candidate_table import DOCUMENTS, SCORES
+from nv_retriever.search.config import SearchConfig
+from nv_retriever.search.exclusions import build_exclusions, rows_of
+from nv_retriever.search.types import FloatArray, IntArray, Scorer
+
+BLOCK, EXCLUDED_SCORES = "block.json", "excluded-scores.npy"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Queries `start` to before `stop` of a split."""
+
+    start: int
+    stop: int
+    documents: IntArray
+    """(stop - start, depth) int32, as in the table."""
+    scores: FloatArray
+    """(stop - start, depth) float32, as in the table."""
+    excluded_scores: FloatArray
+    """(n_excluded,) float32, of every document that these queries exclude, in order."""
+
+    @staticmethod
+    def open(folder: Path) -> Block:
+        """Read what `write_block` wrote."""
+        where = json.loads((folder / BLOCK).read_text(encoding="utf-8"))
+        arrays = [np.load(folder / name, allow_pickle=False) for name in (DOCUMENTS, SCORES, EXCLUDED_SCORES)]
+        return Block(where["start"], where["stop"], *arrays)
+
+
+def divide(n_queries: int, most: int) -> list[tuple[int, int]]:
+    """Return at most `most` ranges (first, after the last) of about the same size that cover all queries.
+
+    >>> divide(10, 4)
+    [(0, 2), (2, 5), (5, 7), (7, 10)]
+    """
+    count = min(most, n_queries)
+    bounds = [number * n_queries // count for number in range(count + 1)] if count else []
+    return list(itertools.pairwise(bounds))
+
+
+def write_block(
+    folder: Path, scorer: Scorer, dataset: Dataset, split: str, config: SearchConfig, start: int, stop: int
+) -> dict[str, Any]:
+    """Search some queries of a split, and score every document that they exclude; returns the counts for the manifest."""
+    rows = np.arange(start, stop)
+    excluded = build_exclusions(dataset, split, config.exclude_same_id).take(rows)
+    found = scorer.search(rows, config.depth, excluded)
+    excluded_scores = scorer.score_pairs(start + rows_of(excluded), excluded.documents)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        DOCUMENTS: found.documents,
+        SCORES: found.scores,
+        EXCLUDED_SCORES: excluded_scores,
+    }
+    for name, array in arrays.items():
+        with write_aside(folder / name) as aside, aside.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+    counts = {"start": start, "stop": stop}
+    write_json(folder / BLOCK, counts)
+    return counts

@@ -1,0 +1,120 @@
+"""The same triples from one process, two Dask workers, two Ray workers, and after a worker was killed in the middle."""
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from embedding_server import embedding_server
+
+from flows.mining import mining
+from flows.settings import build_config
+from nv_retriever.artifacts import ArtifactStore
+
+PATIENCE = 300
+"""Seconds for a worker to get to its first request on a busy machine; normally some ten."""
+PARTS = 4
+ENGINES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(f"prefect_{name}") is None, reason=f"prefect-{name} is not installed (extra `{name}`)"
+        ),
+    )
+    for name in ("dask", "ray")
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_harness():
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+@pytest.fixture(scope="module")
+def server():
+    with embedding_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory, write_beir):
+    return write_beir(tmp_path_factory.mktemp("data") / "animals")
+
+
+def mine(server, animals, home, runner="local"):
+    tree = {
+        "dataset": {"source": str(animals)},
+        "teachers": [{"name": server.teacher}],
+        "search": {"depth": 20},
+        "mining": {"rule": "topk", "selection": "sample(2, of=10)"},
+        "runtime": {"runner": runner, "processes": 2, "parts": PARTS},
+    }
+    return mining(build_config(tree, "test"), str(home))
+
+
+def content(home, result):
+    """Return every file of every artifact of the run, but for the manifests (they hold times)."""
+    store = ArtifactStore(home)
+    folders = [store.root / stage["artifact"] for stage in result["stages"]]
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in (".npy", ".parquet")]
+    return {str(path.relative_to(store.root)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def alone(server, animals, tmp_path_factory):
+    home = tmp_path_factory.mktemp("alone")
+    result = mine(server, animals, home)
+    assert result["triples"] == 40
+    return result, content(home, result)
+
+
+@pytest.mark.parametrize("runner", ENGINES)
+def test_the_same_triples_from_two_workers_though_one_is_killed(runner, server, animals, alone, tmp_path):
+    killed = []
+
+    def kill():
+        if server.held.wait(PATIENCE):
+            worker = server.waiting_process()
+            killed.append(worker.pid)
+            worker.send_signal(signal.SIGKILL)
+        server.release.set()
+
+    server.hold(request=2)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    result = mine(server, animals, tmp_path, runner)
+    killer.join()
+
+    assert killed and killed[0] != os.getpid()
+    assert result["run_id"] == alone[0]["run_id"]
+    assert content(tmp_path, result) == alone[1]
+    # Four parts of ten documents and of five queries: what the lost worker had is embedded again, and nothing else.
+    asked = Counter(Counter(server.texts).values())
+    assert asked[1] + asked[2] == 60 and asked[2] in (10, 5), asked
+
+
+@pytest.mark.parametrize("runner", ENGINES)
+def test_workers_share_the_work_and_leave_no_parts(runner, server, animals, alone, tmp_path):
+    server.hold(request=0)
+    result = mine(server, animals, tmp_path, runner)
+    assert content(tmp_path, result) == alone[1]
+    assert Counter(server.texts).most_common(1)[0][1] == 1
+    assert not list((tmp_path / "artifacts").glob("candidates-block/[!.]*"))
+
+
+def test_a_missing_engine_is_one_clear_message(server, animals, tmp_path, monkeypatch):
+    from nv_retriever.errors import InputError
+
+    monkeypatch.setitem(sys.modules, "prefect_dask", None)
+    with pytest.raises(InputError, match="prefect-dask"):
+        mine(server, animals, tmp_path, "dask")
