@@ -60,7 +60,7 @@ class Search:
 def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockSizes, workers: Workers) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
     for start, block in blocks:
-        documents = prepare_documents(block, workers.precision, workers.device)
+        documents = prepare_documents(block, workers.precision, workers.device, workers.parts)
         _Block(search, start, documents, sizes).run(workers)
 
 

@@ -10,18 +10,17 @@ matrix product says by its signs alone which documents are below: no candidate i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Literal
 
 import torch
 
+from nv_retriever.embedding.hardware import fast_bf16
+
 EXTRA = 4
 """Columns after a vector's own: norm, residual norm, threshold (two parts)."""
-_ROWS = 2048
-"""Rows that are prepared at once, so that temporaries stay in the cache."""
 _TINY = 2.0**-100
 """More than underflow can lose in any product."""
 _REACH = 4.0
@@ -46,26 +45,9 @@ FP32 = Precision("fp32", torch.float32, torch.int32, accumulation=2.0, rounding=
 BF16 = Precision("bf16", torch.bfloat16, torch.int16, accumulation=16.0, rounding=2.0**-7)
 
 
-@lru_cache(maxsize=4)
-def fastest_precision(device: str) -> Precision:
-    """Return the format whose products are fastest on the device, measured once per process; no result depends on it."""
-    if device != "cpu":
-        return BF16
-    rate = {precision.name: _seconds(precision, rows=128) for precision in (FP32, BF16)}
-    if rate["bf16"] > 2 * rate["fp32"]:
-        return FP32
-    return BF16 if _seconds(BF16, rows=1024) < 0.8 * _seconds(FP32, rows=1024) else FP32
-
-
-def _seconds(precision: Precision, rows: int) -> float:
-    left, right = torch.ones(rows, 384, dtype=precision.dtype), torch.ones(512, 384, dtype=precision.dtype)
-    out = torch.empty(rows, 512, dtype=precision.dtype)
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        torch.mm(left, right.T, out=out)
-        best = min(best, time.perf_counter() - start)
-    return best
+def fastest_precision(device: Literal["cpu", "cuda"]) -> Precision:
+    """Return the format whose products are fastest on the device, by what its processor says; no result depends on it."""
+    return BF16 if fast_bf16(device) else FP32
 
 
 def round_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -118,22 +100,21 @@ class Factor:
     scales: torch.Tensor
     """(n,) float64: the power of two that a row was divided by."""
 
+    @classmethod
+    def empty(cls, precision: Precision, norms: torch.Tensor, scales: torch.Tensor, dim: int) -> Factor:
+        """Return a side whose rows are not filled yet; `norms` and `scales` (n,) float64."""
+        rows = norms.new_empty(len(norms), dim + EXTRA, dtype=precision.dtype)
+        rows[:, dim:] = 0
+        return cls(precision, rows, norms / scales * (1 + 2.0**-40), torch.zeros_like(norms), scales)
 
-def factor(
-    vectors: torch.Tensor, norms: torch.Tensor, scales: torch.Tensor, precision: Precision, out: torch.Tensor
-) -> Factor:
-    """Return rows scaled and rounded into `out` (n, dim + EXTRA); `vectors` (n, dim) and `norms`, `scales` (n,) float64."""
-    dim = vectors.shape[1]
-    residuals = torch.zeros_like(norms)
-    for start in range(0, len(vectors), _ROWS):
-        part = slice(start, start + _ROWS)
-        scaled = vectors[part] * (1 / scales[part, None])
-        out[part, :dim] = scaled
-        if precision is not FP32:
-            scaled -= out[part, :dim]
-            residuals[part] = torch.linalg.vector_norm(scaled, dim=1) * (1 + 2.0**-40) + _TINY
-    out[:, dim:] = 0
-    return Factor(precision, out, norms / scales * (1 + 2.0**-40), residuals, scales)
+    def fill(self, part: slice, vectors: torch.Tensor) -> None:
+        """Scale and round some rows, (rows, dim) float64."""
+        scaled = vectors * (1 / self.scales[part, None])
+        rounded = self.rows[part, : vectors.shape[1]]
+        rounded.copy_(scaled)
+        if self.precision is not FP32:
+            scaled -= rounded
+            self.residuals[part] = torch.linalg.vector_norm(scaled, dim=1) * (1 + 2.0**-40) + _TINY
 
 
 def as_documents(side: Factor) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from nv_retriever.search.proposals import EXTRA, Factor, Precision, as_documents, as_queries, factor, power_of_two_above
+from nv_retriever.search.proposals import Factor, Precision, as_documents, as_queries, power_of_two_above
 from nv_retriever.search.types import FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
@@ -26,25 +27,52 @@ class Rows:
     factor: Factor
 
 
-def prepare_documents(block: FloatArray, precision: Precision, device: str) -> Rows:
+Parts = Callable[[Callable[[slice], None], int], None]
+"""Calls a function for slices that cover so many rows, maybe in several threads."""
+_ROWS = 512
+"""Rows that are prepared at once, so that temporaries stay in the cache."""
+
+
+def one_by_one(work: Callable[[slice], None], rows: int) -> None:
+    """Call `work` for slices that cover the rows, in order."""
+    for part in slices(rows):
+        work(part)
+
+
+def slices(rows: int) -> list[slice]:
+    """Return slices that cover the rows."""
+    return [slice(start, min(start + _ROWS, rows)) for start in range(0, rows, _ROWS)]
+
+
+def prepare_documents(block: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows:
     """Return a block of documents (n, dim), scaled together; rows that are not finite become zeros."""
-    vectors = torch.from_numpy(block.astype(np.float64)).to(device)
-    norms, finite = _norms(vectors)
+    vectors = torch.empty(block.shape, dtype=torch.float64, device=device)
+    norms, finite = vectors.new_empty(len(block)), np.empty(len(block), bool)
+
+    def convert(part: slice) -> None:
+        vectors[part] = torch.from_numpy(block[part].astype(np.float64))
+        norms[part], finite[part] = _norms(vectors[part])
+
+    parts(convert, len(block))
     scale = power_of_two_above(norms.amax().reshape(1) if len(norms) else norms.new_ones(1))
-    out = torch.empty(len(block), block.shape[1] + EXTRA, dtype=precision.dtype, device=device)
-    side = factor(vectors, norms, scale.expand(len(block)), precision, out)
+    side = Factor.empty(precision, norms, scale.expand(len(block)), block.shape[1])
+    parts(lambda part: side.fill(part, vectors[part]), len(block))
     as_documents(side)
     return Rows(vectors, _upper(norms), finite, side)
 
 
-def prepare_queries(vectors: FloatArray, precision: Precision, device: str) -> Rows:
+def prepare_queries(vectors: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows:
     """Return queries (n, dim), each with its own scale; rows that are not finite become zeros."""
     single = torch.from_numpy(np.array(vectors, np.float32)).to(device)
-    double = single.double()
-    norms, finite = _norms(double)
+    norms, finite = torch.empty(len(vectors), dtype=torch.float64, device=device), np.empty(len(vectors), bool)
+
+    def convert(part: slice) -> None:
+        norms[part], finite[part] = _norms(single[part].double())
+
+    parts(convert, len(vectors))
     single[torch.from_numpy(~finite).to(device)] = 0
-    out = torch.empty(len(vectors), vectors.shape[1] + EXTRA, dtype=precision.dtype, device=device)
-    side = factor(double, norms, power_of_two_above(norms), precision, out)
+    side = Factor.empty(precision, norms, power_of_two_above(norms), vectors.shape[1])
+    parts(lambda part: side.fill(part, single[part].double()), len(vectors))
     as_queries(side)
     return Rows(single, _upper(norms), finite, side)
 

@@ -13,6 +13,7 @@ import torch
 
 from nv_retriever.search.memory import BlockSizes
 from nv_retriever.search.proposals import Precision, multiply
+from nv_retriever.search.rows import slices
 from nv_retriever.search.types import FloatArray
 
 Index = npt.NDArray[np.int64]
@@ -73,6 +74,10 @@ class Workers:
                 self._call(work, item)
         else:
             list(self._pool.map(lambda item: self._call(work, item), items))
+
+    def parts(self, work: Callable[[slice], None], rows: int) -> None:
+        """Call `work` for slices that cover the rows; a GPU takes all at once."""
+        self.map(lambda _, part: work(part), slices(rows) if self.device == "cpu" else [slice(0, rows)])
 
     def _call(self, work: Callable[[Tile, T], None], item: T) -> None:
         tile = self._tiles.get()

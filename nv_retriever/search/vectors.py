@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from nv_retriever.config import Runtime
+from nv_retriever.embedding.hardware import device_kind
 from nv_retriever.errors import InputError
 from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
@@ -46,7 +47,7 @@ class VectorScorer:
         self.queries, self.documents, self.score_kind = queries, documents, score_kind
         self.n_queries, self.n_documents = queries.n, documents.n
         self.runtime = runtime or Runtime()
-        self.device = _device(self.runtime)
+        self.device = device_kind(self.runtime)
         self._precision = precision
 
     @property
@@ -79,27 +80,27 @@ class VectorScorer:
             return result
         work = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)
         sizes = self.block_sizes(work.k)
-        sample = self._sample(sizes)
-        while len(work.pending):
-            failed = []
-            for start in range(0, len(work.pending), sizes.queries):
-                rows = work.pending[start : start + sizes.queries]
-                one = self._pass(work, rows, sample, sizes)
-                done = work.settle(one, rows, result)
-                failed.append(rows[~done])
-            work.retry(np.concatenate(failed))
+        with Workers(sizes, self.precision, self.device) as workers:
+            sample = self._sample(sizes, workers)
+            while len(work.pending):
+                failed = []
+                for start in range(0, len(work.pending), sizes.queries):
+                    rows = work.pending[start : start + sizes.queries]
+                    one = self._pass(work, rows, sample, sizes, workers)
+                    done = work.settle(one, rows, result)
+                    failed.append(rows[~done])
+                work.retry(np.concatenate(failed))
         return result
 
-    def _pass(self, work: _Queue, rows: Index, sample: Sample, sizes: BlockSizes) -> Search:
+    def _pass(self, work: _Queue, rows: Index, sample: Sample, sizes: BlockSizes, workers: Workers) -> Search:
         """Search some of the pending queries in one pass over the documents."""
         padding = -len(rows) % 8
         vectors = gather(self.queries, work.query_rows[rows])
         vectors = np.concatenate([vectors, np.zeros((padding, vectors.shape[1]), np.float32)])
-        queries = prepare_queries(vectors, self.precision, self.device)
+        queries = prepare_queries(vectors, workers.precision, self.device, workers.parts)
         one = work.search(queries, rows, padding)
-        with Workers(sizes, self.precision, self.device) as workers:
-            work.guess(one, rows, sample, self.n_documents, workers)
-            scan(one, stream(self.documents, sizes.documents), sizes, workers)
+        work.guess(one, rows, sample, self.n_documents, workers)
+        scan(one, stream(self.documents, sizes.documents), sizes, workers)
         return one
 
     def score_pairs(self, query_rows: npt.NDArray[np.integer], document_rows: npt.NDArray[np.integer]) -> FloatArray:
@@ -118,9 +119,10 @@ class VectorScorer:
             scores[part] = np.where(left_finite[query_of] & right_finite[document_of], found, np.float32(np.nan))
         return scores
 
-    def _sample(self, sizes: BlockSizes) -> Sample:
+    def _sample(self, sizes: BlockSizes, workers: Workers) -> Sample:
         rows = sample_rows(self.n_documents, sizes.documents)
-        return Sample(rows, prepare_documents(gather(self.documents, rows), self.precision, self.device))
+        vectors = gather(self.documents, rows)
+        return Sample(rows, prepare_documents(vectors, workers.precision, self.device, workers.parts))
 
 
 @dataclass
@@ -176,12 +178,6 @@ class _Queue:
     def retry(self, failed: Index) -> None:
         """Queue the queries whose guess was too high."""
         self.pending, self.deeper = failed, self.deeper * _STRIDE
-
-
-def _device(runtime: Runtime) -> str:
-    if runtime.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return runtime.device
 
 
 def _double(vectors: FloatArray, device: str) -> tuple[torch.Tensor, npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
