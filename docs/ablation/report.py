@@ -9,8 +9,11 @@ is written by hand in findings.md, a paragraph each.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nv_retriever.evaluation.ablation import Ablation, Cell
 from nv_retriever.evaluation.ablation_cells import merged, read_cells
@@ -50,19 +53,36 @@ def add_regime(page: Page, title: str, names: list[str]) -> None:
     shared = {name: [cell for cell in cells[METHODS] if cell.seed < seeds] for name, (cells, _) in studies.items()}
     cells = merged({name.split("-")[0]: found for name, found in shared.items()})
     own = [cell for cell in cells if cell.dataset.split(" → ")[1].startswith(cell.dataset.split(" → ")[0])]
+    elsewhere = averaged(cell for cell in cells if all(cell is not one for one in own))
     paper = of_question("methods")
-    for part, some in (("the training sets' own test queries", own), ("zero-shot", [c for c in cells if c not in own])):
+    for part, some in (("the training sets' own test queries", own), ("other collections, zero-shot", elsewhere)):
+        if not some:
+            continue
         question = Question(f"On {part}", Ablation(some), "topk", paper)
         rows = question.ablation.rows("topk")
         page.add_heading(f"On {part}", 3).add_table(results_table(question))
         page.add_plot(*difference_plot(question, rows))
-        if part != "zero-shot":
+        if some is own:
             against = Question("Against PercPos", question.ablation, PERCPOS, paper)
             page.add_plot(*difference_plot(against, against.ablation.rows(PERCPOS)))
         page.add_table(datasets_table(question, rows))
         if seeds > 1:
             page.add_table(power_table(question.ablation.power("topk")))
     add_false_negatives(page, {name: info for name, (_, info) in studies.items()}, Ablation(own))
+
+
+def averaged(cells: Iterable[Cell]) -> list[Cell]:
+    """Return one cell for each method, seed and test set: the mean over training sets, query by query.
+
+    The training sets share these queries, so that they are no independent data sets.
+    """
+    groups: dict[tuple[str, int, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.method, cell.seed, cell.dataset.split(" → ")[1]), []).append(cell)
+    return [
+        Cell(method, some[0].teacher, seed, dataset, some[0].query_ids, np.mean([one.values for one in some], axis=0))
+        for (method, seed, dataset), some in groups.items()
+    ]
 
 
 def add_false_negatives(page: Page, studies: dict[str, dict[str, Any]], own: Ablation) -> None:
