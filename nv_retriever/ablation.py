@@ -128,5 +128,5 @@ def plan_audit(config: AblationConfig) -> AuditSpec | None:
     rules = tuple(name for name in config.methods if name not in (RANDOM, ORACLE))
     if not config.audited or not rules or config.pipeline.dataset.known_positives is not None:
         return None
-    audit = config.pipeline.audit.model_copy(update={"rules": rules, "selection": config.pipeline.mining.selection})
+    audit = config.pipeline.audit.model_copy(update={"rules": rules})
     return audit_spec(config.pipeline.model_copy(update={"audit": audit}))

@@ -153,7 +153,8 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
 def audit_spec(config: PipelineConfig) -> AuditSpec:
     """Return the specification of the audit: rules over the stored candidates of every teacher."""
     dataset = dataset_spec(config.dataset)
-    audit = config.audit.model_copy(update={"rule": config.mining.rule, "seed": config.seed, "max_rate": None})
+    mining = {"rule": config.mining.rule, "selection": config.mining.selection, "seed": config.seed}
+    audit = config.audit.model_copy(update=mining | {"max_rate": None})
     return AuditSpec(dataset=dataset, split=config.split, candidates=candidates_specs(config, dataset), audit=audit)
 
 

@@ -135,6 +135,7 @@ class MiningSpec(Spec):
     """Mined triples."""
 
     kind: ClassVar[str] = "mining"
+    version: ClassVar[int] = 2
     stage: ClassVar[StageName] = "mine"
     dataset: DatasetSpec
     split: str

@@ -23,6 +23,8 @@ from nv_retriever.search.candidate_table import Candidates
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
 
+COUNTS = ("triples", "samples", "queries", "relabelled", "short", "reasons", "short_reasons")
+
 
 def write_mining(
     folder: Path,
@@ -59,12 +61,17 @@ def write_mining(
         for start, choice in miner.blocks():
             statistics.add(start, choice, teachers)
             _write(triples, triples_table(run_id, start, choice, samples, teachers, queries, documents))
+            added = vetoes.relabelled(start, choice, samples, teachers)
+            statistics.add_relabelled(added)
+            _write(triples, triples_table(run_id, 0, added.choice, added.samples, added.teachers, queries, documents))
             _write(short, shortfall_table(start, choice, samples, plan.shortfall, queries, documents))
             done.advance(len(choice.short))
     summary = statistics.summary(samples, teachers, plan, (queries, documents))
     summary |= vetoes.write(folder, queries, documents)
     _write_run(folder, dataset, split, config, seed, run_id, plan.rule.name, plan.selection.name, summary)
-    return {name: summary[name] for name in ("triples", "samples", "queries", "short", "reasons", "short_reasons")}
+    return {
+        name: summary[name] for name in ("triples", "samples", "queries", "relabelled", "short", "reasons", "short_reasons")
+    }
 
 
 def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:

@@ -31,6 +31,7 @@ from nv_retriever.mining.selection import parse_selection, with_count
 from nv_retriever.mining.statistics import Statistics
 from nv_retriever.mining.teachers import plan_of, samples_of, teachers_of
 from nv_retriever.mining.triples import SHORTFALL, TRIPLES, shortfall_table, triples_table
+from nv_retriever.mining.types import Choice, Samples
 from nv_retriever.mining.vetoes import open_vetoes
 from nv_retriever.search.types import ScoreKind, Scorer
 
@@ -149,18 +150,28 @@ def mine_in_memory(
             statistics.add(start, choice, teachers)
             parts.append(triples_table("", start, choice, samples, teachers, *ids))
             shorts.append(shortfall_table(start, choice, samples, plan.shortfall, *ids))
-            at, position = np.nonzero(choice.documents >= 0)
-            places.append(np.stack([start + at, choice.documents[at, position]]))
+            places.append(_places(start, choice, samples))
+            added = vetoes.relabelled(start, choice, samples, teachers)
+            statistics.add_relabelled(added)
+            parts.append(triples_table("", 0, added.choice, added.samples, added.teachers, *ids))
+            places.append(_places(0, added.choice, added.samples))
         summary = statistics.summary(samples, teachers, plan, ids) | vetoes.counts()
-    sample, negative = np.concatenate([np.empty((2, 0), np.int64), *places], axis=1)
+    query, positive, negative = np.concatenate([np.empty((3, 0), np.int64), *places], axis=1)
     return MiningResult(
-        query=orders[0][rows[samples.queries[sample]]],
-        positive=orders[1][samples.positives[sample]],
+        query=orders[0][rows[query]],
+        positive=orders[1][positive],
         negative=orders[1][negative],
         table=pa.concat_tables(parts).drop_columns("run_id"),
         short=pa.concat_tables(shorts),
         statistics=summary,
     )
+
+
+def _places(start: int, choice: Choice, samples: Samples) -> npt.NDArray[np.int64]:
+    """Return query, positive and negative rows of the choice of the samples from `start` on, (3, n)."""
+    at, position = np.nonzero(choice.documents >= 0)
+    columns = samples.queries[start + at], samples.positives[start + at], choice.documents[at, position]
+    return np.stack(columns).astype(np.int64)
 
 
 def _config(config: MiningConfig | None, settings: dict[str, Any], negatives: int | None) -> MiningConfig:

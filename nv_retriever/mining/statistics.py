@@ -10,6 +10,7 @@ import numpy as np
 
 from nv_retriever.mining.anchor import outlier_positives
 from nv_retriever.mining.pool import count_prefix
+from nv_retriever.mining.relabelled import Relabelled
 from nv_retriever.mining.types import Choice, Plan, Samples, Short, Teacher, Why
 
 _WINDOW = 50
@@ -21,7 +22,7 @@ class Statistics:
     """Counts of a run."""
 
     def __init__(self) -> None:
-        self.triples = self.short = self.deepest = 0
+        self.triples = self.short = self.deepest = self.relabelled = 0
         self.reasons: Counter[str] = Counter()
         self.short_reasons: Counter[str] = Counter()
         self._gaps: dict[int, tuple[int, float]] = {}
@@ -47,11 +48,17 @@ class Statistics:
             count, total = self._gaps.get(number, (0, 0.0))
             self._gaps[number] = count + len(gaps), total + float(gaps.sum())
 
+    def add_relabelled(self, added: Relabelled) -> None:
+        """Count the samples that a judge added."""
+        self.relabelled += int((added.choice.found > 0).sum())
+        self.add(0, added.choice, added.teachers)
+
     def summary(self, samples: Samples, teachers: Sequence[Teacher], plan: Plan, ids: Any) -> dict[str, Any]:
         """Return strict JSON: counts, mean rank, and for each teacher its drop rate and mean gap to the positive."""
         return {
             "triples": self.triples,
             "samples": len(samples),
+            "relabelled": self.relabelled,
             "queries": len(np.unique(samples.queries)),
             "short": self.short,
             "reasons": dict(sorted(self.reasons.items())),

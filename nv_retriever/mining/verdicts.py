@@ -80,6 +80,8 @@ class JudgedNegatives:
         self._judge, self._samples, self._texts = judge, samples, texts
         self.verdicts: dict[tuple[int, int], Judgement] = {}
         """(sample, document) -> judgement."""
+        self.positives: dict[int, list[int]] = {}
+        """sample -> documents that were judged positives of its query."""
 
     def __call__(self, samples: Rows, queries: IntArray, documents: IntArray) -> BoolArray:
         """Return which pairs the judge does not keep, (n,) each."""
@@ -88,6 +90,9 @@ class JudgedNegatives:
         if new:
             said = self._judge.judge(self._cases(new))
             self.verdicts |= dict(zip(new, said, strict=True))
+            for (sample, document), one in zip(new, said, strict=True):
+                if one.verdict == "positive":
+                    self.positives.setdefault(sample, []).append(document)
         return np.array([self.verdicts[pair].verdict != "keep" for pair in pairs], bool)
 
     def _cases(self, pairs: list[tuple[int, int]]) -> list[Case]:

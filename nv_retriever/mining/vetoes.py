@@ -15,7 +15,8 @@ from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.hidden_labels import HiddenLabels
 from nv_retriever.mining.judge import open_judge
 from nv_retriever.mining.near_duplicates import DocumentVectors, NearDuplicates, Similarity, cosine_similarity
-from nv_retriever.mining.types import Samples, Teacher, Veto
+from nv_retriever.mining.relabelled import Relabelled, relabel
+from nv_retriever.mining.types import Choice, Samples, Teacher, Veto
 from nv_retriever.mining.verdicts import JudgedNegatives, VerdictCache
 from nv_retriever.search.types import FloatArray
 
@@ -41,6 +42,10 @@ class Vetoes:
     def of_choices(self) -> list[JudgedNegatives]:
         """Guards that look at chosen negatives only."""
         return [self.judged] if self.judged is not None else []
+
+    def relabelled(self, start: int, choice: Choice, samples: Samples, teachers: Sequence[Teacher]) -> Relabelled:
+        """Return the samples that the judge added to those of the choice."""
+        return relabel(self.judged.positives if self.judged is not None else {}, start, choice, samples, teachers)
 
     def counts(self) -> dict[str, Any]:
         """Return how many pairs each guard looked away: near-duplicates, and verdicts of each kind."""

@@ -19,13 +19,16 @@ class KnownPositives:
     Siblings are queries with the same normalised text; a group holds the documents with the same normalised content.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, query_rows: IntArray | None = None, positive_rows: IntArray | None = None) -> None:
+        """Read the labels; `query_rows` and `positive_rows` (n,) are further known pairs (a judge's relabelled ones)."""
         hashes = np.asarray(dataset.query_hashes)
         _, self._classes = np.unique(hashes, return_inverse=True)
         self.groups = np.asarray(dataset.groups)
         positives = dataset.positives()
         pairs = [np.stack([self._classes[positives.query_rows], self.groups[positives.document_rows]], axis=1)]
         pairs.append(self._same_text(dataset, hashes))
+        if query_rows is not None and positive_rows is not None:
+            pairs.append(np.stack([self._classes[query_rows], self.groups[positive_rows]], axis=1))
         known = np.unique(np.concatenate(pairs).astype(np.int64), axis=0)
         n_classes = int(self._classes.max(initial=-1)) + 1
         self._offsets = np.searchsorted(known[:, 0], np.arange(n_classes + 1))

@@ -146,7 +146,7 @@ class Run:
         in_batch = config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
         return Source(
             samples=samples,
-            known=KnownPositives(mined.dataset),
+            known=KnownPositives(mined.dataset, samples.query_rows, samples.positive_rows),
             queries=queries,
             documents=documents,
             query_prompt_length=self._prompt_length(query_prompt),

@@ -138,6 +138,23 @@ class ByNumber:
         return [Judgement("positive" if int(case.candidate.split()[-1]) % 3 == 0 else "keep", 0.5) for case in cases]
 
 
+def check_relabelled(added, rows, verdicts, counts):
+    """Every judged positive is a sample with those negatives of the judged sample that score below it."""
+    scores, wanted = MatrixScorer(matrix(0)).scores, {}
+    for verdict in sorted((v for v in verdicts if v["verdict"] == "positive"), key=lambda v: v["positive_id"]):
+        query, document = int(verdict["query_id"][1:]), int(verdict["document_id"][1:])
+        of_sample = [r for r in rows if (r["query_id"], r["positive_id"]) == (verdict["query_id"], verdict["positive_id"])]
+        below = [r["negative_id"] for r in of_sample if scores[query, int(r["negative_id"][1:])] < scores[query, document]]
+        wanted.setdefault((verdict["query_id"], verdict["document_id"]), below)
+    found = {}
+    for row in added:
+        found.setdefault((row["query_id"], row["positive_id"]), []).append(row["negative_id"])
+        assert row["positive_score"] == scores[int(row["query_id"][1:]), int(row["positive_id"][1:])] > row["negative_score"]
+        assert row["position"] == len(found[row["query_id"], row["positive_id"]]) - 1
+    assert found == {pair: below for pair, below in wanted.items() if below} and found
+    assert counts["relabelled"] == len(found) and counts["triples"] == len(rows) + len(added)
+
+
 def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monkeypatch):
     judge = ByNumber()
     monkeypatch.setattr("nv_retriever.mining.vetoes.open_judge", lambda name, margin: judge)
@@ -145,8 +162,12 @@ def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monk
     folder, counts, made = run(tmp_path, dataset, config, depth=5, verdicts=tmp_path / "cache" / "verdicts.sqlite")
     rows = pq.read_table(folder / "triples.parquet").to_pylist()
     assert counts["short"] == 0 and all(int(row["negative_id"][1:]) % 3 for row in rows)
+    labelled = {("q0", "d10")} | {(f"q{i}", f"d{i:02}") for i in range(6)}
+    added = [row for row in rows if (row["query_id"], row["positive_id"]) not in labelled]
+    rows = [row for row in rows if row not in added]
     verdicts = pq.read_table(folder / "verdicts.parquet").to_pylist()
     assert {v["verdict"] for v in verdicts} == {"keep", "positive"}
+    check_relabelled(added, rows, verdicts, counts)
     assert {(r["query_id"], r["positive_id"], r["negative_id"]) for r in rows} <= {
         (v["query_id"], v["positive_id"], v["document_id"]) for v in verdicts if v["verdict"] == "keep"
     }
