@@ -16,7 +16,7 @@ class AuditConfig(Frozen):
     rule: str | None = None
     """The rule that the run mines with: swept with the others, and the one that the gate looks at (else the recommended)."""
     selection: str = "top(4)"
-    """How negatives are taken from the survivors (in a run: as the run mines); its number is what every sample should get."""
+    """How negatives are taken from the survivors (in a run: as it mines); its number is what every sample should get."""
     max_samples: int | None = Field(default=50_000, ge=1)
     """At most this many (query, visible positive) samples, drawn by a hash of seed and ids; None takes every one."""
     positives_per_query: int | None = Field(default=None, ge=1)
