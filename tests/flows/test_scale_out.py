@@ -8,27 +8,28 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 from embedding_server import embedding_server
+from s3_server import s3_server
 
 from flows.mining import mining
 from flows.settings import build_config
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.remote_store import resolve_home
 
 PATIENCE = 300
 """Seconds for a worker to get to its first request on a busy machine; normally some ten."""
 PARTS = 4
-ENGINES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec(f"prefect_{name}") is None, reason=f"prefect-{name} is not installed (extra `{name}`)"
-        ),
-    )
-    for name in ("dask", "ray")
-]
+
+
+def needs(extra):
+    module = {"dask": "prefect_dask", "ray": "prefect_ray", "s3": "s3fs"}[extra]
+    missing = importlib.util.find_spec(module) is None
+    return pytest.mark.skipif(missing, reason=f"{module} is not installed (extra `{extra}`)")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,7 +79,7 @@ def alone(server, animals, tmp_path_factory):
     return result, content(home, result)
 
 
-@pytest.mark.parametrize("runner", ENGINES)
+@pytest.mark.parametrize("runner", [pytest.param(name, marks=needs(name)) for name in ("dask", "ray")])
 def test_the_same_triples_from_two_workers_though_one_is_killed(runner, server, animals, alone, tmp_path):
     killed = []
 
@@ -103,13 +104,42 @@ def test_the_same_triples_from_two_workers_though_one_is_killed(runner, server, 
     assert asked[1] + asked[2] == 60 and asked[2] in (10, 5), asked
 
 
-@pytest.mark.parametrize("runner", ENGINES)
-def test_workers_share_the_work_and_leave_no_parts(runner, server, animals, alone, tmp_path):
+@needs("ray")
+def test_workers_share_the_work_and_leave_no_parts(server, animals, alone, tmp_path):
     server.hold(request=0)
-    result = mine(server, animals, tmp_path, runner)
+    result = mine(server, animals, tmp_path, "ray")
     assert content(tmp_path, result) == alone[1]
     assert Counter(server.texts).most_common(1)[0][1] == 1
     assert not list((tmp_path / "artifacts").glob("candidates-block/[!.]*"))
+
+
+@needs("dask")
+@needs("s3")
+def test_workers_on_a_home_in_s3_serve_another_machine(server, animals, alone, tmp_path, monkeypatch):
+    server.hold(request=0)
+    with s3_server("shelf") as url:
+        monkeypatch.setenv("NVR_CACHE", str(tmp_path / "one"))
+        first = mine(server, animals, url, "dask")
+        assert content(resolve_home(url), first) == alone[1]
+        assert Counter(server.texts).most_common(1)[0][1] == 1
+
+        monkeypatch.setenv("NVR_CACHE", str(tmp_path / "two"))
+        server.texts.clear()
+        again = mine(server, animals, url)
+        assert all(stage["cached"] for stage in again["stages"]) and not server.texts
+        with duckdb.connect(again["database"], read_only=True) as database:
+            assert database.execute("select count(*) from triples").fetchone() == (40,)
+        store = ArtifactStore(resolve_home(url))
+        for ref in [ref for kind in ("dataset", "embeddings", "candidates", "mining") for ref in store.references(kind)]:
+            store.open(ref)
+        assert content(store.home, again) == alone[1]
+        assert store.references("candidates-block") == []
+
+        # Embeddings that are lost are laid out again from the shared vectors: nothing is embedded.
+        for ref in store.references("embeddings"):
+            store.discard(ref)
+        mine(server, animals, url)
+        assert not server.texts
 
 
 def test_a_missing_engine_is_one_clear_message(server, animals, tmp_path, monkeypatch):

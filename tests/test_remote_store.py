@@ -1,0 +1,147 @@
+"""Homes on shared storage: what one machine built another has, half an upload is nothing, damage is found."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from s3_server import s3_server
+
+from nv_retriever.artifacts import MANIFEST, ArtifactRef, ArtifactStore, write_json
+from nv_retriever.embedding.vector_store import VectorStore, text_keys
+from nv_retriever.errors import ArtifactError, InputError
+from nv_retriever.remote_store import ORIGIN, origin, resolve_home
+
+REF = ArtifactRef(kind="thing", fingerprint="0123")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with s3_server("shelf") as url:
+        yield url
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request, tmp_path):
+    if request.param == "file":
+        return f"file://{tmp_path / 'share'}"
+    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path, url):
+    """Return the store as it is seen from a machine of this name."""
+
+    def store(name):
+        monkeypatch.setenv("NVR_CACHE", str(tmp_path / name))
+        return ArtifactStore(resolve_home(url))
+
+    return store
+
+
+def make(store):
+    with store.build(REF) as build:
+        if not build.complete:
+            (build.folder / "model").mkdir(exist_ok=True)
+            (build.folder / "model" / "weights.bin").write_bytes(b"weights" * 1000)
+            write_json(build.folder / "data.json", {"content": 1})
+            build.info["counts"] = {"rows": 1}
+        return build
+
+
+def remote_path(url, name):
+    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return fs, f"{root}/artifacts/{name}"
+
+
+def test_what_one_machine_built_another_opens(machine, url):
+    assert not machine("one").is_complete(REF)
+    make(machine("one"))
+    other = machine("two")
+    assert other.is_complete(REF) and other.manifest(REF)["counts"] == {"rows": 1}
+    assert not other.folder(REF).exists(), "nothing is fetched before it is opened"
+    assert make(other).complete
+    folder = other.open(REF)
+    assert (folder / "model" / "weights.bin").read_bytes() == b"weights" * 1000
+    assert other.check(REF) is None and other.references("thing") == [REF]
+    assert origin(other.home) == url and ORIGIN not in json.dumps(other.manifest(REF)["files"])
+
+
+def test_half_an_upload_is_nothing(machine, url):
+    make(machine("one"))
+    fs, path = remote_path(url, f"{REF}/{MANIFEST}")
+    fs.rm_file(path)
+    other = machine("two")
+    assert not other.is_complete(REF) and other.references("thing") == []
+    with pytest.raises(ArtifactError, match="does not exist"):
+        other.open(REF)
+    assert not make(other).complete
+    assert machine("three").open(REF)
+
+
+@pytest.mark.parametrize("damage", ["other content", "missing"])
+def test_damage_on_the_shelf_is_found_and_repaired(machine, url, damage):
+    make(machine("one"))
+    fs, path = remote_path(url, f"{REF}/data.json")
+    if damage == "missing":
+        fs.rm_file(path)
+    else:
+        fs.pipe_file(path, b"{}")
+    other = machine("two")
+    with pytest.raises(ArtifactError, match="run again"):
+        other.open(REF)
+    assert not make(other).complete
+    assert machine("three").open(REF)
+
+
+def test_a_damaged_copy_is_fetched_again(machine):
+    make(machine("one"))
+    other = machine("two")
+    (other.open(REF) / "data.json").write_text("[]")
+    assert not other.is_complete(REF)
+    assert make(other).complete
+    assert json.loads((other.open(REF) / "data.json").read_text()) == {"content": 1}
+
+
+def test_a_removed_copy_costs_a_fetch_and_a_discarded_artifact_is_gone(machine, url):
+    store = machine("one")
+    make(store)
+    shutil.rmtree(store.home / "artifacts")
+    assert machine("one").open(REF)
+    store.discard(REF)
+    assert not machine("one").is_complete(REF) and not machine("two").is_complete(REF)
+    fs, path = remote_path(url, str(REF))
+    assert not fs.exists(path)
+
+
+def test_vectors_embedded_on_one_machine_are_known_on_another(machine):
+    one, two = machine("one"), machine("two")
+    keys, vectors = text_keys(["a", "b", "c"], "salt"), np.eye(3, dtype=np.float32)
+    shards = VectorStore(one.root / "vectors" / "space")
+    shards.commit(keys[:2], vectors[:2])
+    one.remote.push(one.root, "vectors/space")
+    shards.commit(keys[2:], vectors[2:])
+    one.remote.push(one.root, "vectors/space")
+    (one.root / "vectors" / "space" / "uncommitted.vectors.npy").write_bytes(b"half")
+    one.remote.push(one.root, "vectors/space")
+    two.remote.pull(two.root, "vectors/space")
+    found = VectorStore(two.root / "vectors" / "space")
+    assert np.array_equal(found.read(found.locate(keys)), vectors)
+    assert len(list(found.folder.iterdir())) == 4
+
+
+def test_an_ordinary_home_has_no_origin(tmp_path, monkeypatch):
+    monkeypatch.setenv("NVR_HOME", str(tmp_path / "home"))
+    assert resolve_home() == str(tmp_path / "home")
+    assert ArtifactStore(resolve_home()).remote is None
+
+
+def test_an_unknown_url_is_one_clear_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("NVR_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="fsspec"):
+        _ = ArtifactStore(resolve_home("nowhere://shelf")).remote
