@@ -8,7 +8,10 @@ from nv_retriever.data.dataset import Dataset
 
 
 def dataset_of(folder, documents, queries, qrels, **config) -> Dataset:
-    """`documents` {id: (title, text)}, `queries` {id: text}, `qrels` {split: [(query, document, grade)]}."""
+    """`documents` {id: (title, text)}, `queries` {id: text}, `qrels` {split: [(query, document, grade)]}.
+
+    Queries of several splits stay in all of them, unlike by default: search has to exclude what every split knows.
+    """
     source = folder / "source"
     (source / "qrels").mkdir(parents=True)
     rows = [{"_id": key, "title": title, "text": text} for key, (title, text) in documents.items()]
@@ -19,5 +22,5 @@ def dataset_of(folder, documents, queries, qrels, **config) -> Dataset:
         lines = ["query-id\tcorpus-id\tscore"] + ["\t".join(map(str, label)) for label in labels]
         (source / "qrels" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     (folder / "dataset").mkdir()
-    write_dataset(folder / "dataset", DatasetConfig(source=str(source), **config))
+    write_dataset(folder / "dataset", DatasetConfig(source=str(source), **{"on_leak": "keep", **config}))
     return Dataset.open(folder / "dataset")
