@@ -36,19 +36,25 @@ def show_run(result: Json, dataset: str) -> None:
         f"run {mining['run_id']} in {mining['database']}"
     )
     evaluation = result["evaluation"]
-    difference = evaluation["difference"]
     metrics = list(evaluation["base"])
-    table = Table("system", *metrics, f"Δ {metrics[0]} to base", "95 % interval", "p", title=f"Retrieval on {dataset}")
+    difference = difference_cells(metrics[0], evaluation["difference"])
+    table = Table("system", *metrics, *difference, title=f"Retrieval on {dataset}")
     for system in ("base", "bm25", "trained"):
         cells = [f"{evaluation[system][metric]:.4f}" for metric in metrics]
-        proof = ["", "", ""]
-        if system == "trained":
-            low, high = difference["ci95"]
-            proof = [f"{difference[metrics[0]]:+.4f}", f"[{low:+.4f}, {high:+.4f}]", f"{difference['p']:.2g}"]
-        table.add_row(system, *cells, *proof)
+        table.add_row(system, *cells, *(difference.values() if system == "trained" else ()))
     console.print(table)
     console.print(f"Checkpoint: {result['checkpoint']}")
     console.print("Next: nvr plan · nvr run --method 'topk-marginpos(0.05)' · nvr run --dataset FOLDER · nvr serve")
+
+
+def difference_cells(metric: str, difference: Json) -> dict[str, str]:
+    """Return how the trained student differs from its base in a metric, with interval and p-value: text by column."""
+    low, high = difference["ci95"]
+    return {
+        f"Δ {metric} to base": f"{difference[metric]:+.4f}",
+        "95 % interval": f"[{low:+.4f}, {high:+.4f}]",
+        "p": f"{difference['p']:.2g}",
+    }
 
 
 def show_mining(result: Json) -> None:

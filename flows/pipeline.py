@@ -48,7 +48,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
         promote(plan.checkpoint, home)
     stage_table(reports)
     mining_table(plan.checkpoint.mining, home)
-    score_table(systems, config.dataset.source)
+    score_table(systems, config.dataset.source, difference)
     mlflow_link(mlflow_run, home)
     return {
         "stages": stages_json(reports),

@@ -8,6 +8,7 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
+from flows.console import difference_cells
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.stages import EvaluationSpec, MiningSpec
 from tasks.mine import database_path, run_id
@@ -46,15 +47,26 @@ def stage_table(reports: list[StageReport]) -> None:
 
 def mining_table(spec: MiningSpec, home: str) -> None:
     """Show the mining statistics in the Prefect UI."""
-    rows = [{"what": name, "value": str(value)} for name, value in mining_json(spec, home).items()]
+    rows = [{"what": name, "value": readable(value)} for name, value in mining_json(spec, home).items()]
     rows.insert(0, {"what": "rule", "value": spec.mining.rule})
     rows.insert(1, {"what": "selection", "value": spec.mining.selection})
     create_table_artifact(table=rows, key="mining", description=f"Mined negatives of {spec.dataset.config.source}")
 
 
-def score_table(systems: dict[str, dict[str, float]], dataset: str) -> None:
-    """Show the scores of all systems side by side in the Prefect UI."""
+def readable(value: Any) -> str:
+    """Return a count with its thousands apart, counts by name as `name 1,234`, anything else as it is."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {readable(count)}" for name, count in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def score_table(systems: dict[str, dict[str, float]], dataset: str, difference: Json | None = None) -> None:
+    """Show the scores of all systems side by side in the Prefect UI, and the difference of `trained` to `base`."""
     rows = [{"system": name} | {m: f"{v:.4f}" for m, v in metrics.items()} for name, metrics in systems.items()]
+    if difference is not None:
+        metric = next(iter(systems["trained"]))
+        columns = difference_cells(metric, difference)
+        rows = [row | (columns if row["system"] == "trained" else dict.fromkeys(columns, "")) for row in rows]
     create_table_artifact(table=rows, key="scores", description=f"Scores on {dataset}")
 
 
