@@ -28,7 +28,7 @@ from nv_retriever.stages import (
     StudentSpec,
     TeacherLocation,
 )
-from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.identity import EncoderIdentity
 from nv_retriever.training.config import StudentConfig, TrainingConfig
 
@@ -94,7 +94,8 @@ def embedding_specs(
 ) -> tuple[EmbeddingSpec, EmbeddingSpec]:
     """Return the specifications of the vectors of the documents, and of the queries of `split`."""
     documents, queries = (
-        EmbeddingSpec(dataset=dataset, part=part, model=model, location=location) for part in ("documents", split)
+        EmbeddingSpec(dataset=dataset, part=part, model=model, precision=location.encoder.precision, location=location)
+        for part in ("documents", split)
     )
     return documents, queries
 
@@ -173,18 +174,22 @@ def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) 
 def evaluation_spec(
     config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | CheckpointSpec | TeacherConfig
 ) -> EvaluationSpec:
-    """Return the specification of one system's scores on the evaluation split."""
+    """Return the specification of one system's scores on the evaluation split.
+
+    An encoder whose precision is left to `auto` is measured in fp32: scores are then the published ones, on every machine.
+    """
     from nv_retriever.teachers.parse import teacher_digest
 
     split = config.evaluation.split
     documents: EmbeddingSpec | None
     queries: EmbeddingSpec | None
     if isinstance(model, TeacherConfig):
-        teacher = model
-        documents, queries = teacher_embeddings(model, dataset, split)
+        teacher = model.model_copy(update={"encoder": measured_encoder(model.encoder)})
+        documents, queries = teacher_embeddings(teacher, dataset, split)
     else:
-        teacher = TeacherConfig(name=config.student.encoder.model, encoder=config.student.encoder)
-        location = Location(encoder=config.student.encoder)
+        encoder = measured_encoder(config.student.encoder)
+        teacher = TeacherConfig(name=encoder.model, encoder=encoder)
+        location = Location(encoder=encoder)
         documents, queries = embedding_specs(dataset, split, model, location)
     return EvaluationSpec(
         dataset=dataset,
@@ -195,6 +200,11 @@ def evaluation_spec(
         evaluation=config.evaluation,
         location=TeacherLocation(teacher=teacher),
     )
+
+
+def measured_encoder(encoder: EncoderConfig) -> EncoderConfig:
+    """Return the encoder as it is evaluated."""
+    return encoder.model_copy(update={"precision": "fp32"}) if encoder.precision == "auto" else encoder
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from nv_retriever.fingerprint import canonical, fingerprint
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
-from nv_retriever.teachers.identity import EncoderIdentity
+from nv_retriever.teachers.identity import EncoderIdentity, Precision
 from nv_retriever.training.config import StudentConfig, TrainingConfig
 
 StageName = Literal["ingest", "embed", "index", "mine", "train", "evaluate", "audit"]
@@ -91,6 +91,8 @@ class EmbeddingSpec(Spec):
     part: str
     model: EncoderIdentity | StudentSpec | CheckpointSpec | str
     """Who embeds: an encoder, a model of this workflow, or the digest of an endpoint or of precomputed vectors."""
+    precision: Precision
+    """As asked for; a model is evaluated in another one than it is mined with."""
     location: Location
 
 

@@ -27,7 +27,8 @@ class EncoderConfig(Frozen):
     document_max_length: int | None = Field(default=None, ge=2)
     """Tokens of a document, special ones included."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Numeric path of the encoder; auto takes the fastest one whose fidelity to fp32 is bounded."""
+    """Numeric path of the encoder; auto takes the fastest one whose fidelity to fp32 is bounded, and fp32
+    where a model is evaluated."""
     revision: str | None = None
     """Revision of a model from the hub."""
     trust_remote_code: bool = False

@@ -65,6 +65,15 @@ def test_first_run_runs_everything(first):
     json.dumps(first, allow_nan=False)
 
 
+def test_models_are_measured_in_fp32(first, home):
+    manifests = {
+        path.parent.name: json.loads(path.read_text()) for path in home.glob("artifacts/embeddings/*/manifest.json")
+    }
+    used = {stage["artifact"].split("/")[1] for stage in first["stages"] if stage["stage"] == "embed"}
+    of_student = [found for name, found in manifests.items() if name in used and found["spec"]["precision"] == "fp32"]
+    assert len(of_student) == 4 and all(found["counts"]["precision"] == "fp32" for found in of_student)
+
+
 def test_second_run_is_cached(first, folder, home):
     again = pipeline(config(folder), str(home))
     assert ran(again) == Counter()
