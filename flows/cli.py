@@ -325,13 +325,14 @@ def audit(common: Common) -> None:
 @command
 def explain(
     query_id: Annotated[str, typer.Argument(help="The id of a query of the mined split.")],
+    html: Annotated[Path | None, typer.Option(help="Also write it as a page, to this file.")] = None,
     *,
     common: Common,
 ) -> None:
     """Say why this negative, and why not that one: teacher, rank, score, anchor, limit, reason."""
     from flows.explanation import explain_query
 
-    result, show = explain_query(query_id, common.settings(), common.home_folder())
+    result, show = explain_query(query_id, common.settings(), common.home_folder(), html)
     emit(result, common, show)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from nv_retriever.artifacts import ArtifactStore
@@ -13,10 +14,15 @@ from nv_retriever.search.candidate_table import Candidates
 Json = dict[str, Any]
 
 
-def explain_query(query_id: str, config: PipelineConfig, home: str) -> tuple[Json, Callable[[Json], None]]:
-    """Return the explanation as JSON data, and how to show it; raises InputError where nothing was mined yet."""
+def explain_query(
+    query_id: str, config: PipelineConfig, home: str, html: Path | None = None
+) -> tuple[Json, Callable[[Json], None]]:
+    """Return the explanation as JSON data, and how to show it; raises InputError where nothing was mined yet.
+
+    With `html` it is also written there, as one self-contained page.
+    """
     from nv_retriever.mining.explain import explain
-    from nv_retriever.mining.explain_table import render, rows_to_json
+    from nv_retriever.mining.explain_table import page, render, rows_to_json
     from tasks.opening import open_dataset, open_scorer
 
     store = ArtifactStore(home)
@@ -33,6 +39,9 @@ def explain_query(query_id: str, config: PipelineConfig, home: str) -> tuple[Jso
         seed=spec.seed,
         open_scorer=lambda teacher: open_scorer(spec.candidates[teacher], store, config.runtime),
     )
+
+    if html is not None:
+        page(explanation).write(html)
 
     def show(_: Json) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""An explanation as JSON and as a table for a terminal."""
+"""An explanation as JSON, as tables for a terminal, and as a page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from nv_retriever.mining.explain import Explanation, Row
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+
+    from nv_retriever.report.html import Page
 
 _COLUMNS = ("#", "rank", "score", "outcome", "document", "text")
 
@@ -33,6 +35,25 @@ def render(explanation: Explanation, width: int = 96) -> Group:
     return Group(head, rule, *tables, *short)
 
 
+def page(explanation: Explanation, width: int = 400) -> Page:
+    """Return a page with a table for each (positive, teacher), kept ones bold, texts cut to `width` characters."""
+    from nv_retriever.report.html import Page
+    from nv_retriever.report.table import Table
+
+    found = Page(f"Query {explanation.query_id}", explanation.query)
+    found.add_text(f"Rule `{explanation.rule}`, selection `{explanation.selection}`.")
+    for rows in _groups(explanation.rows):
+        found.add_heading(f"Positive {rows[0].positive_id}").add_text(
+            _cut(explanation.positives[rows[0].positive_id], width)
+        )
+        columns = _columns(rows)
+        body = [_cells(row, columns, width) for row in rows]
+        kept = [(i, column) for i, row in enumerate(rows) if row.position is not None for column in range(len(columns))]
+        found.add_table(Table(columns, body, _caption(rows[0]), strong=kept))
+    found.add_list([f"{positive} is short: {reason}" for positive, reason in explanation.short.items()])
+    return found
+
+
 def _groups(rows: Iterable[Row]) -> list[list[Row]]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -40,30 +61,42 @@ def _groups(rows: Iterable[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
+def _columns(rows: list[Row]) -> tuple[str, ...]:
+    judged = any(row.judge for row in rows)
+    return (*_COLUMNS[:4], *(["judge"] if judged else []), *_COLUMNS[4:])
+
+
+def _cells(row: Row, columns: tuple[str, ...], width: int) -> list[str]:
+    cells = {
+        "#": "" if row.position is None else str(row.position + 1),
+        "rank": "" if row.rank is None else str(row.rank),
+        "score": "" if row.score is None else f"{row.score:.4f}",
+        "outcome": row.outcome,
+        "judge": row.judge or "",
+        "document": row.document_id,
+        "text": _cut(row.text, width),
+    }
+    return [cells[column] for column in columns]
+
+
+def _caption(row: Row) -> str:
+    limit = "none" if row.limit is None else f"{row.limit:.4f}"
+    return f"teacher {row.teacher} · anchor {row.anchor:.4f} · limit {limit}"
+
+
 def _table(rows: list[Row], explanation: Explanation, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    first = rows[0]
-    limit = "none" if first.limit is None else f"{first.limit:.4f}"
-    positive = _cut(explanation.positives[first.positive_id], width)
-    title = f"positive {first.positive_id}: {positive}\nteacher {first.teacher} · anchor {first.anchor:.4f} · limit {limit}"
-    judged = any(row.judge for row in rows)
+    positive = rows[0].positive_id
+    title = f"positive {positive}: {_cut(explanation.positives[positive], width)}\n{_caption(rows[0])}"
     table = Table(title=Text(title), title_justify="left", pad_edge=False, expand=False)
-    for column in (*_COLUMNS[:4], *(["judge"] if judged else []), *_COLUMNS[4:]):
+    columns = _columns(rows)
+    for column in columns:
         table.add_column(column, justify="right" if column in ("#", "rank", "score") else "left", overflow="fold")
     for row in rows:
-        cells = [
-            "" if row.position is None else str(row.position + 1),
-            "" if row.rank is None else str(row.rank),
-            "" if row.score is None else f"{row.score:.4f}",
-            row.outcome,
-            *([row.judge or ""] if judged else []),
-            row.document_id,
-            _cut(row.text, width),
-        ]
         style = "bold green" if row.position is not None else "dim"
-        table.add_row(*(Text(cell) for cell in cells), style=style)
+        table.add_row(*(Text(cell) for cell in _cells(row, columns, width)), style=style)
     return table
 
 

@@ -27,12 +27,16 @@ figure{margin:1em 0;min-width:0}figcaption{font-size:.9rem;margin-bottom:.4em;ma
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.4em .8em;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}
 tbody th{font-weight:400}tbody tr:last-child>*{border-bottom:0}thead th{background:var(--wash);font-weight:600}
-.number{text-align:right}tr>:first-child{position:sticky;left:0;background:var(--paper)}
+.number{text-align:right}td.prose{white-space:normal;min-width:32ch;max-width:64ch;overflow-wrap:anywhere}
+tr>:first-child{position:sticky;left:0;background:var(--paper)}
 thead tr>:first-child{background:var(--wash)}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:8px 32px;align-items:start}
 .plots svg{display:block;width:100%;height:auto;max-width:640px}
 @media(max-width:560px){main{padding:20px 14px 40px}h1{font-size:1.5rem}th,td{padding:.35em .55em}
-tr>:first-child{min-width:30vw;max-width:42vw;white-space:normal;overflow-wrap:break-word}}
+tr>:first-child{min-width:30vw;max-width:42vw;white-space:normal;overflow-wrap:break-word}
+.prose thead{display:none}.prose tr{display:flex;flex-wrap:wrap;border-bottom:1px solid var(--line)}
+.prose tr>*{border:0;min-width:0;max-width:none}.prose tr>:empty{display:none}
+td.prose{flex-basis:100%;min-width:0;max-width:none;padding-top:0}}
 @media print{.scroll{overflow:visible;border:0}}
 """
 

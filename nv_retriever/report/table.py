@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import rich.table
 
 Cell = str | int | float | None
+PROSE = 60
+"""Characters from which on a cell is text to read: its column breaks lines in HTML."""
 
 
 def format_cell(value: Cell, digits: int = 4) -> str:
@@ -91,21 +93,26 @@ class Table:
         return "\n".join(([f"{self.caption}", ""] if self.caption else []) + [head, rule, *body]) + "\n"
 
     def html(self) -> str:
-        """Return a <figure> with the table; it scrolls sideways in itself where the page is narrow."""
+        """Return a <figure> with the table; where the page is narrow it scrolls, or rows of prose become blocks."""
+        texts = self.texts()
         classes = [' class="number"' if self.numeric(index) else "" for index in range(len(self.columns))]
+        for column in range(1, len(self.columns)):
+            if any(len(row[column]) > PROSE for row in texts):
+                classes[column] = ' class="prose"'
         head = "".join(
             f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(self.columns, classes, strict=True)
         )
         body = []
-        for number, row in enumerate(self.texts()):
+        for number, row in enumerate(texts):
             cells = []
             for column, (text, kind) in enumerate(zip(row, classes, strict=True)):
-                inner = f"<strong>{escape(text)}</strong>" if (number, column) in self.strong else escape(text)
+                inner = f"<strong>{escape(text)}</strong>" if text and (number, column) in self.strong else escape(text)
                 cells.append(f'<th scope="row">{inner}</th>' if column == 0 else f"<td{kind}>{inner}</td>")
             body.append(f"<tr>{''.join(cells)}</tr>")
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-        return f'<figure>{caption}<div class="scroll" tabindex="0">{table}</div></figure>'
+        kind = "scroll prose" if ' class="prose"' in classes else "scroll"
+        return f'<figure>{caption}<div class="{kind}" tabindex="0">{table}</div></figure>'
 
     def rich(self) -> rich.table.Table:
         """Return the table for the terminal."""

@@ -15,7 +15,7 @@ from nv_retriever.mining.build import write_mining
 from nv_retriever.mining.chat_judge import ChatJudge
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.explain import explain
-from nv_retriever.mining.explain_table import render, rows_to_json
+from nv_retriever.mining.explain_table import page, render, rows_to_json
 from nv_retriever.mining.judge import Case, CrossEncoderJudge, Judgement, open_judge
 from nv_retriever.mining.randomness import id_keys, mix
 from nv_retriever.mining.rules.parse import parse_rule
@@ -264,6 +264,10 @@ def test_explain_tells_every_document_down_to_the_last_kept(tmp_path, dataset):
 
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(render(told))
+    html = page(told).html()
+    kept = [row.document_id for row in told.rows if row.position is not None]
+    assert kept and all(f"<strong>{document}</strong>" in html for document in kept)
+    assert all(row.outcome in html for row in told.rows)
     assert "topk-shift(1)&topk-percpos(0.9)" in console.export_text()
     with pytest.raises(InputError, match="'q0'"):
         explain(dataset, "train", [made[0][0]], config, "nobody")
