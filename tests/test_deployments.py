@@ -1,0 +1,101 @@
+"""The deployments, the work pools and the compose file say what Prefect, the flows and the image understand."""
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import prefect
+import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.schema_tools import validate
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "deployments"
+PREFECT = yaml.safe_load((FOLDER / "prefect.yaml").read_text())
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+POOLS = sorted(FOLDER.glob("pools/*.json"), key=lambda path: path.stem)
+IMAGE = f"nv-retriever:{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}"
+PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
+
+
+@pytest.mark.parametrize("deployment", PREFECT["deployments"], ids=lambda deployment: deployment["name"])
+def test_a_deployment_s_parameters_are_those_of_its_flow(deployment):
+    flow = load_flow_from_entrypoint(deployment["entrypoint"])
+    accepted = flow.validate_parameters(deployment["parameters"])
+    assert accepted.keys() >= deployment["parameters"].keys()
+    with pytest.raises(prefect.exceptions.ParameterTypeError):
+        flow.validate_parameters({**deployment["parameters"], "config": {"no_such_setting": 1}})
+
+
+def test_served_and_deployed_flows_have_the_same_names():
+    served = set(re.findall(r'to_deployment\(name="(\w+)"', (FOLDER / "serve.py").read_text()))
+    assert {deployment["name"] for deployment in PREFECT["deployments"]} == served | {"nightly"}
+
+
+def known_pools():
+    """Return the templates of the work pools that this Prefect ships, by type."""
+    views = Path(prefect.__file__).parent / "server/api/collections_data/views/aggregate-worker-metadata.json"
+    workers = [worker for package in json.loads(views.read_text()).values() for worker in package.values()]
+    return {worker["type"]: worker["default_base_job_configuration"] for worker in workers}
+
+
+@pytest.mark.parametrize("path", POOLS, ids=lambda path: path.stem)
+def test_a_work_pool_s_template_fits_its_type_and_the_deployments(path):
+    template, known = json.loads(path.read_text()), known_pools()[path.stem]
+    variables, configuration = template["variables"], template["job_configuration"]
+    assert configuration.keys() <= known["job_configuration"].keys()
+    for name in known["job_configuration"].keys() & {"command", "env", "name", "labels", "image"}:
+        assert configuration[name] == f"{{{{ {name} }}}}"
+    assert set(PLACEHOLDER.findall(json.dumps(configuration))) == variables["properties"].keys()
+    defaults = {name: about["default"] for name, about in variables["properties"].items() if "default" in about}
+    validate(defaults, variables, raise_on_error=True)
+    for deployment in PREFECT["deployments"]:
+        values = deployment["work_pool"]["job_variables"]
+        assert values.keys() <= variables["properties"].keys()
+        validate(values, variables, raise_on_error=True)
+    assert variables["properties"]["image"]["default"] == IMAGE
+
+
+def test_the_pools_that_the_files_name_are_of_types_that_prefect_has():
+    pages = [FOLDER / "prefect.yaml", FOLDER / "compose.yaml", ROOT / "docs" / "scale.md"]
+    text = "\n".join(page.read_text() for page in pages)
+    types = set(re.findall(r"work-pool create nvr --type (\w+)", text))
+    assert types == {"process", *(path.stem for path in POOLS)} and types <= known_pools().keys()
+    assert {deployment["work_pool"]["name"] for deployment in PREFECT["deployments"]} == {"nvr"}
+    for template in re.findall(r"--base-job-template (\S+)", text):
+        assert (ROOT / template).is_file()
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_service_is_pinned_and_bound_to_the_loopback_device(name):
+    service = COMPOSE["services"][name]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", []))
+    assert service["image"] == IMAGE or re.search(r":RELEASE\.\d{4}-\d\d-\d\dT[\d-]+Z$", service["image"])
+    assert set(service.get("depends_on", [])) <= COMPOSE["services"].keys()
+    assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= COMPOSE["volumes"].keys()
+    if service["image"] == IMAGE:
+        program = shlex.split(service["command"])[0]
+        assert program == "sh" or (Path(sys.executable).parent / program).exists() or shutil.which(program)
+        assert (COMPOSE["services"][name]["build"]["dockerfile"]) == "deployments/Dockerfile"
+
+
+def test_commands_in_compose_name_services_and_deployments():
+    text = (FOLDER / "compose.yaml").read_text()
+    addresses = set(re.findall(r"(?:http|tcp)://(?!127\.)(\w+):\d+", text))
+    assert addresses <= COMPOSE["services"].keys()
+    flow, name = re.search(r"deployment run ([\w-]+)/(\w+)", text).groups()
+    found = {deployment["name"]: deployment["entrypoint"] for deployment in PREFECT["deployments"]}
+    assert load_flow_from_entrypoint(found[name]).name == flow
+
+
+def test_the_image_is_pinned_to_a_python_that_the_project_takes():
+    image = (FOLDER / "Dockerfile").read_text()
+    version = re.search(r"^FROM python:(\d+)\.(\d+)\.\d+-slim-\w+$", image, re.MULTILINE)
+    assert version and tuple(map(int, version.groups())) >= (3, 11)
+    assert importlib.util.find_spec("s3fs") and "makedirs" in COMPOSE["services"]["bucket"]["command"]
