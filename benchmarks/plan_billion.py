@@ -5,9 +5,10 @@
                                       [--out benchmarks/results/plan_billion.json]
 
 Rates come from benchmarks/results where the other benchmarks left them (encoding*.json, search*.json, mining*.json,
-rerun.json), a GPU's from a file whose machine names one; else from the options, whose defaults are assumptions and are said
-to be. Rates per core and per GPU are taken to scale with their number; for the embedding of parts that is what the engines
-do, for the threads of one machine it is optimistic. Prices are assumptions: the order of magnitude of public list prices.
+memory.json, rerun.json), a GPU's from a file whose machine names one; else from the options, whose defaults are assumptions
+and said to be. Rates per core and per GPU are taken to scale with their number: for parts that is what the engines do, for
+the threads of one machine it is optimistic. An assumed GPU reaches its rate from a width of 1,024 on, a narrower model its
+share; measured rates are those of the model measured (wider ones reach more). Prices are assumptions.
 
 Encoding is counted in products: per token 2 x the weights that multiply, and 4 x width x length for attention, per layer.
 Exact search is 2 x passages x queries x dimensions. An IVF-PQ index is trained on 64 passages a list in ten rounds, assigns
@@ -64,6 +65,11 @@ class Machine:
     price: float
     """Of all of them, for an hour."""
     source: str
+    full_width: int = 1
+    """Width of the narrowest model that reaches `encode`; narrower ones reach their share."""
+
+    def encode_seconds(self, model: Model, flop: float) -> float:
+        return flop / (self.encode * min(1, model.width / self.full_width))
 
 
 def read(folder: Path, pattern: str) -> list[dict[str, Any]]:
@@ -112,7 +118,8 @@ def machines(options: argparse.Namespace) -> list[Machine]:
             sources.append(f"{what} {rates[-1] / count / 1e9:,.0f} GFLOP/s ({measured[1] if measured else 'assumed'})")
         name = f"{count:,} GPUs" if gpu else f"{options.cpu_machines:,} machines of {options.cores} cores"
         price = count * (options.gpu_price if gpu else options.cpu_price)
-        kinds.append(Machine(name, rates[0], rates[1], price, f"per {'GPU' if gpu else 'core'}: " + ", ".join(sources)))
+        source = f"per {'GPU' if gpu else 'core'}: " + ", ".join(sources)
+        kinds.append(Machine(name, rates[0], rates[1], price, source, 1024 if gpu and not found[0] else 1))
     return kinds
 
 
@@ -172,6 +179,13 @@ def plan(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     n, queries, kinds, rates = options.passages, options.queries, machines(options), row_rates(options)
     lines = [f"{n:,.0f} passages of {options.tokens} tokens, {queries:,.0f} queries of {options.query_tokens}; rates:"]
     lines += [f"- {kind.name}, {kind.price:,.2f} $ an hour (assumed): {kind.source}" for kind in kinds]
+    for result in read(options.results, "memory.json"):
+        row = max(result["rows"], key=lambda row: row["documents"])
+        own = row["peak_mb"] - row["before_mb"]
+        lines += [
+            f"- exact search of {row['documents']:,} x {result['dim']} under a budget of {result['budget_mb']:,} MiB adds "
+            f"{own:,.0f} MiB to the process ({result['file']}): memory does not grow with the corpus"
+        ]
     lines += [
         f"- one process: ingests {rates['ingest'][0]:,.0f} passages a second ({rates['ingest'][1]}), mines and stores "
         f"{rates['mine'][0]:,.0f} rows a second ({rates['mine'][1]})",
@@ -186,7 +200,11 @@ def plan(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
             [f"{model.name}, {model.dim}"]
             + [size(n * model.dim * width) for width in sorted(set(FORMATS.values()))]
             + [f"{size(stored)}, {stored / 1e9 * options.storage_price:,.0f} $ a month"]
-            + [f"{hours(flop / kind.encode)}, {cost(flop / kind.encode, kind)}" for kind in kinds]
+            + [
+                f"{hours(seconds)}, {cost(seconds, kind)}"
+                for kind in kinds
+                for seconds in [kind.encode_seconds(model, flop)]
+            ]
         )
         products, copy = 2.0 * n * queries * model.dim, n * model.dim * 4 / (options.network_mb * 1e6)
         search.append(
@@ -233,7 +251,8 @@ def plan(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "machines": [asdict(kind) for kind in kinds],
         "rates": rates,
         "encode_seconds": {
-            model.name: {kind.name: n * model.flop(options.tokens) / kind.encode for kind in kinds} for model in MODELS
+            model.name: {kind.name: kind.encode_seconds(model, n * model.flop(options.tokens)) for kind in kinds}
+            for model in MODELS
         },
         "search_seconds": {
             model.dim: {kind.name: 2 * n * queries * model.dim / kind.search for kind in kinds} for model in MODELS
@@ -258,7 +277,7 @@ def main() -> None:
     parser.add_argument(
         "--core-search", type=float, default=80.0, help="GFLOP/s of a core that searches, where not measured"
     )
-    parser.add_argument("--gpu-encode", type=float, default=350.0, help="TFLOP/s of a GPU that encodes, where not measured")
+    parser.add_argument("--gpu-encode", type=float, default=250.0, help="TFLOP/s of a GPU that encodes, where not measured")
     parser.add_argument("--gpu-search", type=float, default=250.0, help="TFLOP/s of a GPU that searches, where not measured")
     parser.add_argument("--ingest-rate", type=float, default=5000.0, help="passages a second, where not measured")
     parser.add_argument("--mine-rate", type=float, default=200_000.0, help="rows a second, where not measured")
@@ -278,7 +297,7 @@ def main() -> None:
             options.write.read_text().split("<!-- plan -->")[0],
             options.write.read_text().split("<!-- /plan -->")[1],
         )
-        options.write.write_text(f"{before}<!-- plan -->\n{text}\n<!-- /plan -->{after}")
+        options.write.write_text(f"{before}<!-- plan -->\n\n{text}\n\n<!-- /plan -->{after}")
 
 
 if __name__ == "__main__":

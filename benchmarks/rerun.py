@@ -6,7 +6,8 @@
 --data is a BEIR folder; its first --documents documents are taken, and the labels of those. Documents without labels are
 held out at first and appended to the same folder later. Each row is one `nvr mine --json` as a user runs it, all in one home
 that is removed afterwards; its wall time includes Python, imports, the start and the end of Prefect's temporary server.
-`stages` are the seconds that the stages report, a cached one 0. The embedding of one new document shows what loading costs
+`cpu` is the processor time of the command and what it starts (on a busy machine compare that); `stages` are the seconds that
+the stages report, a cached one 0. The embedding of one new document shows what loading costs
 (torch, transformers, the model, the keys of all texts, the copy of all vectors), whatever the number of new documents.
 
 Own work of a run in which nothing changed: in one more process, the flow's time from its call to its result. It excludes
@@ -21,6 +22,7 @@ import gzip
 import itertools
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -81,9 +83,9 @@ def settings(options: argparse.Namespace, data: Path, rule: str) -> list[str]:
 def mine(options: argparse.Namespace, data: Path, home: Path, rule: str) -> dict[str, Any]:
     """Run `nvr mine --json`; return its wall time, its stages' seconds and what it says."""
     command = [sys.executable, "-m", "flows.cli", "mine", *settings(options, data, rule), "--home", str(home), "--json"]
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True)
-    wall = time.perf_counter() - started
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     found = json.loads(done.stdout.splitlines()[-1])
@@ -91,6 +93,7 @@ def mine(options: argparse.Namespace, data: Path, home: Path, rule: str) -> dict
     stages = {name: sum(s["seconds"] for s in found["stages"] if s["stage"] == name) for name in STAGES}
     return {
         "wall": wall,
+        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "stages": stages,
         "embed_documents": max(embedded, default=0.0),
         "cached": sum(stage["cached"] for stage in found["stages"]),
@@ -139,10 +142,11 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         runs[name] = row = mine(options, data, home, rule)
         parts = "".join(f"{row['stages'][stage]:9.2f}" for stage in STAGES)
         print(
-            f"{name:26}{row['wall']:8.1f}{sum(row['stages'].values()):9.2f}{parts}   {row['cached']}/{row['of']}", flush=True
+            f"{name:26}{row['wall']:8.1f}{row['cpu']:8.1f}{sum(row['stages'].values()):9.2f}{parts}   {row['cached']}/{row['of']}",
+            flush=True,
         )
 
-    print(f"{'':26}{'wall s':>8}{'stages s':>9}{''.join(f'{name:>9}' for name in STAGES)}   cached", flush=True)
+    print(f"{'':26}{'wall s':>8}{'cpu s':>8}{'stages s':>9}{''.join(f'{name:>9}' for name in STAGES)}   cached", flush=True)
     do("first")
     do("nothing changed")
     command = [sys.executable, __file__, "--child", str(home), "--data", str(data), "--split", options.split]
