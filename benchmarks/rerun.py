@@ -140,13 +140,11 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
     def do(name: str, rule: str = RULES[0]) -> None:
         runs[name] = row = mine(options, data, home, rule)
-        parts = "".join(f"{row['stages'][stage]:9.2f}" for stage in STAGES)
-        print(
-            f"{name:26}{row['wall']:8.1f}{row['cpu']:8.1f}{sum(row['stages'].values()):9.2f}{parts}   {row['cached']}/{row['of']}",
-            flush=True,
-        )
+        seconds = [row["wall"], row["cpu"], sum(row["stages"].values()), *(row["stages"][stage] for stage in STAGES)]
+        print(f"{name:22}{''.join(f'{value:9.2f}' for value in seconds)}   {row['cached']}/{row['of']}", flush=True)
 
-    print(f"{'':26}{'wall s':>8}{'cpu s':>8}{'stages s':>9}{''.join(f'{name:>9}' for name in STAGES)}   cached", flush=True)
+    columns = ("wall s", "cpu s", "stages s", *STAGES)
+    print(f"{'':22}{''.join(f'{name:>9}' for name in columns)}   cached", flush=True)
     do("first")
     do("nothing changed")
     command = [sys.executable, __file__, "--child", str(home), "--data", str(data), "--split", options.split]

@@ -68,7 +68,7 @@ def test_the_pools_that_the_files_name_are_of_types_that_prefect_has():
     types = set(re.findall(r"work-pool create nvr --type (\w+)", text))
     assert types == {"process", *(path.stem for path in POOLS)} and types <= known_pools().keys()
     assert {deployment["work_pool"]["name"] for deployment in PREFECT["deployments"]} == {"nvr"}
-    for template in re.findall(r"--base-job-template (\S+)", text):
+    for template in re.findall(r"--base-job-template ([\w./-]+)", text):
         assert (ROOT / template).is_file()
 
 
