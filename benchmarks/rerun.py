@@ -7,7 +7,7 @@
 held out at first and appended to the same folder later. Each row is one `nvr mine --json` as a user runs it, all in one home
 that is removed afterwards; its wall time includes Python, imports, the start and the end of Prefect's temporary server.
 `cpu` is the processor time of the command and what it starts (on a busy machine compare that); `stages` are the seconds that
-the stages report, a cached one 0. The embedding of one new document shows what loading costs
+the stages report, a cached one 0; `texts` is what was embedded. The embedding of one new document shows what loading costs
 (torch, transformers, the model, the keys of all texts, the copy of all vectors), whatever the number of new documents.
 
 Own work of a run in which nothing changed: in one more process, the flow's time from its call to its result. It excludes
@@ -89,13 +89,16 @@ def mine(options: argparse.Namespace, data: Path, home: Path, rule: str) -> dict
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     found = json.loads(done.stdout.splitlines()[-1])
-    embedded = [stage["seconds"] for stage in found["stages"] if stage["stage"] == "embed"]
+    embedded = [stage for stage in found["stages"] if stage["stage"] == "embed"]
+    documents = embedded[0]  # documents come before queries
+    counts = json.loads((home / "artifacts" / documents["artifact"] / "manifest.json").read_text())["counts"]
     stages = {name: sum(s["seconds"] for s in found["stages"] if s["stage"] == name) for name in STAGES}
     return {
         "wall": wall,
         "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "stages": stages,
-        "embed_documents": max(embedded, default=0.0),
+        "embed_documents": documents["seconds"],
+        "texts": 0 if documents["cached"] else counts["encoded"],
         "cached": sum(stage["cached"] for stage in found["stages"]),
         "of": len(found["stages"]),
         "triples": found["triples"],
@@ -141,10 +144,13 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     def do(name: str, rule: str = RULES[0]) -> None:
         runs[name] = row = mine(options, data, home, rule)
         seconds = [row["wall"], row["cpu"], sum(row["stages"].values()), *(row["stages"][stage] for stage in STAGES)]
-        print(f"{name:22}{''.join(f'{value:9.2f}' for value in seconds)}   {row['cached']}/{row['of']}", flush=True)
+        print(
+            f"{name:22}{''.join(f'{value:9.2f}' for value in seconds)}{row['texts']:7}   {row['cached']}/{row['of']}",
+            flush=True,
+        )
 
     columns = ("wall s", "cpu s", "stages s", *STAGES)
-    print(f"{'':22}{''.join(f'{name:>9}' for name in columns)}   cached", flush=True)
+    print(f"{'':22}{''.join(f'{name:>9}' for name in columns)}  texts   cached", flush=True)
     do("first")
     do("nothing changed")
     command = [sys.executable, __file__, "--child", str(home), "--data", str(data), "--split", options.split]

@@ -115,5 +115,6 @@ def ray_runner(runtime: Runtime) -> TaskRunner[Any]:
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     if runtime.cluster is None:
         quiet |= {"num_cpus": runtime.processes, "object_store_memory": RAY_STORE_BYTES}
-    found: TaskRunner[Any] = RayTaskRunner(address=runtime.cluster, init_kwargs=quiet)
+    # Without an address Ray would join a cluster that runs on this machine for someone else.
+    found: TaskRunner[Any] = RayTaskRunner(address=runtime.cluster or "local", init_kwargs=quiet)
     return found

@@ -32,7 +32,7 @@ class Runtime(Unfingerprinted):
     runner: Literal["local", "dask", "ray"] = "local"
     """Where texts are embedded and queries searched: in this process, or in parts by the workers of a cluster."""
     cluster: str | None = None
-    """Address of a running cluster (tcp://HOST:8786, ray://HOST:10001); without one, workers start on this machine."""
+    """Address of a running cluster (Dask: tcp://HOST:8786, Ray: HOST:6379); without one, workers start on this machine."""
     processes: int = Field(default=2, ge=1)
     """Workers of a cluster that is started on this machine."""
     parts: int = Field(default=8, ge=1)

@@ -80,7 +80,9 @@ def alone(server, animals, tmp_path_factory):
 
 
 @pytest.mark.parametrize("runner", [pytest.param(name, marks=needs(name)) for name in ("dask", "ray")])
-def test_the_same_triples_from_two_workers_though_one_is_killed(runner, server, animals, alone, tmp_path):
+def test_the_same_triples_from_two_workers_though_one_is_killed(runner, server, animals, alone, tmp_path, monkeypatch):
+    # A cluster that runs on this machine already is not joined unasked.
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     killed = []
 
     def kill():
@@ -102,14 +104,6 @@ def test_the_same_triples_from_two_workers_though_one_is_killed(runner, server, 
     # Four parts of ten documents and of five queries: what the lost worker had is embedded again, and nothing else.
     asked = Counter(Counter(server.texts).values())
     assert asked[1] + asked[2] == 60 and asked[2] in (10, 5), asked
-
-
-@needs("ray")
-def test_workers_share_the_work_and_leave_no_parts(server, animals, alone, tmp_path):
-    server.hold(request=0)
-    result = mine(server, animals, tmp_path, "ray")
-    assert content(tmp_path, result) == alone[1]
-    assert Counter(server.texts).most_common(1)[0][1] == 1
     assert not list((tmp_path / "artifacts").glob("candidates-block/[!.]*"))
 
 
