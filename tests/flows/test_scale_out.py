@@ -93,7 +93,7 @@ def test_the_same_triples_from_two_workers_though_one_is_killed(runner, server, 
         server.release.set()
 
     server.hold(request=2)
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     result = mine(server, animals, tmp_path, runner)
     killer.join()
