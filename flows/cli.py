@@ -65,9 +65,9 @@ class Common:
 
     def tree(self, evaluates: bool = False) -> Json:
         """Return the settings as they were given."""
-        from flows.settings import assign, load_yaml, parse_assignment
+        from flows.settings import assign, load_config, parse_assignment
 
-        tree = load_yaml(self.config) if self.config else {}
+        tree = load_config(self.config) if self.config else {}
         for text in self.set_ or []:
             assign(tree, *parse_assignment(text))
         split = ["evaluation", "split"] if evaluates else ["split"]

@@ -39,7 +39,7 @@ def show_run(result: Json, dataset: str) -> None:
     metrics = list(evaluation["base"])
     difference = difference_cells(metrics[0], evaluation["difference"])
     table = Table("system", *metrics, *difference, title=f"Retrieval on {dataset}")
-    for system in ("base", "bm25", "trained"):
+    for system in (name for name in evaluation if name != "difference"):
         cells = [f"{evaluation[system][metric]:.4f}" for metric in metrics]
         table.add_row(system, *cells, *(difference.values() if system == "trained" else ()))
     console.print(table)

@@ -12,11 +12,13 @@ from nv_retriever.pipeline import ordered
 from nv_retriever.remote_store import resolve_home
 from nv_retriever.stages import (
     AuditSpec,
+    BlendedCheckpointSpec,
     CandidatesSpec,
     CheckpointSpec,
     DatasetSpec,
     EmbeddingSpec,
     EvaluationSpec,
+    LabelledSpec,
     MiningSpec,
     Spec,
     StudentSpec,
@@ -26,9 +28,9 @@ from tasks.embed import embed
 from tasks.evaluate import evaluate
 from tasks.index import index
 from tasks.ingest import ingest
-from tasks.mine import mine
+from tasks.mine import draw, mine
 from tasks.stage import StageReport, StageTask, result_storage, run_stage
-from tasks.train import make_student, train
+from tasks.train import make_student, train, train_stage
 
 __all__ = ["execute", "resolve_home"]
 
@@ -37,8 +39,10 @@ TASKS: dict[type[Spec], StageTask] = {
     EmbeddingSpec: embed,
     CandidatesSpec: index,
     MiningSpec: mine,
+    LabelledSpec: draw,
     StudentSpec: make_student,
     CheckpointSpec: train,
+    BlendedCheckpointSpec: train_stage,
     EvaluationSpec: evaluate,
     AuditSpec: audit,
 }

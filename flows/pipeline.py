@@ -10,15 +10,15 @@ from flows.execution import execute, resolve_home
 from flows.summary import (
     flow_run_id,
     metrics_json,
-    mining_json,
     mining_table,
+    minings_json,
     mlflow_link,
     score_table,
     stage_table,
     stages_json,
 )
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline import PipelineConfig, plan_run
+from nv_retriever.pipeline import PipelineConfig, minings, plan_run, trainings
 from tasks.checks import check_leakage, compare_json
 from tasks.mine import add_to_database
 from tasks.tracking import promote, track_evaluation, track_training
@@ -34,25 +34,31 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     """
     home = resolve_home(home)
     plan = plan_run(config)
-    dataset = plan.checkpoint.dataset
-    reports = execute([dataset], home, config.runtime)
-    leakage = check_leakage(dataset, config.split, dataset, config.evaluation.split, home, config.leakage)
-    reports = execute([plan.checkpoint, plan.base, plan.bm25, plan.trained], home, config.runtime, done=reports)
-    add_to_database(plan.checkpoint.mining, home)
-    mlflow_run = track_training(plan.checkpoint, home)
-    for spec in (plan.base, plan.bm25, plan.trained):
+    dataset, mined = plan.trained.dataset, minings(plan.checkpoint)
+    trained_on = {str(one.dataset.ref): one.dataset for one in mined}
+    reports = execute([dataset, *trained_on.values()], home, config.runtime)
+    split = config.evaluation.split
+    found = [check_leakage(one, config.split, dataset, split, home, config.leakage) for one in trained_on.values()]
+    leakage = {key: sum(one[key] for one in found) for key in ("queries", "positives")}
+    reports = execute([plan.checkpoint, *plan.evaluations], home, config.runtime, done=reports)
+    for one in mined:
+        add_to_database(one, home)
+    last = plan.checkpoint
+    *_, mlflow_run = [track_training(spec, home, register=spec is last) for spec in trainings(last)]
+    for spec in plan.evaluations:
         track_evaluation(spec, home)
-    systems = {spec.system: metrics_json(spec, home) for spec in (plan.base, plan.bm25, plan.trained)}
+    systems = {spec.system: metrics_json(spec, home) for spec in plan.evaluations}
     difference = compare_json(plan.base, plan.trained, home, config.seed)
     if difference["ci95"][0] > 0:
         promote(plan.checkpoint, home)
     stage_table(reports)
-    mining_table(plan.checkpoint.mining, home)
+    for one in mined:
+        mining_table(one, home)
     score_table(systems, config.dataset.source, difference)
     mlflow_link(mlflow_run, home)
     return {
         "stages": stages_json(reports),
-        "mining": mining_json(plan.checkpoint.mining, home),
+        "mining": minings_json(mined, home),
         "checkpoint": str(ArtifactStore(home).open(plan.checkpoint.ref) / "model"),
         "evaluation": {**systems, "difference": difference},
         "leakage": leakage,

@@ -15,6 +15,37 @@ from nv_retriever.pipeline import PipelineConfig
 Tree = dict[str, Any]
 
 
+def load_config(path: Path) -> Tree:
+    """Return the settings of a YAML file over those of the file that its key `extends` names, relative to it."""
+    tree = load_yaml(path)
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise InputError(f"{path}: extends", "the path of another configuration file", repr(base))
+    result: Tree = merged(load_config(path.parent / base), tree, str(path))
+    return result
+
+
+def merged(base: Any, over: Any, where: str) -> Any:
+    """Return `over` laid on `base`: groups are merged, a group of numbers changes elements of a list, all else replaces.
+
+    >>> merged({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": {1: 3}}}, "x.yaml")
+    {'a': {'b': 1, 'c': [1, 3]}}
+    """
+    if not isinstance(over, dict):
+        return over
+    if isinstance(base, list) and over and all(isinstance(key, int) for key in over):
+        result = list(base)
+        for key, value in over.items():
+            if not 0 <= key < len(result):
+                raise InputError(where, f"a position below {len(result)}", str(key))
+            result[key] = merged(result[key], value, where)
+        return result
+    kept = base if isinstance(base, dict) else {}
+    return kept | {key: merged(kept.get(key), value, where) for key, value in over.items()}
+
+
 def load_yaml(path: Path) -> Tree:
     """Return the settings of a YAML file; raises InputError with the line of a mistake."""
     try:

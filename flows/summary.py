@@ -29,6 +29,16 @@ def mining_json(spec: MiningSpec, home: str) -> Json:
     return {"run_id": run_id(spec.ref), **counts, "database": str(database_path(home))}
 
 
+def minings_json(specs: list[MiningSpec], home: str) -> Json:
+    """Return the counts of the mining, or of a blend's minings: their sums, with each of them under `runs`."""
+    runs = [mining_json(spec, home) for spec in specs]
+    if len(runs) == 1:
+        return runs[0]
+    sums = {name: sum(run[name] for run in runs) for name in ("triples", "queries", "short")}
+    named = [{"dataset": spec.dataset.config.source, **run} for spec, run in zip(specs, runs, strict=True)]
+    return {"run_id": runs[-1]["run_id"], **sums, "database": str(database_path(home)), "runs": named}
+
+
 def metrics_json(spec: EvaluationSpec, home: str) -> dict[str, float]:
     """Return the mean of every metric."""
     folder = ArtifactStore(home).open(spec.ref)

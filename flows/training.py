@@ -7,9 +7,9 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute, resolve_home
-from flows.summary import flow_run_id, mining_json, mlflow_link, stage_table, stages_json
+from flows.summary import flow_run_id, minings_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline import PipelineConfig, checkpoint_spec
+from nv_retriever.pipeline import PipelineConfig, minings, trained_spec, trainings
 from tasks.mine import add_to_database
 from tasks.tracking import track_training
 
@@ -23,15 +23,17 @@ def training(config: PipelineConfig = PipelineConfig(), home: str | None = None)
         home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
     """
     home = resolve_home(home)
-    spec = checkpoint_spec(config)
+    spec = trained_spec(config)
     reports = execute([spec], home, config.runtime)
-    add_to_database(spec.mining, home)
-    mlflow_run = track_training(spec, home)
+    mined = minings(spec)
+    for one in mined:
+        add_to_database(one, home)
+    *_, mlflow_run = [track_training(one, home, register=one is spec) for one in trainings(spec)]
     stage_table(reports)
     mlflow_link(mlflow_run, home)
     return {
         "checkpoint": str(ArtifactStore(home).open(spec.ref) / "model"),
-        "mining": mining_json(spec.mining, home),
+        "mining": minings_json(mined, home),
         "stages": stages_json(reports),
         "flow_run_id": flow_run_id(),
         "mlflow_run_id": mlflow_run,

@@ -12,27 +12,34 @@ from pydantic import Field
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import InputError
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.stages import (
     AuditSpec,
+    BlendedCheckpointSpec,
+    BlendLocation,
     CandidatesSpec,
     CheckpointSpec,
     DatasetSpec,
     EmbeddingSpec,
     EvaluationSpec,
+    LabelledSpec,
     Location,
     MiningSpec,
     Spec,
     StudentSpec,
     TeacherLocation,
+    Title,
+    TrainedSpec,
 )
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.identity import EncoderIdentity
+from nv_retriever.training.blend import BlendConfig, BlendSource, BlendStage
 from nv_retriever.training.config import StudentConfig, TrainingConfig
 
-EmbeddingModel = EncoderIdentity | StudentSpec | CheckpointSpec | str
+EmbeddingModel = EncoderIdentity | StudentSpec | TrainedSpec | str
 
 
 class PipelineConfig(Frozen):
@@ -52,6 +59,9 @@ class PipelineConfig(Frozen):
     """The model that is trained; by default the first two layers of the packaged MiniLM."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
+    blend: BlendConfig | None = None
+    """Train on several data sets, in stages; then `dataset` is what is measured, and the stages say what `training`, and
+    `mining.selection`, say otherwise."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How retrievers are measured."""
     audit: AuditConfig = AuditConfig()
@@ -139,8 +149,15 @@ def teacher_embeddings(
     return embedding_specs(dataset, split, model, location)
 
 
+def one_data_set_only() -> InputError:
+    """Return the error of what works on one data set and was given a blend."""
+    return InputError("blend", "`nvr run`, `nvr train` or `nvr plan`", "a command that works on one data set")
+
+
 def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> MiningSpec:
     """Return the specification of the mined triples, with everything upstream of it."""
+    if config.blend is not None:
+        raise one_data_set_only()
     dataset = dataset or dataset_spec(config.dataset)
     return MiningSpec(
         dataset=dataset,
@@ -153,6 +170,8 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
 
 def audit_spec(config: PipelineConfig) -> AuditSpec:
     """Return the specification of the audit: rules over the stored candidates of every teacher."""
+    if config.blend is not None:
+        raise one_data_set_only()
     dataset = dataset_spec(config.dataset)
     mining = {"rule": config.mining.rule, "selection": config.mining.selection, "seed": config.seed}
     audit = config.audit.model_copy(update=mining | {"max_rate": None})
@@ -171,8 +190,53 @@ def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) 
     )
 
 
+def blended_spec(config: PipelineConfig, blend: BlendConfig) -> BlendedCheckpointSpec:
+    """Return the specification of the last stage of a blend, with everything upstream of it."""
+    datasets = {source.name: blend_dataset(source) for source in blend.sources if source.task == "retrieval"}
+    start: StudentSpec | BlendedCheckpointSpec = student_spec(config.student)
+    for stage in blend.stages:
+        chosen = blend.of(stage)
+        start = BlendedCheckpointSpec(
+            sources=tuple(blend_source_spec(config, stage, source, datasets.get(source.name)) for source in chosen),
+            query_prompts=tuple(source.query_prompt for source in chosen),
+            samples=tuple(source.samples for source in chosen),
+            start=start,
+            training=stage.training,
+            seed=config.seed,
+            title=Title(blend=blend.name, stage=stage.name, sources=tuple(source.name for source in chosen)),
+        )
+    assert isinstance(start, BlendedCheckpointSpec)
+    return start
+
+
+def blend_dataset(source: BlendSource) -> DatasetSpec:
+    """Return the data set of a retrieval source; of `samples` samples, as many queries are enough."""
+    return dataset_spec(DatasetConfig(source=source.source, columns=source.columns, train_limit=source.samples))
+
+
+def blend_source_spec(
+    config: PipelineConfig, stage: BlendStage, source: BlendSource, dataset: DatasetSpec | None
+) -> MiningSpec | LabelledSpec:
+    """Return how a source becomes the samples of a stage: mined, or drawn from its labels."""
+    from nv_retriever.mining.selection import parse_selection
+    from nv_retriever.training.labelled_source import rows_digest
+
+    if dataset is not None:
+        mining = config.mining.model_copy(update={"selection": stage.selection})
+        return mining_spec(config.model_copy(update={"mining": mining, "blend": None}), dataset)
+    return LabelledSpec(
+        digest=rows_digest(source.source),
+        task=source.task,
+        columns=source.columns,
+        samples=source.samples,
+        negatives=parse_selection(stage.selection).count,
+        seed=config.seed,
+        location=BlendLocation(source=source),
+    )
+
+
 def evaluation_spec(
-    config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | CheckpointSpec | TeacherConfig
+    config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | TrainedSpec | TeacherConfig
 ) -> EvaluationSpec:
     """Return the specification of one system's scores on the evaluation split.
 
@@ -211,22 +275,47 @@ def measured_encoder(encoder: EncoderConfig) -> EncoderConfig:
 class Plan:
     """The artifacts of a whole run."""
 
-    checkpoint: CheckpointSpec
+    checkpoint: TrainedSpec
     base: EvaluationSpec
     bm25: EvaluationSpec
     trained: EvaluationSpec
+    earlier: tuple[EvaluationSpec, ...] = ()
+    """Of a blend: what the stages before the last one reached."""
+
+    @property
+    def evaluations(self) -> tuple[EvaluationSpec, ...]:
+        """Every system that is measured."""
+        return (self.base, self.bm25, *self.earlier, self.trained)
 
     def specs(self) -> list[Spec]:
         """Return every specification once, each after what it reads from."""
-        return ordered([self.checkpoint, self.base, self.bm25, self.trained])
+        return ordered([self.checkpoint, *self.evaluations])
+
+
+def trained_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> TrainedSpec:
+    """Return the specification of what a run trains: on one data set, or on a blend of several."""
+    return checkpoint_spec(config, dataset) if config.blend is None else blended_spec(config, config.blend)
+
+
+def trainings(spec: TrainedSpec) -> tuple[TrainedSpec, ...]:
+    """Return the trainings that lead to a checkpoint, the first one first."""
+    return spec.stages() if isinstance(spec, BlendedCheckpointSpec) else (spec,)
+
+
+def minings(spec: TrainedSpec) -> list[MiningSpec]:
+    """Return every mining that the trainings of a checkpoint read from, each once."""
+    found = {str(one.ref): one for stage in trainings(spec) for one in stage.sources if isinstance(one, MiningSpec)}
+    return list(found.values())
 
 
 def plan_run(config: PipelineConfig) -> Plan:
     """Return the plan of the whole pipeline; a pure function of the configuration and of the inputs' content."""
     dataset = dataset_spec(config.dataset)
-    checkpoint = checkpoint_spec(config, dataset)
+    checkpoint = trained_spec(config, dataset)
+    earlier = checkpoint.stages()[:-1] if isinstance(checkpoint, BlendedCheckpointSpec) else ()
     return Plan(
         checkpoint=checkpoint,
+        earlier=tuple(evaluation_spec(config, dataset, f"after {one.title.stage}", one) for one in earlier),
         base=evaluation_spec(config, dataset, "base", checkpoint.student),
         bm25=evaluation_spec(config, dataset, "bm25", TeacherConfig(name="bm25")),
         trained=evaluation_spec(config, dataset, "trained", checkpoint),

@@ -19,6 +19,7 @@ from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
+from nv_retriever.training.blend import BlendSource, Task
 from nv_retriever.training.config import StudentConfig, TrainingConfig
 
 StageName = Literal["ingest", "embed", "index", "mine", "train", "evaluate", "audit"]
@@ -89,7 +90,7 @@ class EmbeddingSpec(Spec):
     stage: ClassVar[StageName] = "embed"
     dataset: DatasetSpec
     part: str
-    model: EncoderIdentity | StudentSpec | CheckpointSpec | str
+    model: EncoderIdentity | StudentSpec | CheckpointSpec | BlendedCheckpointSpec | str
     """Who embeds: an encoder, a model of this workflow, or the digest of an endpoint or of precomputed vectors."""
     precision: Precision
     """As asked for; a model is evaluated in another one than it is mined with."""
@@ -157,6 +158,68 @@ class CheckpointSpec(Spec):
     training: TrainingConfig
     seed: int
 
+    @property
+    def sources(self) -> tuple[MiningSpec, ...]:
+        """What it is trained on."""
+        return (self.mining,)
+
+
+class LabelledSpec(Spec):
+    """Samples drawn from the labels of a classification, clustering or similarity set, as if they had been mined."""
+
+    kind: ClassVar[str] = "labelled"
+    stage: ClassVar[StageName] = "mine"
+    digest: str
+    """Of the rows."""
+    task: Task
+    columns: dict[str, str]
+    samples: int | None
+    negatives: int
+    seed: int
+    location: BlendLocation
+
+
+class BlendLocation(Unfingerprinted):
+    """The source as configured."""
+
+    source: BlendSource
+
+
+class Title(Unfingerprinted):
+    """What a blended training is called."""
+
+    blend: str
+    stage: str
+    sources: tuple[str, ...]
+
+
+class BlendedCheckpointSpec(Spec):
+    """A student trained on several sources, in one stage of a blend."""
+
+    kind: ClassVar[str] = "checkpoint"
+    stage: ClassVar[StageName] = "train"
+    sources: tuple[MiningSpec | LabelledSpec, ...]
+    query_prompts: tuple[str, ...]
+    """One a source."""
+    samples: tuple[int | None, ...]
+    """At most so many of each source."""
+    start: StudentSpec | BlendedCheckpointSpec
+    training: TrainingConfig
+    seed: int
+    title: Title
+
+    @property
+    def student(self) -> StudentSpec:
+        """The untrained student."""
+        return self.start if isinstance(self.start, StudentSpec) else self.start.student
+
+    def stages(self) -> tuple[BlendedCheckpointSpec, ...]:
+        """Return the stages up to this one, the first one first."""
+        return (self,) if isinstance(self.start, StudentSpec) else (*self.start.stages(), self)
+
+
+TrainedSpec = CheckpointSpec | BlendedCheckpointSpec
+
 
 class EvaluationSpec(Spec):
     """Scores of one system on one split."""
@@ -184,21 +247,29 @@ class AuditSpec(Spec):
     audit: AuditConfig
 
 
-for _spec in (EmbeddingSpec, CandidatesSpec, CandidatesBlockSpec, MiningSpec, CheckpointSpec, EvaluationSpec):
+for _spec in (
+    *(EmbeddingSpec, CandidatesSpec, CandidatesBlockSpec, MiningSpec, CheckpointSpec, LabelledSpec),
+    *(BlendedCheckpointSpec, EvaluationSpec),
+):
     _spec.model_rebuild()
 
 __all__ = [
     "AuditSpec",
+    "BlendLocation",
+    "BlendedCheckpointSpec",
     "CandidatesBlockSpec",
     "CandidatesSpec",
     "CheckpointSpec",
     "DatasetSpec",
     "EmbeddingSpec",
     "EvaluationSpec",
+    "LabelledSpec",
     "Location",
     "MiningSpec",
     "Spec",
     "StudentConfig",
     "StudentSpec",
     "TeacherLocation",
+    "Title",
+    "TrainedSpec",
 ]

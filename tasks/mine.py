@@ -8,7 +8,7 @@ from typing import Any
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import MiningSpec
+from nv_retriever.stages import LabelledSpec, MiningSpec
 from tasks.opening import open_dataset, open_scorer
 from tasks.stage import build, stage_task
 
@@ -40,6 +40,20 @@ def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
             run_id(spec.ref),
             verdicts=store.home / "verdicts.sqlite",
         )
+
+    return build(spec, home, write)
+
+
+@stage_task("mine")
+def draw(spec: LabelledSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+    """Draw samples from the labels of a classification, clustering or similarity set."""
+
+    def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
+        from nv_retriever.training.labelled import write_labelled
+        from nv_retriever.training.labelled_source import labelled_samples
+
+        samples = labelled_samples(spec.location.source, spec.negatives, spec.seed)
+        return dict(write_labelled(folder, samples, run_id(spec.ref)))
 
     return build(spec, home, write)
 

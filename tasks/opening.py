@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EmbeddingSpec, EvaluationSpec, StudentSpec
+from nv_retriever.stages import (
+    BlendedCheckpointSpec,
+    CandidatesSpec,
+    CheckpointSpec,
+    DatasetSpec,
+    EmbeddingSpec,
+    EvaluationSpec,
+    StudentSpec,
+    TrainedSpec,
+)
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
@@ -28,7 +37,10 @@ def open_embedder(spec: EmbeddingSpec, store: ArtifactStore, runtime: Runtime) -
     """Return what embeds the texts."""
     from nv_retriever.teachers import open as teachers
 
-    own_model = model_folder(spec.model, store) if isinstance(spec.model, StudentSpec | CheckpointSpec) else None
+    model = spec.model
+    own_model = (
+        model_folder(model, store) if isinstance(model, StudentSpec | CheckpointSpec | BlendedCheckpointSpec) else None
+    )
     return teachers.open_embedder(spec.location.source, spec.location.encoder, own_model, runtime)
 
 
@@ -65,6 +77,6 @@ def open_scorer(spec: CandidatesSpec | EvaluationSpec, store: ArtifactStore, run
     )
 
 
-def model_folder(spec: StudentSpec | CheckpointSpec, store: ArtifactStore) -> str:
+def model_folder(spec: StudentSpec | TrainedSpec, store: ArtifactStore) -> str:
     """Return the plain sentence-transformers folder of a model of this workflow."""
     return str(store.open(spec.ref) / "model")

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
-from nv_retriever.stages import AuditSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, Spec
+from nv_retriever.stages import (
+    AuditSpec,
+    BlendedCheckpointSpec,
+    CheckpointSpec,
+    DatasetSpec,
+    EvaluationSpec,
+    MiningSpec,
+    Spec,
+    TrainedSpec,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -124,10 +133,9 @@ def note_run(spec: Spec, home: str, run_id: str, **more: Any) -> None:
 class TrainingRun:
     """The MLflow run of one training: curves while it runs, everything else when it is done."""
 
-    def __init__(self, spec: CheckpointSpec, home: str) -> None:
+    def __init__(self, spec: TrainedSpec, home: str) -> None:
         self.client, experiment = open_client(home)
-        tags = {"nvr.mining_run": spec.mining.ref.fingerprint[:16], "nvr.dataset": spec.dataset.config.source}
-        name = f"train {spec.dataset.config.source} {spec.mining.mining.rule}"
+        name, tags = describe_training(spec)
         self.run_id = find_or_create(self.client, experiment, spec, name, tags)
         self.spec, self.home = spec, home
         self._points: list[Any] = []
@@ -139,9 +147,13 @@ class TrainingRun:
 
     def __enter__(self) -> TrainingRun:
         self.client.update_run(self.run_id, status="RUNNING")
-        settings = self.spec.describe() | {"mining": self.spec.mining.describe()}
+        settings = self.spec.describe()
+        if isinstance(self.spec, CheckpointSpec):
+            settings["mining"] = self.spec.mining.describe()
         log_params(self.client, self.run_id, settings)
-        log_dataset(self.client, self.run_id, self.spec.dataset, self.home, "training")
+        for source in self.spec.sources:
+            if isinstance(source, MiningSpec):
+                log_dataset(self.client, self.run_id, source.dataset, self.home, "training")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -165,6 +177,17 @@ class TrainingRun:
         if self._points:
             self.client.log_batch(self.run_id, metrics=self._points)
             self._points = []
+
+
+def describe_training(spec: TrainedSpec) -> tuple[str, dict[str, str]]:
+    """Return the name and the tags of a training's run."""
+    runs = " ".join(source.ref.fingerprint[:16] for source in spec.sources if isinstance(source, MiningSpec))
+    if isinstance(spec, BlendedCheckpointSpec):
+        title = spec.title
+        tags = {"nvr.blend": title.blend, "nvr.blend_stage": title.stage, "nvr.dataset": " ".join(title.sources)}
+        return f"train {title.blend} {title.stage}", {"nvr.mining_run": runs, **tags}
+    source = spec.dataset.config.source
+    return f"train {source} {spec.mining.mining.rule}", {"nvr.mining_run": runs, "nvr.dataset": source}
 
 
 def track_cell(spec: CheckpointSpec, evaluations: Sequence[EvaluationSpec], home: str) -> str:
@@ -191,7 +214,7 @@ def track_round(spec: CheckpointSpec, number: int, drift: float | None, home: st
         note_run(spec, home, run_id, round=number)
 
 
-def track_training(spec: CheckpointSpec, home: str, register: bool = True) -> str:
+def track_training(spec: TrainedSpec, home: str, register: bool = True) -> str:
     """Return the id of the checkpoint's run, after completing it: curves, the registered model, its alias `newest`."""
     record = read_record(spec, home)
     if record and (record.get("registered", True) or not register):
@@ -209,9 +232,10 @@ def track_training(spec: CheckpointSpec, home: str, register: bool = True) -> st
     return run.run_id
 
 
-def registered_name(spec: CheckpointSpec) -> str:
-    """Return the name of the registered model: one a data set."""
-    return f"nv-retriever-{spec.dataset.config.source}".replace("/", "-").replace(":", "-")
+def registered_name(spec: TrainedSpec) -> str:
+    """Return the name of the registered model: one a data set, or a blend."""
+    name = spec.title.blend if isinstance(spec, BlendedCheckpointSpec) else spec.dataset.config.source
+    return f"nv-retriever-{name}".replace("/", "-").replace(":", "-")
 
 
 def register_model(client: MlflowClient, run_id: str, folder: Path, name: str) -> None:
@@ -231,7 +255,7 @@ def register_model(client: MlflowClient, run_id: str, folder: Path, name: str) -
     client.set_registered_model_alias(name, "newest", str(logged.registered_model_version))
 
 
-def promote(spec: CheckpointSpec, home: str) -> None:
+def promote(spec: TrainedSpec, home: str) -> None:
     """Give the checkpoint's registered model the alias `champion`, once."""
     if read_record(spec, home).get("promoted"):
         return

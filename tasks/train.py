@@ -7,8 +7,10 @@ from typing import Any
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import CheckpointSpec, StudentSpec
-from tasks.opening import open_dataset
+from nv_retriever.stages import BlendedCheckpointSpec, CheckpointSpec, LabelledSpec, MiningSpec, StudentSpec
+from nv_retriever.training.build import Mined
+from nv_retriever.training.config import TrainingConfig
+from tasks.opening import model_folder, open_dataset
 from tasks.stage import build, stage_task
 
 
@@ -34,10 +36,6 @@ def train(spec: CheckpointSpec, home: str, runtime: Runtime, upstream: list[Arti
         from nv_retriever.training.build import write_checkpoint
         from tasks.tracking import TrainingRun
 
-        first = spec.mining.candidates[0]
-        guide = None
-        if first.documents and first.queries and spec.training.guide and spec.training.guide.scores == "teacher":
-            guide = (store.open(first.documents.ref), store.open(first.queries.ref))
         with TrainingRun(spec, home) as run:
             return write_checkpoint(
                 folder,
@@ -49,7 +47,48 @@ def train(spec: CheckpointSpec, home: str, runtime: Runtime, upstream: list[Arti
                 spec.seed,
                 runtime,
                 on_log=run.log,
-                guide=guide,
+                guide=guide_vectors(spec.mining, spec.training, store),
             )
 
     return build(spec, home, write)
+
+
+@stage_task("train")
+def train_stage(spec: BlendedCheckpointSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+    """Train one stage of a blend, every batch of one of its sources."""
+
+    def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
+        from nv_retriever.training.build import write_blended_checkpoint
+        from tasks.tracking import TrainingRun
+
+        sources = [
+            blended(source, prompt, samples, spec.training, store)
+            for source, prompt, samples in zip(spec.sources, spec.query_prompts, spec.samples, strict=True)
+        ]
+        start = Path(model_folder(spec.start, store))
+        with TrainingRun(spec, home) as run:
+            return write_blended_checkpoint(folder, sources, start, spec.training, spec.seed, runtime, on_log=run.log)
+
+    return build(spec, home, write)
+
+
+def blended(
+    source: MiningSpec | LabelledSpec, prompt: str, samples: int | None, training: TrainingConfig, store: ArtifactStore
+) -> Mined:
+    """Return a source of a blend; the samples of a labelled one are no negatives of each other: their classes agree."""
+    from nv_retriever.data.dataset import Dataset
+
+    folder = store.open(source.ref)
+    if isinstance(source, LabelledSpec):
+        dataset = Dataset.open(folder / "dataset")
+        return Mined(dataset, "train", folder, prompt, in_batch_negatives=False, samples=samples)
+    dataset, guide = open_dataset(source.dataset, store), guide_vectors(source, training, store)
+    return Mined(dataset, source.split, folder, prompt, samples=samples, guide=guide)
+
+
+def guide_vectors(spec: MiningSpec, training: TrainingConfig, store: ArtifactStore) -> tuple[Path, Path] | None:
+    """Return the first teacher's vectors (documents, queries) where the training's guide wants them."""
+    first = spec.candidates[0]
+    if first.documents and first.queries and training.guide and training.guide.scores == "teacher":
+        return store.open(first.documents.ref), store.open(first.queries.ref)
+    return None

@@ -36,6 +36,8 @@ class Mined:
     document_prompt: str | None = None
     in_batch_negatives: bool | None = None
     """Overrides the training's switch: classes and clusters have siblings in every batch."""
+    samples: int | None = None
+    """At most so many samples, chosen by their hashes."""
     guide: tuple[Path, Path] | None = None
     """Embeddings of the teacher (documents, queries of the split) for a guide that is the teacher."""
 

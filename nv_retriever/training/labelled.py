@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,24 +32,31 @@ class ContrastiveSample:
     negatives: tuple[str, ...]
 
 
-def class_samples(texts: Sequence[str], labels: Sequence[str], negatives: int, seed: int) -> list[ContrastiveSample]:
-    """Return a sample for each text whose class has another text; raises InputError for fewer than two classes."""
+def class_samples(
+    texts: Sequence[str], labels: Sequence[str], negatives: int, seed: int, limit: int | None = None
+) -> list[ContrastiveSample]:
+    """Return a sample for each text whose class has another text, of at most `limit` texts (chosen by their hashes).
+
+    Raises InputError for fewer than two classes.
+    """
     classes: dict[str, list[str]] = {}
     for text, label in sorted(set(zip(texts, labels, strict=True))):
         classes.setdefault(label, []).append(text)
     if len(classes) < 2:
         raise InputError("labelled texts", "at least two classes", str(len(classes)))
     every = sorted({text for group in classes.values() for text in group})
+    wanted = every if limit is None or limit >= len(every) else sorted(every, key=text_id)[:limit]
+    chosen = set(wanted)
     samples = []
     for label, group in sorted(classes.items()):
         inside = set(group)
         others = [text for text in every if text not in inside]
-        for text in group:
-            random = _random(seed, label, text)
-            same = [other for other in group if other != text]
-            if same and others:
+        for place, text in enumerate(group):
+            if text in chosen and len(group) > 1 and others:
+                random = _random(seed, label, text)
                 drawn = random.choice(len(others), min(negatives, len(others)), replace=False)
-                positive = same[int(random.integers(len(same)))]
+                other = int(random.integers(len(group) - 1))
+                positive = group[other + (other >= place)]
                 samples.append(ContrastiveSample(text, positive, tuple(others[i] for i in drawn)))
     return samples
 
@@ -134,3 +142,16 @@ def text_id(text: str) -> str:
 def _random(seed: int, *texts: str) -> np.random.Generator:
     digest = hashlib.blake2b("\0".join((str(seed), *texts)).encode(), digest_size=8).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))
+
+
+def write_labelled(folder: Path, samples: Sequence[ContrastiveSample], run_id: str) -> dict[str, int]:
+    """Write the samples as a data set (`dataset/`) beside its mining artifact: what a blended training reads."""
+    from nv_retriever.data.build import write_dataset
+    from nv_retriever.data.config import DatasetConfig
+
+    source = folder / "labelled"
+    write_beir(source, samples)
+    (folder / "dataset").mkdir(exist_ok=True)
+    write_dataset(folder / "dataset", DatasetConfig(source=str(source)))
+    shutil.rmtree(source)
+    return write_labelled_mining(folder, Dataset.open(folder / "dataset"), samples, run_id)

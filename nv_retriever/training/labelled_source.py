@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nv_retriever.errors import InputError
+from nv_retriever.fingerprint import file_digest
+from nv_retriever.training.blend import BlendSource
 from nv_retriever.training.labelled import ContrastiveSample, class_samples, similarity_samples
-from nv_retriever.training.nv_retriever_v1 import BlendSource
 
 Row = dict[str, Any]
 ROLES = {"similarity": ("first", "second", "score"), "classification": ("text", "label"), "clustering": ("text", "label")}
@@ -21,11 +22,14 @@ def labelled_samples(source: BlendSource, negatives: int, seed: int) -> list[Con
     """Return the contrastive samples of a labelled source, at most `source.samples` of them (drawn by their hash)."""
     roles = ROLES[source.task]
     columns = {role: source.columns.get(role, role) for role in roles}
-    rows = [values for row in _rows(source.source) for values in _values(row, columns, source.source)]
+    where = source.source
+    rows = [values for place, row in _rows(where) for values in _values(row, columns, place)]
     if source.task == "similarity":
-        samples = similarity_samples([(a, b, float(score)) for a, b, score in rows], negatives, seed)
+        samples = similarity_samples([(a, b, _number(score, where)) for a, b, score in rows], negatives, seed)
     else:
-        samples = class_samples([row[0] for row in rows], [row[1] for row in rows], negatives, seed)
+        samples = class_samples([row[0] for row in rows], [row[1] for row in rows], negatives, seed, source.samples)
+    if not samples:
+        raise InputError(where, "texts that share a class, or pairs that score at least 4", f"{len(rows)} rows without any")
     if source.samples is None or len(samples) <= source.samples:
         return samples
     from nv_retriever.training.labelled import text_id
@@ -33,41 +37,66 @@ def labelled_samples(source: BlendSource, negatives: int, seed: int) -> list[Con
     return sorted(samples, key=lambda sample: text_id(sample.query + "\0" + sample.positive))[: source.samples]
 
 
+def rows_digest(source: str) -> str:
+    """Return a digest of what `labelled_samples` reads: the file's content, or the hub repository's commit."""
+    if source.startswith("hf:"):
+        from nv_retriever.data.hub import hub_digest
+
+        return hub_digest(source.removeprefix("hf:").partition(":")[0], None) + source.removeprefix("hf:").partition(":")[2]
+    return file_digest(_file(source))
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(where, "a number as a pair's score", repr(text)) from None
+
+
 def _values(row: Row, columns: dict[str, str], where: str) -> Iterator[tuple[str, ...]]:
     """Yield the roles' values of a row; rows that hold lists (clustering sets) hold one example an element."""
-    missing = [column for column in columns.values() if column not in row]
+    parts = [column.split("+") for column in columns.values()]
+    missing = [name for names in parts for name in names if name not in row]
     if missing:
-        hint = 'name them: columns={"text": ..., "label": ...}'
+        hint = f"the source's `columns` name them, for example {{{', '.join(f'{role}: …' for role in columns)}}}"
         raise InputError(where, f"a column {missing[0]!r}", ", ".join(sorted(row)), hint)
-    values = [row[column] for column in columns.values()]
+    values = [row[names[0]] if len(names) == 1 else " ".join(str(row[name]) for name in names) for names in parts]
     if all(isinstance(value, list) for value in values):
         yield from (tuple(str(item).strip() for item in items) for items in zip(*values, strict=True))
     else:
         yield tuple(str(value).strip() for value in values)
 
 
-def _rows(source: str) -> Iterator[Row]:
+def _file(source: str) -> Path:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(source, "a .jsonl, .csv, .tsv or .parquet file, or hf:ORG/NAME", "no such file")
+    return path
+
+
+def _rows(source: str) -> Iterator[tuple[str, Row]]:
+    """Yield (place, row) of every row."""
     if source.startswith("hf:"):
         from datasets import load_dataset
 
         repository, _, subset = source.removeprefix("hf:").partition(":")
         try:
-            yield from load_dataset(repository, subset or None, split="train")
+            table = load_dataset(repository, subset or None, split="train")
         except Exception as error:
             raise InputError(f"hub data set {repository}", "a train split", str(error).strip().split("\n")[0]) from None
+        yield from ((source, row) for row in table)
         return
-    path = Path(source)
-    if not path.is_file():
-        raise InputError(source, "a .jsonl, .csv, .tsv or .parquet file, or hf:ORG/NAME", "no such file")
+    path = _file(source)
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        yield from pq.read_table(path).to_pylist()
+        yield from ((f"{path} row {number}", row) for number, row in enumerate(pq.read_table(path).to_pylist(), 1))
         return
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         if name.endswith((".csv", ".tsv")):
-            yield from csv.DictReader(file, delimiter="\t" if name.endswith(".tsv") else ",")
+            reader = csv.DictReader(file, delimiter="\t" if name.endswith(".tsv") else ",")
+            yield from ((f"{path} line {reader.line_num}", row) for row in reader)
             return
         for number, line in enumerate(file, 1):
             try:
@@ -76,4 +105,4 @@ def _rows(source: str) -> Iterator[Row]:
                 raise InputError(f"{path} line {number}", "a JSON object", str(error)) from None
             if not isinstance(row, dict):
                 raise InputError(f"{path} line {number}", "a JSON object", type(row).__name__)
-            yield row
+            yield f"{path} line {number}", row

@@ -95,6 +95,7 @@ def _specification(
             "query_prompt": source.query_prompt,
             "document_prompt": source.document_prompt,
             "in_batch_negatives": source.in_batch_negatives,
+            "samples": source.samples,
             "guide": [str(path) for path in source.guide] if source.guide else None,
         }
         for source in sources

@@ -24,7 +24,7 @@ from nv_retriever.training.card import model_card
 from nv_retriever.training.config import TrainingConfig
 from nv_retriever.training.development import Development, EarlyStopping
 from nv_retriever.training.known import KnownPositives
-from nv_retriever.training.samples import Samples, read_samples
+from nv_retriever.training.samples import Samples, first_samples, read_samples
 from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
 from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import (
@@ -95,7 +95,7 @@ class Run:
         return self._export(trainer, stopping, samples, trainer.state.global_step)
 
     def _samples(self, mined: Mined) -> Samples:
-        samples = read_samples(mined.dataset, mined.mining_folder)
+        samples = first_samples(read_samples(mined.dataset, mined.mining_folder), mined.samples)
         if self.config.distillation and len(samples.score_kinds) > 1:
             found = ", ".join(samples.score_kinds)
             raise InputError("training.distillation", "teacher scores of one kind", found, "distil from one teacher")

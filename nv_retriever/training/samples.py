@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,31 @@ def read_samples(dataset: Dataset, mining: Path) -> Samples:
         keys=sample_keys(dataset, queries[starts], positives[starts]),
     )
     return _with_bare_samples(samples, dataset, mining)
+
+
+def first_samples(samples: Samples, limit: int | None) -> Samples:
+    """Return at most `limit` samples, those of the smallest keys; their order stays."""
+    if limit is None or limit >= len(samples):
+        return samples
+    chosen = np.sort(np.argsort(samples.keys, kind="stable")[:limit])
+    return _taken(samples, chosen)
+
+
+def _taken(samples: Samples, order: npt.NDArray[np.int64]) -> Samples:
+    """Return the samples of the given numbers, in that order."""
+    lengths = np.diff(samples.offsets)[order]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(samples.offsets[:-1][order], lengths)
+    return replace(
+        samples,
+        query_rows=samples.query_rows[order],
+        positive_rows=samples.positive_rows[order],
+        offsets=offsets,
+        negative_rows=samples.negative_rows[inside],
+        positive_scores=samples.positive_scores[inside],
+        negative_scores=samples.negative_scores[inside],
+        keys=samples.keys[order],
+    )
 
 
 def sample_keys(dataset: Dataset, query_rows: IntArray, positive_rows: IntArray) -> npt.NDArray[np.uint64]:
