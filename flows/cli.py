@@ -270,6 +270,8 @@ def train(
 @command
 def evaluate(
     model: Annotated[str, typer.Option(help="Hub name or folder of an encoder, bm25, endpoint:URL#MODEL.")] = "minilm",
+    mteb_results: Annotated[Path | None, typer.Option(help="Also write the scores as mteb's result files, here.")] = None,
+    with_mteb: Annotated[bool, typer.Option(help="Let mteb measure too: a second opinion (needs the extra mteb).")] = False,
     *,
     common: Common,
 ) -> None:
@@ -278,7 +280,11 @@ def evaluate(
 
     config = common.settings(evaluates=True)
 
-    result = start("flows.evaluation:evaluation", model=model, config=config, home=common.home_folder())
+    home = common.home_folder()
+    folder = str(mteb_results.resolve()) if mteb_results else None
+    result = start(
+        "flows.evaluation:evaluation", model=model, config=config, home=home, mteb_results=folder, with_mteb=with_mteb
+    )
     emit(result, common, show_evaluation)
 
 

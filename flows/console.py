@@ -89,6 +89,10 @@ def show_evaluation(result: Json) -> None:
     for metric, value in result["metrics"].items():
         table.add_row(metric, f"{value:.4f}")
     console.print(table)
+    for path in result["mteb"]["results"]:
+        console.print(f"Result file for mteb: {path}")
+    if result["mteb"]["scores"]:
+        console.print(f"mteb itself finds nDCG@10 {result['mteb']['scores']['ndcg_at_10']:.4f}")
     console.print(f"Per query: {result['per_query']}\nMLflow run: {result['mlflow_run_id']}")
 
 

@@ -12,6 +12,7 @@ from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.evaluation.beir import benchmark_parts, benchmark_settings, mean_metrics
 from nv_retriever.pipeline import PipelineConfig, dataset_spec, evaluation_spec
 from nv_retriever.teachers.config import TeacherConfig
+from tasks.mteb import measure_with_mteb, write_mteb_files
 from tasks.tracking import track_evaluation
 
 
@@ -20,6 +21,8 @@ def evaluation(
     model: str = "minilm",
     config: PipelineConfig = PipelineConfig(),  # noqa: B008
     home: str | None = None,
+    mteb_results: str | None = None,
+    with_mteb: bool = False,
 ) -> dict[str, Any]:
     """Measure a retriever on a data set; a benchmark's name brings its split, its rules, and the mean of its parts.
 
@@ -27,6 +30,8 @@ def evaluation(
         model: hub name or folder of an encoder, `bm25`, `endpoint:URL#MODEL` or `vectors:FOLDER`.
         config: the data set, the evaluation settings; encoder details are taken from the student's.
         home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        mteb_results: also write the scores in mteb's layout below this folder.
+        with_mteb: let an installed mteb measure the model as well; its own result files go to `mteb` in the home.
     """
     home = resolve_home(home)
     source = config.dataset.source
@@ -40,6 +45,8 @@ def evaluation(
     mlflow_run, *_ = [track_evaluation(spec, home) for spec in specs]
     metrics = mean_metrics([metrics_json(spec, home) for spec in specs])
     per_query = [str(ArtifactStore(home).open(spec.ref) / "per_query.parquet") for spec in specs]
+    files = [write_mteb_files(spec, home, mteb_results) for spec in specs] if mteb_results else []
+    theirs = [measure_with_mteb(spec, home) for spec in specs] if with_mteb else []
     stage_table(reports)
     score_table({teacher.label: metrics}, config.dataset.source)
     mlflow_link(mlflow_run, home)
@@ -49,6 +56,7 @@ def evaluation(
         "split": measured.evaluation.split,
         "metrics": metrics,
         "per_query": per_query[0] if len(per_query) == 1 else per_query,
+        "mteb": {"results": files, "scores": mean_metrics(theirs) if theirs else None},
         "stages": stages_json(reports),
         "flow_run_id": flow_run_id(),
         "mlflow_run_id": mlflow_run,

@@ -42,6 +42,7 @@ def _reach(repository: str, what: str, error: Exception) -> InputError:
 def _subsets(repository: str, revision: str | None) -> list[str]:
     from datasets import get_dataset_config_names
 
+    hub_digest(repository, revision)  # one request: `datasets` would try an unreachable hub for 20 s, and say so each time
     try:
         return list(get_dataset_config_names(repository, revision=revision))
     except Exception as error:

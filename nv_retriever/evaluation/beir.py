@@ -114,9 +114,9 @@ def benchmark_parts(source: str) -> tuple[str, ...]:
     (12, ('cqadupstack-gis',), ('./my-set',))
     """
     found = _by_name(source)
-    if found is None or source.lower() in found.sources:
+    if found is None:
         return (source,)
-    return found.sources
+    return (source.lower(),) if source.lower() in found.sources else found.sources
 
 
 def benchmark_settings(config: EvaluationConfig, source: str) -> EvaluationConfig:

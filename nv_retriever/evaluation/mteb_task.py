@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,11 @@ def evaluate_with_mteb(
     `mteb.ResultCache`) go to `results_folder`. The texts of the corpus are held in memory. `model` may be anything that
     mteb encodes with, instead of the folder. Raises InputError where mteb is not installed.
     """
+    logging.getLogger("mteb").setLevel(logging.WARNING)
     try:
         import mteb
     except ImportError:
-        hint = 'pip install "mteb>=2" (it is not part of the base installation: 400 MB of dependencies)'
+        hint = 'pip install "mteb>=2.10,<3" (the extra `mteb`; its result files are written without it)'
         raise InputError("mteb", "an installed package", "none", hint) from None
     if model is None:
         from sentence_transformers import SentenceTransformer

@@ -1,25 +1,18 @@
 """The NV-Retriever-v1 recipe on a tiny random Mistral: attention, pooling, LoRA, export, both stages, labelled sets."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training_data import make_dataset, make_mistral
+from training_data import make_mistral
 
-from nv_retriever.config import Runtime
-from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.training.adapters import add_adapters, merge_adapters
-from nv_retriever.training.build import Mined, write_blended_checkpoint, write_student
+from nv_retriever.training.build import write_student
 from nv_retriever.training.config import LoraConfig, StudentConfig
-from nv_retriever.training.labelled import class_samples, similarity_samples, write_beir, write_labelled_mining
-from nv_retriever.training.labelled_source import labelled_samples
-from nv_retriever.training.nv_retriever_v1 import OTHER_TASKS, RETRIEVAL, BlendSource, nv_retriever_v1
+from nv_retriever.training.labelled import class_samples, similarity_samples
 from nv_retriever.training.student import open_model, open_student
 
 
@@ -100,57 +93,3 @@ def test_class_and_similarity_samples_follow_the_rules() -> None:
     found = similarity_samples(pairs, 3, seed=0)
     assert {(s.query, s.positive) for s in found} == {("a", "b"), ("b", "a"), ("b", "c"), ("c", "b")}
     assert all(not {"a", "b", "c"} & set(s.negatives) for s in found), "what is similar to either is no negative"
-
-
-def test_the_recipe_lists_the_data_sets_of_the_paper() -> None:
-    recipe = nv_retriever_v1()
-    assert len(RETRIEVAL) == 15 and sum(source.samples or 0 for source in RETRIEVAL) == 728_160
-    assert len(OTHER_TASKS) == 17 and len({source.name for source in recipe.sources}) == 32
-    first, second = recipe.stages
-    assert len(recipe.of(first)) == 15 and len(recipe.of(second)) == 32
-    assert (first.training.batch_size, first.training.accumulation, first.training.negatives) == (32, 4, 1)
-    assert (second.training.batch_size, second.training.accumulation, second.training.negatives) == (8, 16, 5)
-    assert first.training.in_batch_negatives and not second.training.in_batch_negatives
-    assert type(recipe).model_validate_json(recipe.model_dump_json()) == recipe
-
-
-def test_both_stages_run_on_a_tiny_mistral_and_the_export_is_plain(
-    animals: Dataset, mined: Path, mistral: Path, tmp_path: Path
-) -> None:
-    rows = [{"text": f"{word} number {i}", "label": word} for i in range(6) for word in ("good", "bad", "odd")]
-    (tmp_path / "classes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    blend = BlendSource(
-        name="classes", source=str(tmp_path / "classes.jsonl"), task="classification", instruction="Classify it"
-    )
-    recipe = nv_retriever_v1(str(mistral), (BlendSource(name="animals", source="animals"), blend))
-    student = recipe.student.model_copy(update={"dtype": "float32"})
-    write_student(tmp_path / "student", student)
-    samples = labelled_samples(blend, 5, seed=0)
-    write_beir(tmp_path / "beir", samples)
-    labelled = make_dataset(tmp_path / "dataset", tmp_path / "beir")
-    write_labelled_mining(tmp_path / "labels", labelled, samples, "labels")
-    sources = {
-        "animals": Mined(animals, "train", mined, query_prompt=recipe.sources[0].query_prompt),
-        "classes": Mined(labelled, "train", tmp_path / "labels", query_prompt=blend.query_prompt),
-    }
-    model = tmp_path / "student" / "model"
-    for stage in recipe.stages:
-        training = stage.training.model_copy(
-            update={"epochs": 2, "warmup_steps": 1, "learning_rate": 1e-2, "accumulation": 2, "batch_size": 4}
-        )
-        chosen = [sources[source.name] for source in recipe.of(stage)]
-        info = write_blended_checkpoint(tmp_path / stage.name, chosen, model, training, 0, Runtime(device="cpu"))
-        assert info["samples"] == (20 if stage.name == "retrieval" else 38) and info["base_model"] == str(mistral)
-        model = tmp_path / stage.name / "model"
-    program = (
-        "import sys, json; from sentence_transformers import SentenceTransformer\n"
-        "m = SentenceTransformer(sys.argv[1], device='cpu'); assert 'nv_retriever' not in sys.modules\n"
-        "print(json.dumps(m.encode(['a question', 'a questiox'], prompt='find it: ').tolist()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(model)], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    ours = open_model(model).encode(["a question", "a questiox"], prompt="find it: ")
-    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), ours, atol=1e-6)
-    assert json.loads((model / "config.json").read_text())["is_causal"] is False
-    assert not list(model.rglob("adapter*")) and (model / "model.safetensors").exists()
