@@ -59,8 +59,11 @@ class Search:
 
 def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockSizes, workers: Workers) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
+    memory = None
     for start, block in blocks:
-        documents = prepare_documents(block, workers.precision, workers.device, workers.parts)
+        if memory is None or len(memory) < len(block):
+            memory = torch.empty(block.shape, dtype=torch.float64, device=workers.device)
+        documents = prepare_documents(block, workers.precision, workers.device, workers.parts, memory)
         _Block(search, start, documents, sizes).run(workers)
 
 

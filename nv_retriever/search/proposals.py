@@ -23,6 +23,8 @@ EXTRA = 4
 """Columns after a vector's own: norm, residual norm, threshold (two parts)."""
 _TINY = 2.0**-100
 """More than underflow can lose in any product."""
+_UNDERFLOW = 2.0**-50
+"""More than underflow can take from an fp32 norm of a row of up to 2^24 numbers below 1."""
 _REACH = 4.0
 """More than any scaled bound: thresholds beyond it keep nothing, or everything."""
 
@@ -108,13 +110,17 @@ class Factor:
         return cls(precision, rows, norms / scales * (1 + 2.0**-40), torch.zeros_like(norms), scales)
 
     def fill(self, part: slice, vectors: torch.Tensor) -> None:
-        """Scale and round some rows, (rows, dim) float64."""
-        scaled = vectors * (1 / self.scales[part, None])
+        """Scale and round some rows, (rows, dim) float64 that hold fp32 values.
+
+        Powers of two scale fp32 exactly, and what rounding to fewer digits takes is an fp32 number: both but for underflow.
+        """
+        scaled = (vectors * (1 / self.scales[part, None])).float()
         rounded = self.rows[part, : vectors.shape[1]]
         rounded.copy_(scaled)
         if self.precision is not FP32:
             scaled -= rounded
-            self.residuals[part] = torch.linalg.vector_norm(scaled, dim=1) * (1 + 2.0**-40) + _TINY
+            lost = torch.linalg.vector_norm(scaled, dim=1).double()
+            self.residuals[part] = lost * (1 + (vectors.shape[1] + 8) * 2.0**-23) + _UNDERFLOW
 
 
 def as_documents(side: Factor) -> None:

@@ -44,13 +44,18 @@ def slices(rows: int) -> list[slice]:
     return [slice(start, min(start + _ROWS, rows)) for start in range(0, rows, _ROWS)]
 
 
-def prepare_documents(block: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows:
-    """Return a block of documents (n, dim), scaled together; rows that are not finite become zeros."""
-    vectors = torch.empty(block.shape, dtype=torch.float64, device=device)
+def prepare_documents(
+    block: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one, memory: torch.Tensor | None = None
+) -> Rows:
+    """Return a block of documents (n, dim), scaled together; rows that are not finite become zeros.
+
+    `memory` (at least n, dim) float64 is taken for the vectors where it is given: fresh pages cost more than the rest.
+    """
+    vectors = torch.empty(block.shape, dtype=torch.float64, device=device) if memory is None else memory[: len(block)]
     norms, finite = vectors.new_empty(len(block)), np.empty(len(block), bool)
 
     def convert(part: slice) -> None:
-        vectors[part] = torch.from_numpy(block[part].astype(np.float64))
+        _assign(vectors[part], block[part])
         norms[part], finite[part] = _norms(vectors[part])
 
     parts(convert, len(block))
@@ -75,6 +80,14 @@ def prepare_queries(vectors: FloatArray, precision: Precision, device: str, part
     parts(lambda part: side.fill(part, single[part].double()), len(vectors))
     as_queries(side)
     return Rows(single, _upper(norms), finite, side)
+
+
+def _assign(target: torch.Tensor, values: FloatArray) -> None:
+    """Copy fp32 rows, which may be mapped from a file, into float64 ones."""
+    if target.device.type == "cpu":
+        np.copyto(target.numpy(), values)
+    else:
+        target.copy_(torch.from_numpy(np.array(values)))
 
 
 def _norms(vectors: torch.Tensor) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:

@@ -79,8 +79,8 @@ def _scale(sample: Sample) -> float:
 
 
 def _rank(expected: float) -> int:
-    """Return a rank in the sample that hardly ever lies above the corpus's k-th best (about two deviations)."""
-    return math.ceil(expected + 2.3 * math.sqrt(expected) + 2)
+    """Return a rank in the sample that hardly ever lies above the corpus's k-th best (about four deviations)."""
+    return math.ceil(expected + 3.7 * math.sqrt(expected) + 2)
 
 
 def _strike(scores: torch.Tensor, search: Search, sample: Sample, part: slice, units: npt.NDArray[np.float64]) -> None:
