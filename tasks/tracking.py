@@ -53,6 +53,8 @@ def open_client(home: str) -> tuple[MlflowClient, str]:
     from mlflow.tracking import MlflowClient
 
     uri = tracking_uri(home)
+    if not USER_URI:
+        _make_database(Path(home).resolve() / "mlflow.db")
     mlflow.set_tracking_uri(uri)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -60,6 +62,23 @@ def open_client(home: str) -> tuple[MlflowClient, str]:
         return client, experiment.experiment_id
     location = None if USER_URI else (Path(home).resolve() / "mlartifacts").as_uri()
     return client, client.create_experiment(EXPERIMENT, artifact_location=location)
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's SQLite file aside: one that a killed run left with half its tables could not be opened again."""
+    from filelock import FileLock
+    from mlflow.tracking import MlflowClient
+
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(".mlflow.db.new")
+    with FileLock(path.with_name(".mlflow.db.lock")):
+        if not path.exists():
+            for leftover in path.parent.glob(f"{aside.name}*"):
+                leftover.unlink()
+            MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+            aside.replace(path)
 
 
 def find_or_create(client: MlflowClient, experiment: str, spec: Spec, name: str, tags: dict[str, str]) -> str:
