@@ -41,12 +41,20 @@ def deepen(
         again = []
         for start in range(0, len(left), _ROWS):
             rows = left[start : start + _ROWS]
-            found = scorer.search(queries[rows], k, exclusions.take(queries[rows]), limits[rows])
+            found = _search(scorer, exclusions, queries[rows], limits[rows], k)
             done = _fill(pool, rows, found, queries[rows], min_rank, floor, vetoed, scorer.n_documents)
             again.append(rows[~done])
         left = np.concatenate(again)
         k = min(2 * k, scorer.n_documents)
     return pool
+
+
+def _search(scorer: Scorer, exclusions: Exclusions, queries: IntArray, limits: FloatArray, k: int) -> TopK:
+    """Search once for samples of the same query and limit: under an absolute rule all positives of a query share it."""
+    keys = queries.astype(np.int64) << 32 | limits.view(np.uint32).astype(np.int64)
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    found = scorer.search(queries[first], k, exclusions.take(queries[first]), limits[first])
+    return TopK(found.documents[which], found.scores[which], found.above[which])
 
 
 def _fill(
