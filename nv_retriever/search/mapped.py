@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from nv_retriever.search.types import FloatArray
 
-_ROWS = 1024
-"""Rows gathered between releases: a page that is touched brings 15 neighbours with it."""
+_ROWS = 128
+"""Rows gathered between releases: a page that is touched brings its neighbours with it, 400 KB on some kernels."""
 
 
 class VectorSource(Protocol):
