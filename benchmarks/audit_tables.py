@@ -48,7 +48,7 @@ def scorer_of(name: str, dataset: Dataset, folder: Path, runtime: Runtime) -> Sc
     parts = {part: folder / f"{name}-{part}" for part in ("documents", SPLIT)}
     for part, target in parts.items():
         if not (target / "embeddings.json").exists():
-            write_embeddings(target, dataset, part, embedder, folder.parent / "vectors", runtime)
+            write_embeddings(target, dataset, part, embedder, folder.parent / "vectors")
     return open_scorer(teacher, dataset, SPLIT, parts["documents"], parts[SPLIT], runtime=runtime)
 
 

@@ -22,6 +22,6 @@ def embed(spec: EmbeddingSpec, home: str, runtime: Runtime, upstream: list[Artif
         embedder = open_embedder(spec, store, runtime)
         dataset = open_dataset(spec.dataset, store)
         with shared_vectors(store, embedder) as vectors:
-            return write_embeddings(folder, dataset, spec.part, embedder, vectors, runtime)
+            return write_embeddings(folder, dataset, spec.part, embedder, vectors)
 
     return build(spec, home, write)

@@ -101,7 +101,7 @@ def test_mining(mined):
 
 def test_embeddings(dataset, tmp_path):
     embedder = open_embedder("minilm", EncoderConfig(precision="fp32"), runtime=CPU)
-    write_embeddings(tmp_path / "queries", dataset, "test", embedder, tmp_path / "vectors", CPU)
+    write_embeddings(tmp_path / "queries", dataset, "test", embedder, tmp_path / "vectors")
     found = Vectors.open(tmp_path / "queries").take(np.array([0]))[0, :4]
     assert EmbeddingSpec.version == 1
     assert found.tolist() == pytest.approx([-0.008334, -0.031424, 0.024397, 0.016056], abs=1e-4)

@@ -133,10 +133,12 @@ def _leaked(
     content: list[bytes],
     config: DatasetConfig,
 ) -> npt.NDArray[np.bool_]:
-    """Return which labels belong to queries of the split `train` that dev or test asks too; raises if all do."""
+    """Return which labels `on_leak` drops: of queries of the split `train` that dev or test asks too; raises if all do."""
+    if config.on_leak == "keep":
+        return np.zeros(len(split), np.bool_)
     train = split == TRAIN
     measured = {content[row] for row in np.unique(query_row[positive & np.isin(split, EVALUATION)]).tolist()}
-    rows = [row for row in np.unique(query_row[train]).tolist() if content[row] in measured and config.on_leak == "drop"]
+    rows = [row for row in np.unique(query_row[train]).tolist() if content[row] in measured]
     leaked: npt.NDArray[np.bool_] = train & np.isin(query_row, rows)
     if leaked.any() and leaked.sum() == train.sum():
         raise InputError(config.source, "training queries that dev and test do not ask", "none", "see dataset.on_leak")

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.embedding.build import READ_TEXTS, Rows, _embed_missing, _keys, _Part, _sample
 from nv_retriever.embedding.embedder import TextEmbedder
+from nv_retriever.embedding.missing import embed_missing
+from nv_retriever.embedding.texts import KeyedTexts, Texts
 from nv_retriever.embedding.vector_store import VectorStore
 from nv_retriever.teachers.identity import Precision
 
@@ -32,30 +33,19 @@ class EmbeddingParts:
 
 def plan_parts(dataset: Dataset, part: str, embedder: TextEmbedder, vectors_root: Path, most: int) -> EmbeddingParts:
     """Return at most `most` ranges of rows of `documents` or a split's queries, with equally many texts to embed in each."""
-    texts = _Part.of(dataset, part)
-    unique, first = np.unique(_keys(texts, embedder.role_salt(texts.role)), return_index=True)
-    precision, _ = embedder.settle(_sample(texts, unique, first, embedder, vectors_root), texts.role)
+    keyed = KeyedTexts.of(Texts.of(dataset, part), embedder)
+    precision, _ = embedder.settle(keyed.sample(embedder, vectors_root), keyed.texts.role)
     store = VectorStore(vectors_root / embedder.space(precision))
-    missing = np.sort(first[store.locate(unique) < 0])
+    missing = np.sort(keyed.first[store.locate(keyed.unique) < 0])
     groups = np.array_split(missing, min(most, max(len(missing), 1)))
     ranges = [(int(rows[0]), int(rows[-1]) + 1) for rows in groups if len(rows)]
-    return EmbeddingParts(precision, ranges, len(unique) - len(missing))
+    return EmbeddingParts(precision, ranges, len(keyed.unique) - len(missing))
 
 
 def embed_rows(
     dataset: Dataset, part: str, embedder: TextEmbedder, vectors_root: Path, precision: Precision, start: int, stop: int
 ) -> int:
     """Embed what the store does not have of the rows from `start` to before `stop`; returns the number of texts embedded."""
-    texts = _rows_of(_Part.of(dataset, part), start, stop)
-    unique, first = np.unique(_keys(texts, embedder.role_salt(texts.role)), return_index=True)
+    keyed = KeyedTexts.of(Texts.of(dataset, part).between(start, stop), embedder)
     store = VectorStore(vectors_root / embedder.space(precision))
-    return _embed_missing(store, texts, unique, first, embedder, precision, f"embed {part} {start}-{stop}")
-
-
-def _rows_of(texts: _Part, start: int, stop: int) -> _Part:
-    def read(rows: Rows) -> list[str]:
-        return texts.read(rows + start)
-
-    n = stop - start
-    steps = range(0, n, READ_TEXTS)
-    return _Part(n, texts.role, read, lambda: ((at, read(np.arange(at, min(at + READ_TEXTS, n)))) for at in steps))
+    return embed_missing(store, keyed, embedder, precision, f"embed {part} {start}-{stop}")
