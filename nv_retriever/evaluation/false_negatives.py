@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.data.hidden import HiddenPositives
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,5 @@ def count_false_negatives(dataset: Dataset, mining: Path) -> FalseNegatives:
     table = pq.read_table(mining / "triples.parquet", columns=["query_id", "negative_id"])
     queries = np.searchsorted(dataset.query_ids, np.asarray(table.column("query_id").to_pylist(), object))
     documents = np.searchsorted(dataset.document_ids, np.asarray(table.column("negative_id").to_pylist(), object))
-    hidden, groups = dataset.hidden(), dataset.groups.astype(np.int64)
-    known = hidden.query_rows.astype(np.int64) * dataset.n_documents + groups[hidden.document_rows]
-    false = np.isin(queries * dataset.n_documents + groups[documents], known)
+    false = HiddenPositives(dataset).contain(queries, documents)
     return FalseNegatives(len(false), int(false.sum()))
