@@ -12,16 +12,9 @@ from flows.evaluation import evaluation
 from flows.settings import build_config
 from nv_retriever.evaluation.beir import beir_set
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
 ANIMALS = ("otter", "heron", "badger", "lynx", "salmon", "falcon")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_harness():
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
 
 
 @pytest.fixture(autouse=True)

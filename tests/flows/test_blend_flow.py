@@ -20,17 +20,10 @@ from flows.settings import build_config, load_config
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline import PipelineConfig, audit_spec, mining_spec
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
 CONFIGS = Path(__file__).parents[2] / "deployments" / "configs"
 LIMIT = 120
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_harness():
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
 
 
 def v1() -> PipelineConfig:

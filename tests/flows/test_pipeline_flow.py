@@ -13,14 +13,7 @@ from flows.pipeline import pipeline
 from flows.settings import build_config
 from nv_retriever.artifacts import CACHE_RECORD
 
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_harness():
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture(scope="module")

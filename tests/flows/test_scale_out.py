@@ -21,6 +21,8 @@ from flows.settings import build_config
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.remote_store import resolve_home
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
 PATIENCE = 300
 """Seconds for a worker to get to its first request on a busy machine; normally some ten."""
 PARTS = 4
@@ -30,15 +32,6 @@ def needs(extra):
     module = {"dask": "prefect_dask", "ray": "prefect_ray", "s3": "s3fs"}[extra]
     missing = importlib.util.find_spec(module) is None
     return pytest.mark.skipif(missing, reason=f"{module} is not installed (extra `{extra}`)")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_harness():
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
 
 
 @pytest.fixture(scope="module")

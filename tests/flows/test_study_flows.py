@@ -14,16 +14,9 @@ from nv_retriever.errors import InputError
 from nv_retriever.evaluation.ablation import Ablation
 from nv_retriever.evaluation.ablation_cells import merged, read_cells
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
 METHODS = ["topk", "oracle"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_harness():
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
 
 
 @pytest.fixture(scope="module")
