@@ -7,9 +7,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.execution import execute, resolve_home
+from flows.execution import execute
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.ablation import AblationConfig, plan_ablation, plan_audit, plan_references
+from nv_retriever.remote_store import resolve_home
 from tasks.ablation_report import write_ablation_report
 from tasks.checks import check_leakage
 from tasks.mine import add_to_database

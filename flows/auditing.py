@@ -8,10 +8,11 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from flows.execution import execute, resolve_home
+from flows.execution import execute
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline import PipelineConfig, audit_spec
+from nv_retriever.remote_store import resolve_home
 from tasks.checks import check_false_negatives
 from tasks.tracking import track_audit
 

@@ -9,7 +9,6 @@ from flows.cluster import Cluster
 from nv_retriever.config import Runtime
 from nv_retriever.errors import GateError, InputError
 from nv_retriever.pipeline import ordered
-from nv_retriever.remote_store import resolve_home
 from nv_retriever.stages import (
     AuditSpec,
     BlendedCheckpointSpec,
@@ -31,8 +30,6 @@ from tasks.ingest import ingest
 from tasks.mine import draw, mine
 from tasks.stage import StageReport, StageTask, result_storage, run_stage
 from tasks.train import make_student, train, train_stage
-
-__all__ = ["execute", "resolve_home"]
 
 TASKS: dict[type[Spec], StageTask] = {
     DatasetSpec: ingest,

@@ -7,10 +7,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.execution import execute, resolve_home
+from flows.execution import execute
 from flows.summary import flow_run_id, mining_json, mining_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline import PipelineConfig, mining_spec
+from nv_retriever.remote_store import resolve_home
 from tasks.mine import add_to_database
 from tasks.opening import open_dataset
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.execution import execute, resolve_home
+from flows.execution import execute
 from flows.summary import (
     flow_run_id,
     metrics_json,
@@ -19,6 +19,7 @@ from flows.summary import (
 )
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline import PipelineConfig, minings, plan_run, trainings
+from nv_retriever.remote_store import resolve_home
 from tasks.checks import check_leakage, compare_json
 from tasks.mine import add_to_database
 from tasks.tracking import promote, track_evaluation, track_training

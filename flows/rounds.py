@@ -6,12 +6,13 @@ from typing import Any
 
 from prefect import flow
 
-from flows.execution import execute, resolve_home
+from flows.execution import execute
 from flows.summary import flow_run_id, mining_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.iteration import plan_rounds
 from nv_retriever.pipeline import PipelineConfig
-from tasks.ablation_report import negatives_drift
+from nv_retriever.remote_store import resolve_home
+from tasks.drift import negatives_drift
 from tasks.mine import add_to_database, run_id
 from tasks.stage import StageReport
 from tasks.tracking import track_round, track_training

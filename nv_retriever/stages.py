@@ -90,7 +90,7 @@ class EmbeddingSpec(Spec):
     stage: ClassVar[StageName] = "embed"
     dataset: DatasetSpec
     part: str
-    model: EncoderIdentity | StudentSpec | CheckpointSpec | BlendedCheckpointSpec | str
+    model: EncoderIdentity | StudentSpec | TrainedSpec | str
     """Who embeds: an encoder, a model of this workflow, or the digest of an endpoint or of precomputed vectors."""
     precision: Precision
     """As asked for; a model is evaluated in another one than it is mined with."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from nv_retriever.ablation import AblationConfig, CellSpec
 from nv_retriever.artifacts import ArtifactStore, write_json
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.stages import AuditSpec, EvaluationSpec, MiningSpec
+from nv_retriever.stages import AuditSpec, EvaluationSpec
+from tasks.drift import negatives_by_sample
 from tasks.opening import open_dataset
 
 TITLES = {
@@ -119,27 +119,6 @@ def false_negative_rates(audit: AuditSpec, store: ArtifactStore) -> dict[str, fl
     rows = json.loads((store.open(audit.ref) / "audit.json").read_text(encoding="utf-8"))["rows"]
     first = rows[0]["teacher"]
     return {row["rule"]: row["rate"] for row in rows if row["teacher"] == first and row["rate"] is not None}
-
-
-def negatives_by_sample(spec: MiningSpec, store: ArtifactStore) -> dict[str, set[str]]:
-    """Return {query and positive: ids of the mined negatives}."""
-    import pyarrow.parquet as pq
-
-    path: Path = store.open(spec.ref) / "triples.parquet"
-    table = pq.read_table(path, columns=["query_id", "positive_id", "negative_id"])
-    found: dict[str, set[str]] = {}
-    for query, positive, negative in zip(*(table.column(i).to_pylist() for i in range(3)), strict=True):
-        found.setdefault(f"{query}\t{positive}", set()).add(negative)
-    return found
-
-
-def negatives_drift(before: MiningSpec, after: MiningSpec, home: str) -> float | None:
-    """Return the mean Jaccard overlap of the negatives of two mining runs, over the samples of both; None without any."""
-    from nv_retriever.evaluation.ablation import jaccard
-
-    store = ArtifactStore(home)
-    values = jaccard(negatives_by_sample(before, store), negatives_by_sample(after, store))
-    return float(values.mean()) if values.size else None
 
 
 def rows_json(question: Any) -> list[dict[str, Any]]:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.stages import (
-    BlendedCheckpointSpec,
     CandidatesSpec,
-    CheckpointSpec,
     DatasetSpec,
     EmbeddingSpec,
     EvaluationSpec,
@@ -37,10 +35,7 @@ def open_embedder(spec: EmbeddingSpec, store: ArtifactStore, runtime: Runtime) -
     """Return what embeds the texts."""
     from nv_retriever.teachers import open as teachers
 
-    model = spec.model
-    own_model = (
-        model_folder(model, store) if isinstance(model, StudentSpec | CheckpointSpec | BlendedCheckpointSpec) else None
-    )
+    own_model = model_folder(spec.model, store) if isinstance(spec.model, StudentSpec | TrainedSpec) else None
     return teachers.open_embedder(spec.location.source, spec.location.encoder, own_model, runtime)
 
 

@@ -1,4 +1,4 @@
-"""Put the finished studies together: README.md (with its plots) and report.html of this folder.
+"""Put the finished studies together: README.md of this folder, with its plots.
 
     python docs/ablation/report.py
 
@@ -115,7 +115,7 @@ def _percent(rate: float | None) -> str | None:
 
 
 def main() -> None:
-    """Write README.md and report.html."""
+    """Write README.md and its plots."""
     page = Page(
         "Ablation: which hard negatives?", "A real run of `nvr ablate` on two CPU cores; configurations in this folder"
     )
@@ -136,7 +136,6 @@ def main() -> None:
             SELECTIONS, Ablation(cells[SELECTIONS]), "top(4)", of_question("selections"), rates, counted=True
         )
         page.add_table(results_table(question)).add_table(power_table(question.ablation.power("top(4)")))
-    page.write(HERE / "report.html")
     page.write_markdown(HERE / "README.md")
 
 

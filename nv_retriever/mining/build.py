@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
 
 COUNTS = ("triples", "samples", "queries", "relabelled", "short", "reasons", "short_reasons")
+"""What the manifest says of a run."""
 
 
 def write_mining(
@@ -69,9 +70,7 @@ def write_mining(
     summary = statistics.summary(samples, teachers, plan, (queries, documents))
     summary |= vetoes.write(folder, queries, documents)
     _write_run(folder, dataset, split, config, seed, run_id, plan.rule.name, plan.selection.name, summary)
-    return {
-        name: summary[name] for name in ("triples", "samples", "queries", "relabelled", "short", "reasons", "short_reasons")
-    }
+    return {name: summary[name] for name in COUNTS}
 
 
 def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
