@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.machine import describe
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.hardware import device_kind, fast_bf16
 from nv_retriever.teachers.config import EncoderConfig
@@ -142,17 +142,13 @@ def report(
                 "min_cosine": round(float(cosines.min()), 7),
             }
         )
-    cpu = next((line.split(":")[1].strip() for line in cpuinfo() if line.startswith("model name")), platform.processor())
-    flags = next((line for line in cpuinfo() if line.startswith("flags")), "").split()
     return {
         "model": args.model,
         "texts": len(lengths),
         "tokens": int(lengths.sum()),
         "token_lengths_p5_p50_p95": np.percentile(lengths, [5, 50, 95]).tolist(),
         "machine": {
-            "cpu": cpu,
-            "threads": torch.get_num_threads(),
-            "vector_instructions": sorted(flag for flag in flags if flag.startswith(("avx", "amx"))),
+            **describe(torch.get_num_threads()),
             "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
             "fast_bf16": fast_bf16(device),
             "torch": torch.__version__,
@@ -161,11 +157,6 @@ def report(
         "rounds": args.rounds,
         "results": rows,
     }
-
-
-def cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def main() -> None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import resource
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.machine import describe, peak_mb
 
 SHARD_ROWS = 65_536
 
@@ -38,12 +39,6 @@ def write(folder: Path, n: int, dim: int, seed: int) -> None:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     write_vectors(folder, n, dim, gather, {"score_kind": "cosine"})
-
-
-def peak_mb() -> float:
-    """Return the process's peak resident memory."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if platform.system() == "Darwin" else 2**10)
 
 
 def search(folder: Path, k: int, budget: int) -> None:
@@ -110,7 +105,7 @@ def main() -> None:
 
     settings = {name: getattr(options, name) for name in ("dim", "queries", "k", "budget_mb")}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, {**settings, "rows": rows})
+    write_json(options.out, {"machine": describe(os.cpu_count() or 1), **settings, "rows": rows})
 
 
 if __name__ == "__main__":

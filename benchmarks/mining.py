@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,8 +26,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
+
+from benchmarks.machine import describe, peak_mb
 
 DIM, DEPTH, NEGATIVES, MARGIN = 384, 112, 10, 0.95
 SIDES = ("nv-retriever", "faiss", "st", "st-faiss", "hn_mine")
@@ -258,11 +258,6 @@ def child(side: str, folder: Path) -> None:
     print(json.dumps(row))
 
 
-def peak_mb() -> float:
-    """Return the process's peak resident memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path)
@@ -303,7 +298,6 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def write(options: argparse.Namespace, folder: Path, rounds: dict[str, list[dict[str, Any]]]) -> None:
-    from benchmarks.search import machine
     from nv_retriever.artifacts import write_json
     from nv_retriever.data.dataset import Dataset
 
@@ -311,7 +305,7 @@ def write(options: argparse.Namespace, folder: Path, rounds: dict[str, list[dict
     best = {side: min(found, key=lambda row: row["seconds"]) for side, found in rounds.items()}
     mine = best["nv-retriever"]
     result = {
-        "machine": machine(os.cpu_count() or 1),
+        "machine": describe(os.cpu_count() or 1),
         "dataset": options.dataset.name if options.dataset else "synthetic clusters",
         "queries": len(dataset.query_rows("train")),
         "positives": len(dataset.positives("train").query_rows),

@@ -175,79 +175,97 @@ def index_of(options: argparse.Namespace, dim: int) -> dict[str, float]:
     }
 
 
-def plan(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Return the tables and the numbers behind them."""
-    n, queries, kinds, rates = options.passages, options.queries, machines(options), row_rates(options)
-    lines = [f"{n:,.0f} passages of {options.tokens} tokens, {queries:,.0f} queries of {options.query_tokens}; rates:"]
-    lines += [f"- {kind.name}, {kind.price:,.2f} $ an hour (assumed): {kind.source}" for kind in kinds]
+def measured_lines(options: argparse.Namespace, kinds: list[Machine], rates: dict[str, tuple[float, str]]) -> list[str]:
+    """Return the rates that the plan is made of, each with where it comes from."""
+    lines = [f"- {kind.name}, {kind.price:,.2f} $ an hour (assumed): {kind.source}" for kind in kinds]
     for result in read(options.results, "memory.json"):
-        row = max(result["rows"], key=lambda row: row["documents"])
-        own = row["peak_mb"] - row["before_mb"]
+        own = ", ".join(f"{row['peak_mb'] - row['before_mb']:,.0f} at {row['documents']:,}" for row in result["rows"])
         lines += [
-            f"- exact search of {row['documents']:,} x {result['dim']} under a budget of {result['budget_mb']:,} MiB adds "
-            f"{own:,.0f} MiB to the process ({result['file']}): memory does not grow with the corpus"
+            f"- exact search under a budget of {result['budget_mb']:,} MiB adds to the process, in MiB: {own} documents "
+            f"x {result['dim']} ({result['file']})"
         ]
-    lines += [
+    return [
+        *lines,
         f"- one process: ingests {rates['ingest'][0]:,.0f} passages a second ({rates['ingest'][1]}), mines and stores "
         f"{rates['mine'][0]:,.0f} rows a second ({rates['mine'][1]})",
         f"- assumed: {options.network_mb:,} MB/s from shared storage to a machine, {options.disk_mb:,} MB/s on its disk, "
         f"{options.storage_price} $ for a GB and month of shared storage",
     ]
-    embedding, search = [], []
+
+
+def embedding_table(options: argparse.Namespace, kinds: list[Machine]) -> str:
+    """Return bytes and times of the embeddings, by model."""
+    rows = []
     for model in MODELS:
-        flop = n * model.flop(options.tokens) + queries * model.flop(options.query_tokens)
-        stored = n * (model.dim * 4 + 24) + n * model.dim * 4
-        embedding.append(
+        flop = options.passages * model.flop(options.tokens) + options.queries * model.flop(options.query_tokens)
+        stored = options.passages * (model.dim * 4 + 24) + options.passages * model.dim * 4
+        times = [kind.encode_seconds(model, flop) for kind in kinds]
+        rows.append(
             [f"{model.name}, {model.dim}"]
-            + [size(n * model.dim * width) for width in sorted(set(FORMATS.values()))]
+            + [size(options.passages * model.dim * width) for width in sorted(set(FORMATS.values()))]
             + [f"{size(stored)}, {stored / 1e9 * options.storage_price:,.0f} $ a month"]
-            + [
-                f"{hours(seconds)}, {cost(seconds, kind)}"
-                for kind in kinds
-                for seconds in [kind.encode_seconds(model, flop)]
-            ]
+            + [f"{hours(time)}, {cost(time, kind)}" for time, kind in zip(times, kinds, strict=True)]
         )
-        products, copy = 2.0 * n * queries * model.dim, n * model.dim * 4 / (options.network_mb * 1e6)
-        search.append(
-            [f"{model.dim}", f"{products:.1e}", hours(copy)]
-            + [f"{hours(products / kind.search)}, {cost(products / kind.search, kind)}" for kind in kinds]
-        )
-    lines += ["", "**Embeddings** (the home keeps fp32 twice: by content, and laid out by row)", ""]
-    lines += [
-        table(
-            ["model, dimensions", "bf16 or fp16", "fp32", "in the home", *(f"time on {kind.name}" for kind in kinds)],
-            embedding,
-        )
-    ]
-    lines += [
-        "",
-        f"**Exact search** of {queries:,.0f} queries, products only; each machine first fetches the fp32 vectors",
-        "",
-    ]
-    lines += [table(["dimensions", "FLOP", "fetch", *(f"time on {kind.name}" for kind in kinds)], search)]
-    indexes, found = [], {}
-    cores = options.cores
-    for dim in (model.dim for model in MODELS):
-        index = found[dim] = index_of(options, dim)
-        per_core = kinds[0].search / (options.cpu_machines * cores)
-        build = index["build_flop"] / (per_core * cores)
-        answer = (index["search_flop"] / per_core + index["scans"] / PQ_SCANS_PER_SECOND) / cores
+    header = ["model, dimensions", "bf16 or fp16", "fp32", "in the home", *(f"time on {kind.name}" for kind in kinds)]
+    return table(header, rows)
+
+
+def search_table(options: argparse.Namespace, kinds: list[Machine]) -> str:
+    """Return the times of exact search, by dimensions."""
+    rows = []
+    for model in MODELS:
+        products = 2.0 * options.passages * options.queries * model.dim
+        fetch = options.passages * model.dim * 4 / (options.network_mb * 1e6)
+        times = [f"{hours(products / kind.search)}, {cost(products / kind.search, kind)}" for kind in kinds]
+        rows.append([f"{model.dim}", f"{products:.1e}", hours(fetch), *times])
+    return table(["dimensions", "FLOP", "fetch", *(f"time on {kind.name}" for kind in kinds)], rows)
+
+
+def index_table(options: argparse.Namespace, machine: Machine) -> str:
+    """Return bytes and times of an approximate index on one machine, by dimensions."""
+    rows = []
+    per_core = machine.search / (options.cpu_machines * options.cores)
+    for model in MODELS:
+        index = index_of(options, model.dim)
+        build = index["build_flop"] / (per_core * options.cores)
+        answer = (index["search_flop"] / per_core + index["scans"] / PQ_SCANS_PER_SECOND) / options.cores
         name = f"ivfpq(nlist={index['lists']:.0f}, nprobe={options.nprobe}, m={index['code']:.0f}, bits=8)"
-        indexes.append([str(dim), f"`{name}`", size(index["bytes"]), hours(build), hours(answer)])
-    lines += [
-        "",
-        f"**Approximate index** on one machine of {cores} cores: it has to fit its memory, and is built by one process",
-        "",
-    ]
-    lines += [table(["dimensions", "index", "bytes", "build", f"{queries:,.0f} queries"], indexes)]
-    mined = queries * options.positives * options.negatives
-    serial = [
+        rows.append([str(model.dim), f"`{name}`", size(index["bytes"]), hours(build), hours(answer)])
+    return table(["dimensions", "index", "bytes", "build", f"{options.queries:,.0f} queries"], rows)
+
+
+def stage_table(options: argparse.Namespace, rates: dict[str, tuple[float, str]]) -> str:
+    """Return rows, bytes and times of the stages that one process does."""
+    n, mined = options.passages, options.queries * options.positives * options.negatives
+    stages = [
         ["ingest", f"{n:,.0f} passages", size(n * options.tokens * options.token_bytes), hours(n / rates["ingest"][0])],
         ["lay out 384 dimensions", f"{n:,.0f} rows", size(n * 384 * 4), hours(2 * n * 384 * 4 / (options.disk_mb * 1e6))],
-        ["candidates", f"{queries * options.depth:,.0f} pairs", size(queries * options.depth * 8), "in the search"],
+        [
+            "candidates",
+            f"{options.queries * options.depth:,.0f} pairs",
+            size(options.queries * options.depth * 8),
+            "in the search",
+        ],
         ["mine", f"{mined:,.0f} rows", size(mined * options.row_bytes), hours(mined / rates["mine"][0])],
     ]
-    lines += ["", "**What one process does**", "", table(["stage", "rows", "bytes", "time"], serial)]
+    return table(["stage", "rows", "bytes", "time"], stages)
+
+
+def plan(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Return the tables and the numbers behind them."""
+    n, queries, kinds, rates = options.passages, options.queries, machines(options), row_rates(options)
+    title = f"{n:,.0f} passages of {options.tokens} tokens, {queries:,.0f} queries of {options.query_tokens}; rates:"
+    parts = (
+        "\n".join([title, *measured_lines(options, kinds, rates)]),
+        "**Embeddings** (the home keeps fp32 twice: by content, and laid out by row)",
+        embedding_table(options, kinds),
+        f"**Exact search** of {queries:,.0f} queries, products only; each machine first fetches the fp32 vectors",
+        search_table(options, kinds),
+        f"**Approximate index** on one machine of {options.cores} cores: it has to fit its memory; one process builds it",
+        index_table(options, kinds[0]),
+        "**What one process does**",
+        stage_table(options, rates),
+    )
     numbers = {
         "machines": [asdict(kind) for kind in kinds],
         "rates": rates,
@@ -258,11 +276,11 @@ def plan(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "search_seconds": {
             model.dim: {kind.name: 2 * n * queries * model.dim / kind.search for kind in kinds} for model in MODELS
         },
-        "indexes": found,
+        "indexes": {model.dim: index_of(options, model.dim) for model in MODELS},
         "ingest_seconds": n / rates["ingest"][0],
-        "mine_seconds": mined / rates["mine"][0],
+        "mine_seconds": queries * options.positives * options.negatives / rates["mine"][0],
     }
-    return "\n".join(lines), numbers
+    return "\n\n".join(parts), numbers
 
 
 def main() -> None:
@@ -294,10 +312,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"options": settings, **numbers}, indent=1) + "\n")
     if options.write:
-        before, after = (
-            options.write.read_text().split("<!-- plan -->")[0],
-            options.write.read_text().split("<!-- /plan -->")[1],
-        )
+        before, _, rest = options.write.read_text().partition("<!-- plan -->")
+        _, _, after = rest.partition("<!-- /plan -->")
         options.write.write_text(f"{before}<!-- plan -->\n\n{text}\n\n<!-- /plan -->{after}")
 
 

@@ -203,10 +203,10 @@ def main() -> None:
     if options.child:
         child(options, options.data, options.child)
         return
-    from benchmarks.search import machine
+    from benchmarks.machine import describe
     from nv_retriever.artifacts import write_json
 
-    result = {"machine": machine(os.cpu_count() or 1)}
+    result = {"machine": describe(os.cpu_count() or 1)}
     with tempfile.TemporaryDirectory() as scratch:
         result |= measure(options, Path(scratch))
     result |= {"shares": shares(result), "targets": TARGETS}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ import faiss
 import numpy as np
 import torch
 
+from benchmarks.machine import describe
 from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.shards import Vectors, write_vectors
@@ -127,7 +127,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 theirs = found
     same = float((theirs[1] == mine.documents).mean())
     result: dict[str, Any] = {
-        "machine": machine(options.threads),
+        "machine": describe(options.threads),
         "queries": n,
         "documents": documents.n,
         "dim": documents.dim,
@@ -163,19 +163,6 @@ def approximate(scorer: VectorScorer, name: str, k: int, folder: Path) -> dict[s
     row = {"index": index.name, "build": build, "search": search, "recall": index.measure_recall(k)}
     print(f"{row['index']:45} build {build['cpu']:8.2f} search {search['cpu']:8.2f} cpu s, recall {row['recall']:.4f}")
     return row
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """Describe the processor, without names of places."""
-    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
-    flags = next((line.split(":")[1].split() for line in _cpuinfo() if line.startswith("flags")), [])
-    wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
-    return {"processor": model, "features": wide, "threads": threads, "load": os.getloadavg()[0]}
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 if __name__ == "__main__":

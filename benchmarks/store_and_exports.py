@@ -19,10 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.machine import peak_mb
+
 NEGATIVES = 4
 CODE = """
-import sys; sys.path.insert(0, {folder!r})
-import store_and_exports; store_and_exports.measure(*sys.argv[1:])
+import sys
+from benchmarks.store_and_exports import measure; measure(*sys.argv[1:])
 """
 
 
@@ -77,7 +79,7 @@ def measure(what: str, home_path: str) -> None:
 
     home = Path(home_path)
     mining, store = home / "artifacts" / "mining" / "m", TripleStore(home / "triples.duckdb")
-    before = peak_mib()
+    before = peak_mb()
     started, cpu = time.perf_counter(), time.process_time()
     if what == "add":
         store.path.unlink(missing_ok=True)
@@ -89,13 +91,7 @@ def measure(what: str, home_path: str) -> None:
             connection.sql("select rule, count(*) from triples join mining_runs using (run_id) group by 1").fetchall()
     else:
         export(what, mining, Dataset.open(home / "artifacts" / "dataset" / "d"), home / "out" / what)
-    print(json.dumps([time.perf_counter() - started, time.process_time() - cpu, peak_mib() - before]))
-
-
-def peak_mib() -> float:
-    """Return this process's peak memory (ru_maxrss would count the parent's)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    print(json.dumps([time.perf_counter() - started, time.process_time() - cpu, peak_mb() - before]))
 
 
 def main() -> None:
@@ -105,12 +101,11 @@ def main() -> None:
     parser.add_argument("--triples", type=int, default=200_000)
     parser.add_argument("--documents", type=int, default=100_000)
     arguments = parser.parse_args()
-    code = CODE.format(folder=str(Path(__file__).resolve().parent))
     with tempfile.TemporaryDirectory() as home:
         write_world(Path(home), arguments.triples, arguments.documents)
         print(f"| {arguments.triples} triples, {arguments.documents} documents | s | CPU s | MiB |\n|---|---|---|---|")
         for what in ("add", "add again", "group by rule", *FORMATS):
-            command = [sys.executable, "-c", code, what, home]
+            command = [sys.executable, "-c", CODE, what, home]
             runs = [json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout) for _ in range(3)]
             seconds, cpu, _ = map(min, zip(*runs, strict=True))
             print(f"| {what} | {seconds:.2f} | {cpu:.2f} | {max(run[2] for run in runs):.0f} |", flush=True)

@@ -10,14 +10,14 @@ counted: a rule searches only for the samples that it leaves short, and only bel
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from search import machine
-
+from benchmarks.machine import describe
 from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.data.build import write_dataset
@@ -51,7 +51,7 @@ def scorer_of(dataset: Dataset, folder: Path, runtime: Runtime) -> tuple[Scorer,
     parts = {part: folder / part for part in ("documents", SPLIT)}
     for part, target in parts.items():
         if not (target / "embeddings.json").exists():
-            write_embeddings(target, dataset, part, embedder, folder / "vectors", runtime)
+            write_embeddings(target, dataset, part, embedder, folder / "vectors")
     seconds = time.perf_counter() - started
     return open_scorer(TeacherConfig(), dataset, SPLIT, parts["documents"], parts[SPLIT], runtime=runtime), seconds
 
@@ -124,7 +124,7 @@ def main() -> None:
         print(table_of(result).markdown())
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.out, {"machine": machine(2), "sweeps": results})
+        write_json(options.out, {"machine": describe(os.cpu_count() or 1), "sweeps": results})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -20,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine import describe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 VARIANTS = {
@@ -221,11 +222,7 @@ def report(found: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace
 
         result = {
             "command": " ".join(sys.argv),
-            "machine": {
-                "processor": platform.processor() or platform.machine(),
-                "threads": arguments.threads,
-                "torch": torch.__version__,
-            },
+            "machine": describe(arguments.threads) | {"torch": torch.__version__},
             "samples_per_second": medians,
             "ratios": ratios,
             "runs": found,
