@@ -15,7 +15,7 @@ import torch
 
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes
-from nv_retriever.search.proposals import set_thresholds, widths
+from nv_retriever.search.proposals import cell_bits, set_thresholds, widths
 from nv_retriever.search.pruning import Pruning
 from nv_retriever.search.ranking import EMPTY, Keys, merge, pack, unpack
 from nv_retriever.search.rows import Rows, prepare_documents
@@ -82,6 +82,8 @@ class _Block:
         width: DoubleArray = widths(queries, added, documents.factor).cpu().numpy()
         units: DoubleArray = queries.scales.cpu().numpy() * self.scale
         self.pruning = Pruning(width, added.cpu().numpy(), units, queries.precision.rounding, search.limits)
+        above = self.pruning.above
+        self.above = None if above is None else cell_bits(above, queries.precision).to(added.device)
         self.quarantined = np.flatnonzero(~documents.finite)
         self.step = sizes.tile_queries
 
@@ -107,7 +109,11 @@ class _Block:
             _strike(scores, excluded_documents[part] - first, excluded_queries[part])
             for row in self.quarantined[(self.quarantined >= first) & (self.quarantined < last)]:
                 scores[row - first] = -1
-            cells = tile.not_negative(scores.numel())
+            if self.above is None:
+                cells = tile.not_negative(scores.numel())
+            else:
+                cells, over = tile.below(len(scores), self.above[low:high])
+                self.search.above[low:high] += over
             if len(cells):
                 documents = cells // (high - low)
                 queries = cells - documents * (high - low)
@@ -133,7 +139,7 @@ class _Block:
         """Score exactly what may be among the k best (or at its limit), and merge it; pairs come by document."""
         documents, queries, cells = (np.concatenate(column) for column in zip(*found, strict=True))
         search = self.search
-        keep = np.flatnonzero(self.pruning.undecided(slice(low, high), queries, cells, search.k, search.above))
+        keep = np.flatnonzero(self.pruning.undecided(slice(low, high), queries, cells, search.k))
         documents, queries = documents.take(keep), queries.take(keep)
         scores = pair_scores(
             search.queries.vectors[low:high].double(),

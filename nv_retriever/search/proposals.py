@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from nv_retriever.embedding.hardware import fast_bf16
+from nv_retriever.search.types import FloatArray
 
 EXTRA = 4
 """Columns after a vector's own: norm, residual norm, threshold (two parts)."""
@@ -57,6 +59,12 @@ def round_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     rounded = values.to(dtype)
     low = rounded.double() < values
     return torch.where(low, torch.nextafter(rounded, torch.full_like(rounded, float("inf"))), rounded)
+
+
+def cell_bits(values: FloatArray, precision: Precision) -> torch.Tensor:
+    """Return the bits of the smallest cells that are neither below the values nor negative, (n,); infinite for NaN."""
+    values = np.where(np.isnan(values), np.float32(np.inf), np.maximum(values, 0) + np.float32(0))
+    return round_up(torch.from_numpy(values).double(), precision.dtype).view(precision.bits)
 
 
 def multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:

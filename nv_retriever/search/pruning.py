@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.search.ranking import kth_largest
-from nv_retriever.search.types import FloatArray, OffsetArray
+from nv_retriever.search.types import FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -38,25 +38,19 @@ class Pruning:
             self.above = _round((scaled + widths) / (1 - rounding), np.inf)
             """Cells that are not smaller are surely at or above the limit."""
 
-    def undecided(
-        self, queries: slice, query_of: Index, cells: FloatArray, k: int, above: OffsetArray
-    ) -> npt.NDArray[np.bool_]:
-        """Return which cells (p,), all positive, need their exact score to find the k best of some queries.
+    def undecided(self, queries: slice, query_of: Index, cells: FloatArray, k: int) -> npt.NDArray[np.bool_]:
+        """Return which cells (p,), none surely at or above its limit, need their exact score to find the k best of queries.
 
-        `query_of` (p,) counts from the first of `queries`. Those surely at or above their limit are counted in `above`.
+        `query_of` (p,) counts from the first of `queries`.
         """
-        keep, near = np.ones(len(cells), bool), None
-        if self.above is not None and self.near is not None:
-            keep = cells < self.above[queries][query_of]
-            above[queries] += np.bincount(query_of[~keep], minlength=len(above[queries]))
-            near = cells >= self.near[queries][query_of]
         counts = np.bincount(query_of, minlength=queries.stop - queries.start)
-        if counts.max(initial=0) > k:
-            sure = cells if near is None else np.where(near, np.float32(-np.inf), cells)
-            order = np.argsort(query_of.astype(np.uint16), kind="stable")
-            reaches = cells >= self._floors(queries, kth_largest(sure[order], counts, k))[query_of]
-            keep &= reaches if near is None else near | reaches
-        return keep
+        if counts.max(initial=0) <= k:
+            return np.ones(len(cells), bool)
+        near = None if self.near is None else cells >= self.near[queries][query_of]
+        sure = cells if near is None else np.where(near, np.float32(-np.inf), cells)
+        order = np.argsort(query_of.astype(np.uint16), kind="stable")
+        reaches: npt.NDArray[np.bool_] = cells >= self._floors(queries, kth_largest(sure[order], counts, k))[query_of]
+        return reaches if near is None else near | reaches
 
     def _floors(self, queries: slice, kth: FloatArray) -> FloatArray:
         """Return the smallest cells that may be among the k best, (q,), from the k-th largest of those below the limit."""

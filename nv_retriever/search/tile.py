@@ -26,7 +26,7 @@ class Tile:
     def __init__(self, cells: int, precision: Precision, device: str) -> None:
         self.scores = torch.empty(cells, dtype=precision.dtype, device=device)
         self.bits = self.scores.view(precision.bits)
-        self.mask = np.empty(cells, bool)
+        self.mask, self.limited = np.empty(cells, bool), np.empty(cells, bool)
 
     def multiply(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return left (m, k) times right (n, k) transposed, (m, n), valid until the next call."""
@@ -42,6 +42,25 @@ class Tile:
         mask = self.mask[:cells]
         np.greater_equal(self.bits.numpy()[:cells], 0, out=mask)
         return np.flatnonzero(mask)
+
+    def below(self, rows: int, limits: torch.Tensor) -> tuple[Index, Index]:
+        """Return the positions of cells without a sign below their column's limit, ascending, and how many reach it, (n,).
+
+        `limits` (n,) are the bits of cells that are not negative; such bits are in the order of the numbers.
+        """
+        shape, cells = (rows, len(limits)), rows * len(limits)
+        bits = self.bits[:cells].view(shape)
+        if bits.device.type != "cpu":
+            over = bits >= limits
+            positions: Index = torch.nonzero(((bits >= 0) & ~over).view(-1)).view(-1).cpu().numpy()
+            counted: Index = over.sum(dim=0).cpu().numpy()
+            return positions, counted
+        mask, limited = self.mask[:cells].reshape(shape), self.limited[:cells].reshape(shape)
+        np.greater_equal(bits.numpy(), limits.numpy(), out=limited)
+        counts: Index = np.add.reduce(limited.view(np.uint8), axis=0, dtype=np.int32)
+        np.greater_equal(bits.numpy(), 0, out=mask)
+        np.greater(mask, limited, out=mask)
+        return np.flatnonzero(mask), counts
 
     def values(self, cells: Index) -> FloatArray:
         """Return some cells."""
