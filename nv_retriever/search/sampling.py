@@ -113,7 +113,7 @@ def _nth(scores: torch.Tensor, rank: int) -> npt.NDArray[np.floating]:
             scores = torch.maximum(scores, other)
     if scores.device.type != "cpu":
         return scores.float().T.contiguous().topk(rank, dim=1, sorted=False).values.amin(dim=1).cpu().numpy()
-    rows = scores.T.float().contiguous().numpy()
-    rows.partition(len(scores) - rank, axis=1)
-    nth: npt.NDArray[np.floating] = rows[:, len(scores) - rank]
+    rows = scores.T.float().neg().contiguous().numpy()  # numpy's partition is slow where many of the smallest are equal
+    rows.partition(rank - 1, axis=1)
+    nth: npt.NDArray[np.floating] = -rows[:, rank - 1]
     return nth
