@@ -51,12 +51,14 @@ def stream(vectors: VectorSource, max_rows: int) -> Iterator[tuple[int, FloatArr
         release(block)
 
 
-def gather(vectors: VectorSource, rows: npt.NDArray[np.integer]) -> FloatArray:
-    """Return some rows, float32 (n, dim), in flat memory however far apart they lie."""
+def gather(vectors: VectorSource, rows: npt.NDArray[np.integer], padding: int = 0) -> FloatArray:
+    """Return some rows and then `padding` rows of zeros, float32 (n, dim), in flat memory however far apart they lie."""
     parts = getattr(vectors, "parts", ())
-    found = np.empty((len(rows), vectors.dim), np.float32)
+    found = np.empty((len(rows) + padding, vectors.dim), np.float32)
+    found[len(rows) :] = 0
     for start in range(0, len(rows), _ROWS):
-        found[start : start + _ROWS] = vectors.take(rows[start : start + _ROWS])
+        some = rows[start : start + _ROWS]
+        found[start : start + len(some)] = vectors.take(some)
         for part in parts:
             release(part)
     return found

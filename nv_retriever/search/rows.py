@@ -67,8 +67,8 @@ def prepare_documents(
 
 
 def prepare_queries(vectors: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows:
-    """Return queries (n, dim), each with its own scale; rows that are not finite become zeros."""
-    single = torch.from_numpy(np.array(vectors, np.float32)).to(device)
+    """Return queries (n, dim), each with its own scale; rows that are not finite become zeros, in `vectors` too on a CPU."""
+    single = torch.from_numpy(vectors).to(device)
     norms, finite = torch.empty(len(vectors), dtype=torch.float64, device=device), np.empty(len(vectors), bool)
 
     def convert(part: slice) -> None:

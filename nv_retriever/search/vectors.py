@@ -24,6 +24,8 @@ from nv_retriever.search.tile import Workers
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, TopK
 
 Index = npt.NDArray[np.int64]
+_PAIRS = 1024
+"""Pairs that are scored, or queries whose keys are unpacked, at once: their numbers stay in the cache."""
 _STRIDE = 6
 """A guess that was too high is followed by one this many times deeper in the sample."""
 
@@ -95,8 +97,7 @@ class VectorScorer:
     def _pass(self, work: _Queue, rows: Index, sample: Sample, sizes: BlockSizes, workers: Workers) -> Search:
         """Search some of the pending queries in one pass over the documents."""
         padding = -len(rows) % 8
-        vectors = gather(self.queries, work.query_rows[rows])
-        vectors = np.concatenate([vectors, np.zeros((padding, vectors.shape[1]), np.float32)])
+        vectors = gather(self.queries, work.query_rows[rows], padding)
         queries = prepare_queries(vectors, workers.precision, self.device, workers.parts)
         one = work.search(queries, rows, padding)
         work.guess(one, rows, sample, self.n_documents, workers)
@@ -108,7 +109,7 @@ class VectorScorer:
         scores = np.empty(len(query_rows), np.float32)
         sizes = self.block_sizes(1)
         order = np.argsort(document_rows, kind="stable")
-        step = min(sizes.documents, sizes.queries)
+        step = min(sizes.documents, sizes.queries, _PAIRS)
         for start in range(0, len(order), step):
             part = order[start : start + step]
             documents, document_of = np.unique(document_rows[part], return_inverse=True)
@@ -169,9 +170,11 @@ class _Queue:
         """Write what is proven; returns which of the rows are."""
         n, k = len(rows), min(self.k, result.documents.shape[1])
         done = one.complete()[:n]
-        documents, scores = unpack(one.best[:n][done][:, :k])
-        result.documents[rows[done], :k], result.scores[rows[done], :k] = documents, scores
-        result.above[rows[done]] = one.above[:n][done]
+        proven = np.flatnonzero(done)
+        for start in range(0, len(proven), _PAIRS):
+            some = proven[start : start + _PAIRS]
+            result.documents[rows[some], :k], result.scores[rows[some], :k] = unpack(one.best[some, :k])
+        result.above[rows[proven]] = one.above[proven]
         self.proven[rows] = one.last_scores()[:n]
         return done
 
