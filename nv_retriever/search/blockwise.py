@@ -18,6 +18,7 @@ from nv_retriever.search.memory import BlockSizes
 from nv_retriever.search.proposals import cell_bits, set_thresholds, widths
 from nv_retriever.search.pruning import Pruning
 from nv_retriever.search.ranking import EMPTY, Keys, merge, pack, unpack
+from nv_retriever.search.rounds import Rounds
 from nv_retriever.search.rows import Rows, prepare_documents
 from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray, OffsetArray
@@ -30,11 +31,13 @@ Found = tuple[Index, Index, FloatArray]
 
 @dataclass
 class Search:
-    """What a pass knows about its queries (n, a multiple of 8)."""
+    """What a pass knows about its rows (n, in the order of the rounds) and their queries (a multiple of 8)."""
 
     queries: Rows
+    rounds: Rounds
     k: int
     excluded: Exclusions
+    """Of the queries."""
     guesses: FloatArray
     """(n,) every allowed document that scores at least this is found; +inf: nothing is wanted."""
     limits: FloatArray | None
@@ -77,29 +80,35 @@ class _Block:
         with np.errstate(invalid="ignore", over="ignore"):
             known = np.fmax(search.guesses, search.last_scores())
             below = np.nextafter(known, np.float32(-np.inf), dtype=np.float32)
-        thresholds = torch.from_numpy(np.where(np.isinf(known), known, below).astype(np.float64))
-        added = set_thresholds(queries, thresholds.to(queries.scales.device), self.scale)
-        width: DoubleArray = widths(queries, added, documents.factor).cpu().numpy()
-        units: DoubleArray = queries.scales.cpu().numpy() * self.scale
-        self.pruning = Pruning(width, added.cpu().numpy(), units, queries.precision.rounding, search.limits)
-        above = self.pruning.above
-        self.above = None if above is None else cell_bits(above, queries.precision).to(added.device)
+        thresholds: FloatArray = np.where(np.isinf(known), known, below)
+        least = torch.from_numpy(search.rounds.least(thresholds).astype(np.float64)).to(queries.scales.device)
+        added = set_thresholds(queries, least, self.scale)
+        of_columns = (widths(queries, added, documents.factor), added, queries.scales * self.scale)
+        width, add, unit = (values.cpu().numpy()[search.rounds.columns] for values in of_columns)
+        self.pruning = Pruning(width, add, unit, queries.precision.rounding, search.limits)
+        self.bits: tuple[torch.Tensor, torch.Tensor] | None = None
+        """Of the cells that each row's documents lie between, where a sign does not say it."""
+        if search.limits is not None or len(search.rounds.spans) > 1:
+            bounds = (self.pruning.reach(thresholds), self.pruning.above)
+            low, high = (cell_bits(values, queries.precision).to(added.device) for values in bounds)
+            self.bits = low, high
         self.quarantined = np.flatnonzero(~documents.finite)
         self.step = sizes.tile_queries
 
     def run(self, workers: Workers) -> None:
         """Multiply all tiles and merge what they propose; each thread takes tiles of some queries from start to end."""
-        n, most = len(self.search.guesses), self.sizes.tile_queries
+        n, most = len(self.search.queries.vectors), self.sizes.tile_queries
         rounds = -(-n // (most * workers.threads))
         self.step = min(most, -(-n // (rounds * workers.threads * 8)) * 8)
         workers.map(self._tiles, range(0, n, self.step))
 
     def _tiles(self, tile: Tile, low: int) -> None:
         """Multiply all documents with the queries from `low` on, and absorb what they propose."""
-        high = min(low + self.step, len(self.search.guesses))
+        high = min(low + self.step, len(self.search.queries.vectors))
         right = self.search.queries.factor.rows[low:high]
         excluded_documents, excluded_queries = self._excluded(low, high)
-        found: list[Found] = []
+        rounds = self.search.rounds.within(low, high)
+        found: list[list[Found]] = [[] for _ in rounds]
         pending = 0
         for first in range(0, len(self.documents.vectors), self.sizes.tile_documents):
             left = self.documents.factor.rows[first : first + self.sizes.tile_documents]
@@ -109,21 +118,26 @@ class _Block:
             _strike(scores, excluded_documents[part] - first, excluded_queries[part])
             for row in self.quarantined[(self.quarantined >= first) & (self.quarantined < last)]:
                 scores[row - first] = -1
-            if self.above is None:
-                cells = tile.not_negative(scores.numel())
-            else:
-                cells, over = tile.below(len(scores), self.above[low:high])
-                self.search.above[low:high] += over
-            if len(cells):
-                documents = cells // (high - low)
-                queries = cells - documents * (high - low)
-                found.append((documents + first, queries, tile.values(cells)))
-                pending += len(cells)
+            for rows, pairs in zip(rounds, found, strict=True):
+                cells, width = self._read(tile, scores, rows)
+                if len(cells):
+                    documents = cells // width
+                    queries = cells - documents * width
+                    pairs.append((documents + first, queries, tile.values(documents * (high - low) + queries)))
+                    pending += len(cells)
             if pending > self.sizes.pairs:
-                self._absorb(low, high, found)
-                found, pending = [], 0
-        if found:
-            self._absorb(low, high, found)
+                self._absorb(low, high, rounds, found)
+                found, pending = [[] for _ in rounds], 0
+        self._absorb(low, high, rounds, found)
+
+    def _read(self, tile: Tile, scores: torch.Tensor, rows: slice) -> tuple[Index, int]:
+        """Return the cells that a round proposes, counted over its columns, the first of the tile, and how many it has."""
+        if self.bits is None:
+            return tile.not_negative(scores.numel()), scores.shape[1]
+        low, high = (bits[rows] for bits in self.bits)
+        cells, over = tile.between(scores.shape, low, high)
+        self.search.above[rows] += over
+        return cells, len(low)
 
     def _excluded(self, low: int, high: int) -> tuple[Index, Index]:
         """Return the excluded pairs of some queries in this block, by document, as rows of the block and of the tile."""
@@ -135,28 +149,28 @@ class _Block:
         order = inside[np.argsort(documents[inside], kind="stable")]
         return documents[order], queries[order]
 
-    def _absorb(self, low: int, high: int, found: list[Found]) -> None:
+    def _absorb(self, low: int, high: int, rounds: list[slice], found: list[list[Found]]) -> None:
         """Score exactly what may be among the k best (or at its limit), and merge it; pairs come by document."""
-        documents, queries, cells = (np.concatenate(column) for column in zip(*found, strict=True))
-        search = self.search
-        keep = np.flatnonzero(self.pruning.undecided(slice(low, high), queries, cells, search.k))
-        documents, queries = documents.take(keep), queries.take(keep)
-        scores = pair_scores(
-            search.queries.vectors[low:high].double(),
-            self.documents.vectors,
-            search.queries.norms[low:high],
-            self.documents.norms,
-            queries,
-            documents,
-        )
-        if search.limits is not None:
-            at = scores >= search.limits[low:high][queries]
-            search.above[low:high] += np.bincount(queries[at], minlength=high - low)
-            keep = np.flatnonzero(~at)
-            documents, queries, scores = documents.take(keep), queries.take(keep), scores.take(keep)
-        order = np.argsort(queries.astype(np.uint16), kind="stable")
-        keys = pack(scores, documents + self.start)[order]
-        merge(search.best[low:high], keys, np.bincount(queries, minlength=high - low))
+        search, vectors = self.search, None
+        for rows, some in zip(rounds, found, strict=True):
+            if not some:
+                continue
+            if vectors is None:
+                vectors = search.queries.vectors[low:high].double()
+            n = rows.stop - rows.start
+            documents, queries, cells = (np.concatenate(column) for column in zip(*some, strict=True))
+            keep = np.flatnonzero(self.pruning.undecided(rows, queries, cells, search.k))
+            documents, queries = documents.take(keep), queries.take(keep)
+            norms = search.queries.norms[low:high]
+            scores = pair_scores(vectors, self.documents.vectors, norms, self.documents.norms, queries, documents)
+            if search.limits is not None:
+                at = scores >= search.limits[rows][queries]
+                search.above[rows] += np.bincount(queries[at], minlength=n)
+                keep = np.flatnonzero(~at)
+                documents, queries, scores = documents.take(keep), queries.take(keep), scores.take(keep)
+            order = np.argsort(queries.astype(np.uint16), kind="stable")
+            keys = pack(scores, documents + self.start)[order]
+            merge(search.best[rows], keys, np.bincount(queries, minlength=n))
 
 
 def _strike(scores: torch.Tensor, rows: Index, columns: Index) -> None:

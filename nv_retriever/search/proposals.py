@@ -27,7 +27,7 @@ _TINY = 2.0**-100
 """More than underflow can lose in any product."""
 _UNDERFLOW = 2.0**-50
 """More than underflow can take from an fp32 norm of a row of up to 2^24 numbers below 1."""
-_REACH = 4.0
+_REACH = 2.0
 """More than any scaled bound: thresholds beyond it keep nothing, or everything."""
 
 

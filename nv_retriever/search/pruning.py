@@ -26,17 +26,23 @@ class Pruning:
         self.widths, self.added, self.rounding = widths, added, rounding
         self.ties: DoubleArray = 2.0**-22 + 2.0**-148 / units
         """Scores that are closer may be equal as fp32 numbers."""
+        self.units, self.near = units, None
+        self.above: FloatArray = np.full(len(units), np.inf, np.float32)
+        """Cells that are not smaller are surely at or above the limit."""
         with np.errstate(over="ignore"):
             self.largest: DoubleArray = _LARGEST / units
             if limits is None:
-                self.near = self.above = None
                 return
             given = limits.astype(np.float64)
             scaled: DoubleArray = np.where(given <= -_LARGEST, -np.inf, given) / units + added
             self.near = _round((scaled - self.ties) / (1 + rounding), -np.inf)
             """Cells that are smaller are surely below the limit."""
             self.above = _round((scaled + widths) / (1 - rounding), np.inf)
-            """Cells that are not smaller are surely at or above the limit."""
+
+    def reach(self, thresholds: FloatArray) -> FloatArray:
+        """Return the smallest cells whose documents may reach the thresholds, (n,)."""
+        scaled = (thresholds.astype(np.float64) / self.units + self.added) / (1 + self.rounding)
+        return _round(scaled, -np.inf)
 
     def undecided(self, queries: slice, query_of: Index, cells: FloatArray, k: int) -> npt.NDArray[np.bool_]:
         """Return which cells (p,), none surely at or above its limit, need their exact score to find the k best of queries.

@@ -48,22 +48,24 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     bound of the k-th best where the sample is the corpus.
     """
     queries = search.queries.factor
-    m, n = len(sample.rows), len(search.guesses)
+    rounds = search.rounds
+    m, n = len(sample.rows), len(search.queries.vectors)
     added = set_thresholds(queries, torch.zeros_like(queries.scales), _scale(sample))
-    width = widths(queries, added, sample.documents.factor).cpu().numpy()
-    units = queries.scales.cpu().numpy() * _scale(sample)
+    width = widths(queries, added, sample.documents.factor).cpu().numpy()[rounds.columns]
+    units = queries.scales.cpu().numpy()[rounds.columns] * _scale(sample)
     share = m / n_documents
     whole = m == n_documents
     rank = (search.k if deeper == 1 else m + 1) if whole else _rank(search.k * deeper * share)
-    found = np.full(n, -np.inf)
+    found = np.full(len(rounds.columns), -np.inf)
     if rank <= m:
 
         def read(_: Tile, low: int) -> None:
             part = slice(low, min(low + step, n))
             scores = queries.rows.new_empty(m, part.stop - part.start)
             multiply(sample.documents.factor.rows, queries.rows[part], scores)
-            _strike(scores, search, sample, part, units)
-            found[part] = _nth(scores, rank)
+            _strike(scores, search, sample, part)
+            for rows in rounds.within(part.start, part.stop):
+                found[rows] = _nth(_below(scores[:, : rows.stop - rows.start], search, rows, units), rank)
 
         step = max(8, min(_QUERIES, 4 * workers.cells // m // 8 * 8))
         workers.map(read, range(0, n, step))
@@ -83,15 +85,20 @@ def _rank(expected: float) -> int:
     return math.ceil(expected + 3.7 * math.sqrt(expected) + 2)
 
 
-def _strike(scores: torch.Tensor, search: Search, sample: Sample, part: slice, units: npt.NDArray[np.float64]) -> None:
-    """Take what is excluded, quarantined or not below its limit out of a sample's scores (m, tile)."""
+def _strike(scores: torch.Tensor, search: Search, sample: Sample, part: slice) -> None:
+    """Take what is excluded or quarantined out of a sample's scores (m, tile)."""
     rows, columns = _excluded(search.excluded, sample.rows, part)
     scores[torch.from_numpy(rows).to(scores.device), torch.from_numpy(columns).to(scores.device)] = -torch.inf
     scores[torch.from_numpy(np.flatnonzero(~sample.documents.finite)).to(scores.device)] = -torch.inf
-    if search.limits is not None:
-        with np.errstate(over="ignore"):
-            limits = (search.limits[part].astype(np.float64) / units[part]).astype(np.float32)
-        scores.masked_fill_(scores >= torch.from_numpy(limits).to(scores.device), -torch.inf)
+
+
+def _below(scores: torch.Tensor, search: Search, rows: slice, units: npt.NDArray[np.float64]) -> torch.Tensor:
+    """Return a sample's scores (m, n) without those that are not below the limits of some rows (n)."""
+    if search.limits is None:
+        return scores
+    with np.errstate(over="ignore"):
+        limits = (search.limits[rows].astype(np.float64) / units[rows]).astype(np.float32)
+    return scores.masked_fill(scores >= torch.from_numpy(limits).to(scores.device), -torch.inf)
 
 
 def _excluded(excluded: Exclusions, sampled: Index, part: slice) -> tuple[Index, Index]:

@@ -26,7 +26,7 @@ class Tile:
     def __init__(self, cells: int, precision: Precision, device: str) -> None:
         self.scores = torch.empty(cells, dtype=precision.dtype, device=device)
         self.bits = self.scores.view(precision.bits)
-        self.mask, self.limited = np.empty(cells, bool), np.empty(cells, bool)
+        self.mask, self.reached = np.empty(cells, bool), np.empty(cells, bool)
 
     def multiply(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return left (m, k) times right (n, k) transposed, (m, n), valid until the next call."""
@@ -43,23 +43,23 @@ class Tile:
         np.greater_equal(self.bits.numpy()[:cells], 0, out=mask)
         return np.flatnonzero(mask)
 
-    def below(self, rows: int, limits: torch.Tensor) -> tuple[Index, Index]:
-        """Return the positions of cells without a sign below their column's limit, ascending, and how many reach it, (n,).
+    def between(self, shape: tuple[int, ...], low: torch.Tensor, high: torch.Tensor) -> tuple[Index, Index]:
+        """Return, of the first columns, the cells from `low` to below `high`, and how many of each column reach `high`.
 
-        `limits` (n,) are the bits of cells that are not negative; such bits are in the order of the numbers.
+        Cells are counted row by row over these columns, ascending. `low`, `high` (n_columns,) are the bits of cells that are
+        not negative: such bits are in the order of the numbers. The tile's `shape` is (documents, queries).
         """
-        shape, cells = (rows, len(limits)), rows * len(limits)
-        bits = self.bits[:cells].view(shape)
+        bits = self.bits[: shape[0] * shape[1]].view(shape)[:, : len(low)]
         if bits.device.type != "cpu":
-            over = bits >= limits
-            positions: Index = torch.nonzero(((bits >= 0) & ~over).view(-1)).view(-1).cpu().numpy()
+            over = bits >= high
+            positions: Index = torch.nonzero(((bits >= low) & ~over).view(-1)).view(-1).cpu().numpy()
             counted: Index = over.sum(dim=0).cpu().numpy()
             return positions, counted
-        mask, limited = self.mask[:cells].reshape(shape), self.limited[:cells].reshape(shape)
-        np.greater_equal(bits.numpy(), limits.numpy(), out=limited)
-        counts: Index = np.add.reduce(limited.view(np.uint8), axis=0, dtype=np.int32)
-        np.greater_equal(bits.numpy(), 0, out=mask)
-        np.greater(mask, limited, out=mask)
+        mask, reached = (memory[: bits.numel()].reshape(bits.shape) for memory in (self.mask, self.reached))
+        np.greater_equal(bits.numpy(), high.numpy(), out=reached)
+        counts: Index = np.add.reduce(reached.view(np.uint8), axis=0, dtype=np.int32)
+        np.greater_equal(bits.numpy(), low.numpy(), out=mask)
+        np.greater(mask, reached, out=mask)
         return np.flatnonzero(mask), counts
 
     def values(self, cells: Index) -> FloatArray:

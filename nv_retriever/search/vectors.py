@@ -18,6 +18,7 @@ from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.memory import BlockSizes, block_sizes
 from nv_retriever.search.proposals import Precision, fastest_precision
 from nv_retriever.search.ranking import unpack
+from nv_retriever.search.rounds import Rounds, rounds_of
 from nv_retriever.search.rows import Rows, norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.sampling import Sample, guess_thresholds, sample_rows
 from nv_retriever.search.tile import Workers
@@ -96,10 +97,12 @@ class VectorScorer:
 
     def _pass(self, work: _Queue, rows: Index, sample: Sample, sizes: BlockSizes, workers: Workers) -> Search:
         """Search some of the pending queries in one pass over the documents."""
-        padding = -len(rows) % 8
-        vectors = gather(self.queries, work.query_rows[rows], padding)
+        excluded = work.excluded.take(rows)
+        rounds = rounds_of(work.query_rows[rows], excluded)
+        padding = rounds.spans[0].stop - len(rounds.first)
+        vectors = gather(self.queries, work.query_rows[rows[rounds.first]], padding)
         queries = prepare_queries(vectors, workers.precision, self.device, workers.parts)
-        one = work.search(queries, rows, padding)
+        one = work.search(queries, rounds, rows, excluded.take(rounds.first))
         work.guess(one, rows, sample, self.n_documents, workers)
         scan(one, stream(self.documents, sizes.documents), sizes, workers)
         return one
@@ -143,39 +146,40 @@ class _Queue:
         """The k-th best of a pass that failed: surely reached by k documents."""
         self.deeper = 1
 
-    def search(self, queries: Rows, rows: Index, padding: int) -> Search:
-        """Return a search for some queries; those that can't find anything, and the padding, get a guess of +inf."""
-        excluded = self.excluded.take(rows)
-        ends = np.full(padding, excluded.offsets[-1])
+    def search(self, queries: Rows, rounds: Rounds, rows: Index, excluded: Exclusions) -> Search:
+        """Return a search for some rows; those that can't find anything, and the padding, get a guess of +inf."""
+        ends = np.full(len(queries.finite) - len(rounds.first), excluded.offsets[-1])
         excluded = Exclusions(np.concatenate([excluded.offsets, ends]), excluded.documents, excluded.reasons)
-        hopeless = ~queries.finite
-        hopeless[len(rows) :] = True
+        hopeless = np.ones(len(rounds.columns), bool)
+        hopeless[rounds.places] = ~queries.finite[rounds.columns[rounds.places]]
         limits = None
         if self.limits is not None:
-            limits = np.concatenate([self.limits[rows], np.zeros(padding, np.float32)])
+            limits = np.zeros(len(hopeless), np.float32)
+            limits[rounds.places] = self.limits[rows]
             hopeless |= np.isnan(limits)
         guesses = np.where(hopeless, np.float32(np.inf), np.float32(-np.inf))
-        return Search(queries, self.k, excluded, guesses, limits)
+        return Search(queries, rounds, self.k, excluded, guesses, limits)
 
     def guess(self, one: Search, rows: Index, sample: Sample, n_documents: int, workers: Workers) -> None:
         """Set the thresholds of a pass: what an earlier pass proved, else a guess, never above the limit."""
         guesses = guess_thresholds(one, sample, n_documents, self.deeper, workers)
         if one.limits is not None:
             guesses = np.minimum(guesses, one.limits)
-        proven = np.concatenate([self.proven[rows], np.full(len(guesses) - len(rows), np.nan, np.float32)])
+        proven = np.full(len(guesses), np.nan, np.float32)
+        proven[one.rounds.places] = self.proven[rows]
         guesses = np.where(np.isnan(proven), guesses, proven)
         one.guesses = np.where(np.isposinf(one.guesses), one.guesses, guesses)
 
     def settle(self, one: Search, rows: Index, result: TopK) -> npt.NDArray[np.bool_]:
         """Write what is proven; returns which of the rows are."""
-        n, k = len(rows), min(self.k, result.documents.shape[1])
-        done = one.complete()[:n]
+        places, k = one.rounds.places, min(self.k, result.documents.shape[1])
+        done: npt.NDArray[np.bool_] = one.complete()[places]
         proven = np.flatnonzero(done)
         for start in range(0, len(proven), _PAIRS):
             some = proven[start : start + _PAIRS]
-            result.documents[rows[some], :k], result.scores[rows[some], :k] = unpack(one.best[some, :k])
-        result.above[rows[proven]] = one.above[proven]
-        self.proven[rows] = one.last_scores()[:n]
+            result.documents[rows[some], :k], result.scores[rows[some], :k] = unpack(one.best[places[some], :k])
+        result.above[rows[proven]] = one.above[places[proven]]
+        self.proven[rows] = one.last_scores()[places]
         return done
 
     def retry(self, failed: Index) -> None:

@@ -16,8 +16,9 @@ from nv_retriever.config import Runtime
 from nv_retriever.search import exact, sampling
 from nv_retriever.search.memory import PAIR_BYTES, BlockSizes, block_sizes
 from nv_retriever.search.proposals import BF16, FP32, multiply, set_thresholds, widths
+from nv_retriever.search.rounds import rounds_of
 from nv_retriever.search.rows import prepare_documents, prepare_queries
-from nv_retriever.search.types import TopK
+from nv_retriever.search.types import Exclusions, TopK
 from nv_retriever.search.vectors import VectorScorer
 
 torch.set_num_threads(1)
@@ -74,6 +75,37 @@ def test_search_has_the_bits_of_a_brute_force(world, precision, sizes, by_sample
     np.testing.assert_array_equal(pairs.view(np.uint32), found.scores[rows, columns].view(np.uint32))
 
 
+@settings(max_examples=120, deadline=None)
+@given(worlds(), st.sampled_from([FP32, BF16]), tiny_sizes, st.booleans(), st.data())
+def test_rows_that_repeat_queries_have_the_bits_of_a_brute_force(world, precision, sizes, same_exclusions, data):
+    queries, documents, k, excluded, _ = world
+    rows = np.array(data.draw(st.lists(st.integers(0, len(queries) - 1), min_size=1, max_size=24)), np.int64)
+    scorer = scorer_of(queries, documents, precision, sizes)
+    at = np.array([data.draw(st.integers(0, len(documents) - 1)) for _ in rows], np.int64)
+    special = [np.float32(value) for value in (-np.inf, np.inf, np.nan, 0)]
+    limits = scorer.score_pairs(rows, at)
+    limits = np.array([data.draw(st.sampled_from([limit, limit, *special])) for limit in limits], np.float32)
+    limits = None if data.draw(st.booleans()) else limits
+    exclusions = excluded.take(rows if same_exclusions else rows[::-1])
+    found = scorer.search(rows, k, exclusions, limits)
+    assert_same(found, brute_force(queries[rows], documents, k, exclusions, limits))
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 9), st.integers(0, 9))
+def test_rounds_lay_each_row_at_its_query_s_column(queries, low, more):
+    queries = np.array(queries)
+    rounds = rounds_of(queries, Exclusions.none(len(queries)))
+    assert rounds.spans[0].stop % 8 == 0
+    assert len(set(rounds.places.tolist())) == len(queries)
+    np.testing.assert_array_equal(queries[rounds.first[rounds.columns[rounds.places]]], queries)
+    values = np.full(len(rounds.columns), np.inf, np.float32)
+    values[rounds.places] = np.arange(len(queries))
+    firsts = [np.flatnonzero(queries == query)[0] for query in queries[rounds.first]]
+    np.testing.assert_array_equal(rounds.least(values)[: len(firsts)], firsts)
+    rows = [row for part in rounds.within(low, low + more) for row in range(part.start, part.stop)]
+    assert rows == [row for row, column in enumerate(rounds.columns) if low <= column < low + more]
+
+
 @settings(max_examples=30, deadline=None)
 @given(worlds(), tiny_sizes)
 def test_pair_scores_are_the_exact_product_rounded(world, sizes):
@@ -123,6 +155,22 @@ def test_guesses_from_a_sample_never_change_a_result(precision, order, limited, 
     for k in (1, 300):
         found = scorer.search(np.arange(33), k, excluded, limits)
         assert_same(found, by_scoring_every_pair(pairs, 33, 3000, k, excluded, limits))
+
+
+@pytest.mark.parametrize("precision", [FP32, BF16], ids=["fp32", "bf16"])
+def test_several_limits_of_a_query_never_change_a_result(precision, monkeypatch):
+    monkeypatch.setattr(sampling, "FEWEST", 64)
+    rng = np.random.default_rng(8)
+    documents, queries = (rng.standard_normal((n, 24)).astype(np.float32) for n in (3000, 20))
+    excluded = exclusions_of([rng.choice(3000, 90, replace=False).tolist() for _ in range(20)])
+    sizes = BlockSizes(queries=50, documents=700, tile_queries=8, tile_documents=256, pairs=1500)
+    scorer, pairs = scorer_of(queries, documents, precision, sizes), scorer_of(queries, documents, precision)
+    rows = rng.permutation(np.repeat(np.arange(20), rng.integers(0, 9, 20)))
+    limits = pairs.score_pairs(rows, rng.integers(0, 3000, len(rows)))
+    found = scorer.search(rows, 5, excluded.take(rows), limits)
+    every = [by_scoring_every_pair(pairs, 20, 3000, 5, excluded, np.full(20, limit)) for limit in limits]
+    expected = [[getattr(one, name)[row] for one, row in zip(every, rows, strict=True)] for name in vars(found)]
+    assert_same(found, TopK(*map(np.array, expected)))
 
 
 def test_threads_and_the_default_blocks_give_the_same_bits():
