@@ -7,7 +7,7 @@ from typing import Any
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import BlendedCheckpointSpec, CheckpointSpec, LabelledSpec, MiningSpec, StudentSpec
+from nv_retriever.stages import BlendedCheckpointSpec, CheckpointSpec, LabelledSpec, MiningSpec, StudentSpec, TrainedSpec
 from nv_retriever.training.build import Mined
 from nv_retriever.training.config import TrainingConfig
 from tasks.opening import model_folder, open_dataset
@@ -33,22 +33,9 @@ def train(spec: CheckpointSpec, home: str, runtime: Runtime, upstream: list[Arti
     """Train the student on mined triples, with its curves in MLflow."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
-        from nv_retriever.training.build import write_checkpoint
-        from tasks.tracking import TrainingRun
-
-        with TrainingRun(spec, home) as run:
-            return write_checkpoint(
-                folder,
-                open_dataset(spec.dataset, store),
-                spec.mining.split,
-                store.open(spec.mining.ref),
-                store.open(spec.student.ref) / "model",
-                spec.training,
-                spec.seed,
-                runtime,
-                on_log=run.log,
-                guide=guide_vectors(spec.mining, spec.training, store),
-            )
+        guide = guide_vectors(spec.mining, spec.training, store)
+        mined = Mined(open_dataset(spec.dataset, store), spec.mining.split, store.open(spec.mining.ref), guide=guide)
+        return train_model(folder, [mined], store.open(spec.student.ref) / "model", spec, home, runtime)
 
     return build(spec, home, write)
 
@@ -58,18 +45,24 @@ def train_stage(spec: BlendedCheckpointSpec, home: str, runtime: Runtime, upstre
     """Train one stage of a blend, every batch of one of its sources."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
-        from nv_retriever.training.build import write_blended_checkpoint
-        from tasks.tracking import TrainingRun
-
         sources = [
             blended(source, prompt, samples, spec.training, store)
             for source, prompt, samples in zip(spec.sources, spec.query_prompts, spec.samples, strict=True)
         ]
-        start = Path(model_folder(spec.start, store))
-        with TrainingRun(spec, home) as run:
-            return write_blended_checkpoint(folder, sources, start, spec.training, spec.seed, runtime, on_log=run.log)
+        return train_model(folder, sources, Path(model_folder(spec.start, store)), spec, home, runtime)
 
     return build(spec, home, write)
+
+
+def train_model(
+    folder: Path, sources: list[Mined], start: Path, spec: TrainedSpec, home: str, runtime: Runtime
+) -> dict[str, Any]:
+    """Train, with the curves in MLflow."""
+    from nv_retriever.training.build import write_blended_checkpoint
+    from tasks.tracking import TrainingRun
+
+    with TrainingRun(spec, home) as run:
+        return write_blended_checkpoint(folder, sources, start, spec.training, spec.seed, runtime, on_log=run.log)
 
 
 def blended(

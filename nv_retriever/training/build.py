@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
@@ -90,12 +90,15 @@ def write_blended_checkpoint(
     seed: int,
     runtime: Runtime,
     on_log: OnLog | None = None,
-    strategy: Literal["ddp", "fsdp"] = "ddp",
 ) -> dict[str, Any]:
-    """Do what `write_checkpoint` does over several sources, every batch of one of them.
+    """Do what `write_checkpoint` does over several sources, every batch of one of them, in `config.processes`.
 
     Under torchrun every process calls this; the first one writes, and the others return an empty dictionary.
     """
+    if config.processes > 1 and "RANK" not in os.environ:
+        from nv_retriever.training.launch import launch_checkpoint
+
+        return launch_checkpoint(folder, sources, model_folder, config, seed, runtime, on_log)
     first = int(os.environ.get("RANK", "0")) == 0
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
@@ -104,7 +107,7 @@ def write_blended_checkpoint(
 
         started = time.monotonic()
         base = _base_model(model_folder)
-        info = Run(folder, sources, model_folder, base, config, seed, runtime, on_log, strategy).train()
+        info = Run(folder, sources, model_folder, base, config, seed, runtime, on_log).train()
         if not first:
             return {}
         write_json(done, {"base_model": base, **info, "train_seconds": round(time.monotonic() - started, 3)})

@@ -140,6 +140,10 @@ class TrainingConfig(Frozen):
     """Recompute activations in the backward pass."""
     compile: bool = False
     """torch.compile the student: pays on GPUs and long runs."""
+    processes: int = Field(default=1, ge=1)
+    """Training processes on this machine, one a GPU, through torchrun: a step's batch is so many times `batch_size`."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """Of several processes: ddp holds the whole model in each; fsdp shards weights, gradients and optimizer states."""
     early_stopping: EarlyStoppingConfig | None = None
     """Keep the best weights on a development split; by default the last ones are kept."""
     save_every: int = Field(default=200, ge=1)
@@ -162,22 +166,20 @@ class TrainingConfig(Frozen):
             raise ValueError("warmup_steps replaces warmup_ratio: set one of them")
         if self.gradient_caching and self.gradient_checkpointing:
             raise ValueError("gradient_caching already bounds the activations: leave gradient_checkpointing off")
+        if self.strategy == "fsdp" and self.early_stopping:
+            raise ValueError("early_stopping needs ddp, which has the whole model in every process")
         return self
 
 
-class LaunchConfig(Frozen):
-    """Several training processes, on one machine or on many, through torchrun."""
+class NodesConfig(Frozen):
+    """Several machines that train together, each with `TrainingConfig.processes` processes."""
 
-    processes: int = Field(default=1, ge=1)
-    """Processes on this machine: one a GPU."""
     nodes: int = Field(default=1, ge=1)
     """Machines; the same command is started on each, over a shared home."""
     node_rank: int = Field(default=0, ge=0)
     """Number of this machine."""
     rendezvous: str | None = None
     """HOST:PORT of machine 0; needed where there are several."""
-    strategy: Literal["ddp", "fsdp"] = "ddp"
-    """ddp holds the whole model in every process; fsdp shards weights, gradients and optimizer states."""
 
     @model_validator(mode="after")
     def _rendezvous(self) -> Self:

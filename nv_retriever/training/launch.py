@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.training.build import DONE, Mined
-from nv_retriever.training.config import LaunchConfig, TrainingConfig
+from nv_retriever.training.config import NodesConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from nv_retriever.training.trainer import OnLog
@@ -28,22 +28,30 @@ def launch_checkpoint(
     config: TrainingConfig,
     seed: int,
     runtime: Runtime,
-    launch: LaunchConfig,
     on_log: OnLog | None = None,
+    nodes: NodesConfig | None = None,
 ) -> dict[str, Any]:
-    """Do what `write_checkpoint` does, in several processes; raises RuntimeError with the output's end where one fails.
+    """Do what `write_blended_checkpoint` does, in `config.processes`; goes on after a kill, which ends them too.
 
     With several nodes every machine calls this with its own `node_rank` over shared storage. The batch of a step is
-    `config.batch_size` times the number of processes, and negatives come from all of it.
+    `config.batch_size` times the number of all processes, and negatives come from all of it. Raises RuntimeError with the
+    output's end where a process fails.
     """
+    nodes = nodes or NodesConfig()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "steps" / f"launch-{launch.node_rank}.json"
+    path = folder / "steps" / f"launch-{nodes.node_rank}.json"
     path.parent.mkdir(exist_ok=True)
-    write_json(path, _specification(folder, sources, model_folder, config, seed, runtime, launch))
-    output = folder / "steps" / f"output-{launch.node_rank}.txt"
+    write_json(path, _specification(folder, sources, model_folder, config, seed, runtime))
+    output = folder / "steps" / f"output-{nodes.node_rank}.txt"
     follower = LogFollower(folder / "log.jsonl", on_log)
     with output.open("w") as file:
-        process = subprocess.Popen(_command(launch, path), stdout=file, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen(
+            _command(config.processes, nodes, path),
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+        )
         try:
             while process.poll() is None:
                 follower.follow()
@@ -57,18 +65,18 @@ def launch_checkpoint(
     follower.follow()
     if process.returncode:
         end = output.read_text(errors="replace")[-4000:] if output.exists() else ""
-        raise RuntimeError(f"training in {launch.processes} processes failed with exit code {process.returncode}:\n{end}")
+        raise RuntimeError(f"training in {config.processes} processes failed with exit code {process.returncode}:\n{end}")
     result: dict[str, Any] = json.loads((folder / DONE).read_text())
     return result
 
 
-def _command(launch: LaunchConfig, path: Path) -> list[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(launch.processes)]
-    if launch.nodes == 1:
+def _command(processes: int, nodes: NodesConfig, path: Path) -> list[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    if nodes.nodes == 1:
         command += ["--standalone"]
     else:
-        command += ["--nnodes", str(launch.nodes), "--node-rank", str(launch.node_rank)]
-        command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(launch.rendezvous)]
+        command += ["--nnodes", str(nodes.nodes), "--node-rank", str(nodes.node_rank)]
+        command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(nodes.rendezvous)]
     return [*command, "-m", "nv_retriever.training.worker", str(path)]
 
 
@@ -85,7 +93,6 @@ def _specification(
     config: TrainingConfig,
     seed: int,
     runtime: Runtime,
-    launch: LaunchConfig,
 ) -> dict[str, Any]:
     described = [
         {
@@ -107,7 +114,6 @@ def _specification(
         "config": config.model_dump(mode="json"),
         "seed": seed,
         "runtime": runtime.model_dump(mode="json"),
-        "strategy": launch.strategy,
     }
 
 

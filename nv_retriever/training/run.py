@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,11 +54,9 @@ class Run:
         seed: int,
         runtime: Runtime,
         on_log: OnLog | None,
-        strategy: Literal["ddp", "fsdp"] = "ddp",
     ) -> None:
         self.folder, self.mined, self.config, self.seed, self.on_log = folder, mined, config, seed, on_log
         self.base_model, self.steps_folder, self.model_folder = base_model, folder / "steps", model_folder
-        self.strategy = strategy
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.cpu = runtime.device == "cpu" or not torch.cuda.is_available()
         if runtime.workers is not None:
@@ -77,7 +75,7 @@ class Run:
         steps = self._steps(order.per_epoch)
         model = self._model()
         arguments = training_arguments(self.steps_folder, self.config, steps, self.seed, self.cpu)
-        if self.strategy == "fsdp":
+        if self.world > 1 and self.config.strategy == "fsdp":
             shard(arguments, self.encoder)
         sources = [self._source(i, mined, s) for i, (mined, s) in enumerate(zip(self.mined, samples, strict=True))]
         tokens = self._budget()
@@ -195,8 +193,6 @@ class Run:
         config = self.config.early_stopping
         if config is None:
             return None
-        if self.strategy == "fsdp":
-            raise InputError("training.early_stopping", "ddp, which has the whole model in every process", "fsdp")
         mined = self.mined[0]
         development = Development(mined.dataset, config)
         root, (query_prompt, document_prompt) = self.steps_folder / "development", self._prompts(mined)

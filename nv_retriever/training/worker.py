@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,12 @@ from nv_retriever.training.config import TrainingConfig
 
 
 def main(path: str) -> None:
-    """Run the training that the file describes; only the first process writes."""
+    """Run the training that the file describes; only the first process writes.
+
+    The process ends with whoever holds the other end of the standard input, even if it is killed: nobody is left to write
+    into a folder that the next run goes on in.
+    """
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
     write_blended_checkpoint(
         Path(spec["folder"]),
@@ -23,7 +30,6 @@ def main(path: str) -> None:
         TrainingConfig.model_validate(spec["config"]),
         spec["seed"],
         Runtime.model_validate(spec["runtime"]),
-        strategy=spec["strategy"],
     )
 
 

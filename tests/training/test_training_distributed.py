@@ -1,9 +1,12 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from gradient_worker import step
@@ -12,9 +15,8 @@ from training_data import make_mining
 
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.training.build import Mined
-from nv_retriever.training.config import EarlyStoppingConfig, LaunchConfig, TrainingConfig
-from nv_retriever.training.launch import launch_checkpoint
+from nv_retriever.training.build import Mined, write_blended_checkpoint, write_checkpoint
+from nv_retriever.training.config import EarlyStoppingConfig, TrainingConfig
 
 HERE = Path(__file__).parent
 
@@ -42,17 +44,16 @@ def test_two_processes_give_the_gradient_of_one_with_the_joined_batch(animals: D
 def test_training_in_two_processes(animals: Dataset, mined: Path, bert: Path, tmp_path: Path, strategy: str) -> None:
     lines: list[tuple[int, dict[str, float]]] = []
     stopping = EarlyStoppingConfig(every=2) if strategy == "ddp" else None
-    config = TrainingConfig(epochs=2, batch_size=4, log_every=1, save_every=2, learning_rate=1e-3, early_stopping=stopping)
-    launch = LaunchConfig(processes=2, strategy=strategy)
+    steps = {"epochs": 2, "batch_size": 4, "log_every": 1, "save_every": 2, "learning_rate": 1e-3}
+    config = TrainingConfig(**steps, early_stopping=stopping, processes=2, strategy=strategy)
     source = Mined(animals, "train", mined)
-    info = launch_checkpoint(
+    info = write_blended_checkpoint(
         tmp_path / "out",
         [source],
         bert,
         config,
         0,
         Runtime(device="cpu", workers=1),
-        launch,
         lambda *line: lines.append(line),
     )
     assert info["processes"] == 2 and info["steps"] == 6
@@ -62,3 +63,32 @@ def test_training_in_two_processes(animals: Dataset, mined: Path, bert: Path, tm
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert not (tmp_path / "out" / "steps").exists()
+
+
+def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+) -> None:
+    steps = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
+    config, runtime = TrainingConfig(**steps, processes=2), Runtime(device="cpu", workers=1)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    write_checkpoint(whole, animals, "train", mined, bert, config, 0, runtime)
+    arguments = [str(killed), str(animals.folder), str(mined), str(bert), config.model_dump_json(), "8"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    command = [sys.executable, str(HERE / "killed_training.py"), *arguments]
+    died = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    deadline = time.monotonic() + 60
+    while workers_of(killed):
+        assert time.monotonic() < deadline, "the processes outlive the one that started them"
+        time.sleep(0.05)
+    assert list((killed / "steps").glob("checkpoint-*")) and not (killed / "model").exists()
+    write_checkpoint(killed, animals, "train", mined, bert, config, 0, runtime)
+    first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first), "exactly the same weights"
+    assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
+
+
+def workers_of(folder: Path) -> list[str]:
+    """Processes whose command names the folder's specification."""
+    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    return [command for command in commands if f"{folder}/steps/launch" in command]
