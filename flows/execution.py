@@ -23,6 +23,7 @@ from nv_retriever.stages import (
     StudentSpec,
 )
 from tasks.audit import audit
+from tasks.checks import check_splits
 from tasks.embed import embed
 from tasks.evaluate import evaluate
 from tasks.index import index
@@ -65,10 +66,13 @@ def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence
     storage = result_storage(home)
     reports = {report.artifact: report for report in done}
     with Cluster(runtime, home) as cluster:
-        for spec in ordered(targets):
+        planned = ordered(targets)
+        for spec in planned:
             if str(spec.ref) not in reports:
                 upstream = [item.ref for item in spec.upstream()]
                 stage = TASKS[type(spec)]
                 reports[str(spec.ref)] = run_stage(stage, spec, home, runtime, upstream, storage, cluster.prepare)
                 cluster.tidy(spec)
+            if isinstance(spec, DatasetSpec):
+                check_splits(spec, planned, home)
     return list(reports.values())

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.errors import GateError
-from nv_retriever.stages import DatasetSpec, EvaluationSpec
+from nv_retriever.stages import CandidatesSpec, DatasetSpec, EvaluationSpec, Spec
 from tasks.opening import open_dataset
+
+
+def check_splits(dataset: DatasetSpec, planned: Sequence[Spec], home: str) -> None:
+    """Raise InputError where the data set lacks a split that a planned stage reads: before anything is embedded."""
+    found = open_dataset(dataset, ArtifactStore(home))
+    for spec in planned:
+        if isinstance(spec, CandidatesSpec | EvaluationSpec) and spec.dataset == dataset:
+            found.positives(spec.split if isinstance(spec, CandidatesSpec) else spec.evaluation.split)
 
 
 def check_leakage(

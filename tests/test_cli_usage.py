@@ -73,6 +73,7 @@ def test_broken_input_is_one_line_and_exit_code_2(mistake, small_beir, tmp_path)
     assert all(part in message for part in BROKEN[mistake]), message
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+    assert not (tmp_path / "home" / "artifacts" / "embeddings").exists(), "found before anything is embedded"
 
 
 @pytest.mark.parametrize(
