@@ -44,8 +44,9 @@ def sample_rows(n_documents: int, most: int) -> Index:
 def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: int, workers: Workers) -> FloatArray:
     """Return for each query a score that a little more than k allowed documents below its limit are likely to reach.
 
-    (n,) float32, -inf where the sample has too few. `deeper` multiplies how many documents are aimed at. It is a true lower
-    bound of the k-th best where the sample is the corpus.
+    (n,) float32. Where the sample has too few below a limit, it is the sample's lowest score (a threshold of -inf would make
+    the cells of all the query's rows large, and so coarse); in later passes, or without limits, -inf. `deeper` multiplies
+    how many documents are aimed at. It is a true lower bound of the k-th best where the sample is the corpus.
     """
     queries = search.queries.factor
     rounds = search.rounds
@@ -64,8 +65,10 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
             scores = queries.rows.new_empty(m, part.stop - part.start)
             multiply(sample.documents.factor.rows, queries.rows[part], scores)
             _strike(scores, search, sample, part)
+            lowest = None if search.limits is None or whole or deeper > 1 else _lowest(scores)
             for rows in rounds.within(part.start, part.stop):
-                found[rows] = _nth(_below(scores[:, : rows.stop - rows.start], search, rows, units), rank)
+                nth = _nth(_below(scores[:, : rows.stop - rows.start], search, rows, units), rank)
+                found[rows] = nth if lowest is None else np.where(np.isneginf(nth), lowest[: len(nth)], nth)
 
         step = max(8, min(_QUERIES, 4 * workers.cells // m // 8 * 8))
         workers.map(read, range(0, n, step))
@@ -108,6 +111,14 @@ def _excluded(excluded: Exclusions, sampled: Index, part: slice) -> tuple[Index,
     rows = np.minimum(np.searchsorted(sampled, documents), len(sampled) - 1)
     there = sampled[rows] == documents
     return rows[there], columns[there]
+
+
+def _lowest(scores: torch.Tensor) -> npt.NDArray[np.floating]:
+    """Return the smallest finite value of each column, (m, n) -> (n,); -inf without one."""
+    smallest: npt.NDArray[np.floating] = (
+        scores.masked_fill(scores == -torch.inf, torch.inf).amin(dim=0).float().cpu().numpy()
+    )
+    return np.where(np.isposinf(smallest), -np.inf, smallest)
 
 
 def _nth(scores: torch.Tensor, rank: int) -> npt.NDArray[np.floating]:
