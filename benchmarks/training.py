@@ -3,7 +3,8 @@
     python benchmarks/training.py --dataset ../shared/data/squad-v1.1-dev --steps 12 --rounds 2 --out benchmarks/results
 
 Every variant trains in a fresh process; the first steps warm up and are not counted. Samples per second of wall time and
-of CPU time are printed (the latter survives a busy machine), and the losses of every step are kept for the curves.
+of CPU time are printed (the latter survives a busy machine). Both trainers see the same batches in the same order, so that
+the losses of every step, which are kept, are one curve beside the other; st-best and ours-32 differ in nothing but the code.
 """
 
 from __future__ import annotations
@@ -123,22 +124,30 @@ def train_ours(folder: Path, variant: dict[str, Any], steps: int, on_step: Any) 
 
 
 def train_theirs(folder: Path, variant: dict[str, Any], steps: int, on_step: Any) -> None:
+    import numpy as np
     import torch
     from datasets import Dataset as Table
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
     from nv_retriever.data.dataset import Dataset
+    from nv_retriever.training.batches import BatchOrder
     from nv_retriever.training.samples import read_samples
     from nv_retriever.training.student import set_dropout
 
     dataset = Dataset.open(folder / "dataset")
     samples = read_samples(dataset, folder / "mining")
+    order = BatchOrder([samples.keys], variant["batch_size"], 0)
+    rows = np.concatenate([order[step][2] for step in range(order.per_epoch)])
     width = int((samples.offsets[1:] - samples.offsets[:-1]).min())
-    columns = {"anchor": dataset.query_texts(samples.query_rows), "positive": dataset.document_texts(samples.positive_rows)}
+    columns = {
+        "anchor": dataset.query_texts(samples.query_rows[rows]),
+        "positive": dataset.document_texts(samples.positive_rows[rows]),
+    }
     for j in range(width):
-        columns[f"negative_{j}"] = dataset.document_texts(samples.negative_rows[samples.offsets[:-1] + j])
+        columns[f"negative_{j}"] = dataset.document_texts(samples.negative_rows[samples.offsets[rows] + j])
     model = SentenceTransformer(str(folder / "student" / "model"), device="cpu")
     model.max_seq_length = LENGTH
     if variant.get("dropout") is not None:
@@ -162,6 +171,10 @@ def train_theirs(folder: Path, variant: dict[str, Any], steps: int, on_step: Any
         report_to=[],
         disable_tqdm=True,
         warmup_steps=int(0.1 * steps),
+        weight_decay=0.01,
+        batch_sampler=lambda data, batch_size, drop_last, **_: DefaultBatchSampler(
+            range(len(data)), batch_size=batch_size, drop_last=drop_last
+        ),
     )
     loss = MultipleNegativesRankingLoss(model, scale=20.0)
     trainer = SentenceTransformerTrainer(
@@ -217,6 +230,10 @@ def report(found: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace
             ratios[f"{ours} / {theirs}"] = {key: medians[ours][key] / medians[theirs][key] for key in ("wall", "cpu")}
     for name, values in ratios.items():
         print(f"{name}: {values['wall']:.2f} x wall, {values['cpu']:.2f} x CPU")
+    curves = [found[name][0]["losses"] for name in ("ours-32", "st-best") if name in found]
+    if len(curves) == 2:
+        for ours, theirs in zip(*curves, strict=True):
+            print(f"loss of a step: ours-32 {ours:.4f}, st-best {theirs:.4f}")
     if arguments.out:
         import torch
 
