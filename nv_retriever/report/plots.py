@@ -74,7 +74,7 @@ class _Axes:
             return [], start + 4
         out, x, y = [], self.left, start + 6
         for index, name in enumerate(self.names):
-            width = 34 + 6.6 * len(name)
+            width = 34 + 7.5 * len(name)
             if x + width > _WIDTH and x > self.left:
                 x, y = self.left, y + 17
             out.append(f'<line x1="{x:.1f}" x2="{x + 18:.1f}" y1="{y - 4:.1f}" y2="{y - 4:.1f}" {_stroke(index)}/>')
