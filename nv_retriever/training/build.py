@@ -91,14 +91,27 @@ def write_blended_checkpoint(
     runtime: Runtime,
     on_log: OnLog | None = None,
 ) -> dict[str, Any]:
-    """Do what `write_checkpoint` does over several sources, every batch of one of them, in `config.processes`.
-
-    Under torchrun every process calls this; the first one writes, and the others return an empty dictionary.
-    """
-    if config.processes > 1 and "RANK" not in os.environ:
+    """Do what `write_checkpoint` does over several sources, every batch of one of them, in `config.processes`."""
+    if config.processes > 1:
         from nv_retriever.training.launch import launch_checkpoint
 
         return launch_checkpoint(folder, sources, model_folder, config, seed, runtime, on_log)
+    return train_checkpoint(folder, sources, model_folder, config, seed, runtime, on_log)
+
+
+def train_checkpoint(
+    folder: Path,
+    sources: Sequence[Mined],
+    model_folder: Path,
+    config: TrainingConfig,
+    seed: int,
+    runtime: Runtime,
+    on_log: OnLog | None = None,
+) -> dict[str, Any]:
+    """Do what `write_blended_checkpoint` does in this process.
+
+    Under torchrun every process calls this; the first one writes, and the others return an empty dictionary.
+    """
     first = int(os.environ.get("RANK", "0")) == 0
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE

@@ -14,6 +14,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, block: Tensor, sizes: list[int]) -> Tensor:
+        """Return the blocks of all processes, one after the other."""
         ctx.sizes, ctx.rank = sizes, dist.get_rank()
         padded = block.new_zeros((max(sizes), block.shape[1]))
         padded[: len(block)] = block
@@ -23,6 +24,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of this process's block."""
         gradient = gradients[0].contiguous()
         dist.all_reduce(gradient)
         start = sum(ctx.sizes[: ctx.rank])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,23 +46,16 @@ def launch_checkpoint(
     output = folder / "steps" / f"output-{nodes.node_rank}.txt"
     follower = LogFollower(folder / "log.jsonl", on_log)
     with output.open("w") as file:
-        process = subprocess.Popen(
-            _command(config.processes, nodes, path),
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-        )
-        try:
-            while process.poll() is None:
-                follower.follow()
-                try:
-                    process.wait(POLL_SECONDS)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            process.terminate()
-            process.wait()
+        # Its standard input is ours to close: that ends the workers, even if this process is killed.
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": file, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(_command(config.processes, nodes, path), **pipes, env=_environment()) as process:
+            try:
+                while process.poll() is None:
+                    follower.follow()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(POLL_SECONDS)
+            finally:
+                process.terminate()
     follower.follow()
     if process.returncode:
         end = output.read_text(errors="replace")[-4000:] if output.exists() else ""

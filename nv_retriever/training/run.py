@@ -165,6 +165,7 @@ class Run:
         rows = mined.dataset.query_rows(mined.split)
 
         def scores(query_rows: IntArray, document_rows: IntArray) -> FloatArray:
+            """Return the teacher's scores of queries against documents, (b,), (m,) -> (b, m) float32."""
             return queries.take(np.asarray(np.searchsorted(rows, query_rows))) @ documents.take(document_rows).T
 
         return scores

@@ -11,7 +11,7 @@ from typing import Any
 
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.training.build import Mined, write_blended_checkpoint
+from nv_retriever.training.build import Mined, train_checkpoint
 from nv_retriever.training.config import TrainingConfig
 
 
@@ -23,7 +23,7 @@ def main(path: str) -> None:
     """
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
-    write_blended_checkpoint(
+    train_checkpoint(
         Path(spec["folder"]),
         [_source(source) for source in spec["sources"]],
         Path(spec["model_folder"]),
