@@ -13,10 +13,11 @@ from tasks.opening import open_dataset
 
 def check_splits(dataset: DatasetSpec, planned: Sequence[Spec], home: str) -> None:
     """Raise InputError where the data set lacks a split that a planned stage reads: before anything is embedded."""
+    mined = {spec.split for spec in planned if isinstance(spec, CandidatesSpec) and spec.dataset == dataset}
+    measured = {spec.evaluation.split for spec in planned if isinstance(spec, EvaluationSpec) and spec.dataset == dataset}
     found = open_dataset(dataset, ArtifactStore(home))
-    for spec in planned:
-        if isinstance(spec, CandidatesSpec | EvaluationSpec) and spec.dataset == dataset:
-            found.positives(spec.split if isinstance(spec, CandidatesSpec) else spec.evaluation.split)
+    for split in sorted(mined | measured):
+        found.positives(split)
 
 
 def check_leakage(
