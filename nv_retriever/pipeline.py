@@ -327,6 +327,7 @@ def ordered(specs: Sequence[Spec]) -> list[Spec]:
     found: dict[str, Spec] = {}
 
     def visit(spec: Spec) -> None:
+        """Add a specification after all that it reads from."""
         if str(spec.ref) not in found:
             for upstream in spec.upstream():
                 visit(upstream)

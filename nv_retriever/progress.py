@@ -47,6 +47,7 @@ def progress(what: str, total: int, unit: str = "items") -> Iterator[Progress]:
 
         class Shown(Progress):
             def advance(self, units: int = 1) -> None:
+                """Count, and move the bar."""
                 self.done += units
                 bar.advance(task, units)
 

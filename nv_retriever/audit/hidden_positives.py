@@ -62,9 +62,11 @@ class _RowScorer:
     def search(
         self, query_rows: npt.NDArray[np.integer], k: int, excluded: Exclusions, limits: FloatArray | None = None
     ) -> TopK:
+        """Search for some of the rows."""
         return self._scorer.search(self._queries[query_rows], k, excluded, limits)
 
     def score_pairs(self, query_rows: npt.NDArray[np.integer], document_rows: npt.NDArray[np.integer]) -> FloatArray:
+        """Return the scores of pairs of some of the rows."""
         return self._scorer.score_pairs(self._queries[query_rows], document_rows)
 
 

@@ -113,6 +113,7 @@ def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int,
 
 def _from_strict_to_loose(rows: Sequence[RuleRow], family: str) -> list[RuleRow]:
     def strictness(row: RuleRow) -> float:
+        """Return a number that grows as the rule lets more through."""
         value = float(row.rule[len(family) :].rstrip(")"))
         return -value if family == "topk-marginpos(" else value
 

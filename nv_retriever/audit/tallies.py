@@ -86,6 +86,7 @@ def tally_columns(
         documents[unproven] = -1
 
     def randoms() -> Keys:
+        """Return a random number of each (query, document), shape of `documents`."""
         keys = draw.keys.documents[np.maximum(documents, 0)]
         rows = samples.queries if draw.query_rows is None else draw.query_rows[samples.queries]
         return mix(draw.seed, draw.keys.queries[rows][:, None], keys)

@@ -197,6 +197,7 @@ def families(modules: dict[str, set[str]]) -> dict[str, str]:
     parent = {module: module for found in modules.values() for module in found}
 
     def root(module: str) -> str:
+        """Return the module that stands for the set a module is in."""
         while parent[module] != module:
             module = parent[module]
         return module

@@ -63,6 +63,7 @@ class EncodingLoop:
         share = len(self.forwards)
 
         def work(number: int) -> list[torch.Tensor]:
+            """Encode every `share`-th batch with one of the models."""
             with torch.inference_mode():
                 mine = batches[number::share]
                 return [self.forwards[number]([tokens[i] for i in batch.tolist()], skip) for batch in mine]

@@ -29,6 +29,7 @@ def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder,
     sizes: deque[int] = deque()
 
     def windows() -> Iterator[Sequence[str]]:
+        """Yield the windows, noting how many texts each has."""
         for window in _windows(keyed.texts, rows, embedder.window_texts):
             sizes.append(len(window))
             yield window

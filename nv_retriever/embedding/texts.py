@@ -45,6 +45,7 @@ class Texts:
         """Return the texts of the rows from `start` to before `stop`, as rows of their own."""
 
         def read(rows: Rows) -> list[str]:
+            """Return the texts of some of these rows."""
             return self.read(rows + start)
 
         n = stop - start

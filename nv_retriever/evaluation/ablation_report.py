@@ -125,6 +125,7 @@ def overlap_table(overlaps: Mapping[tuple[str, str], float]) -> Table:
     names = list(dict.fromkeys(name for pair in overlaps for name in pair))
 
     def cell(a: str, b: str) -> Cell:
+        """Return the overlap of two teachers, whichever way round it was measured."""
         return None if a == b else overlaps.get((a, b), overlaps.get((b, a)))
 
     low, high = TEACHER_OVERLAP

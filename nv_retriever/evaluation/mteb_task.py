@@ -72,6 +72,7 @@ def _task(dataset: Dataset, split: str, ignore: bool) -> Any:
         ignore_identical_ids = ignore
 
         def load_data(self, *args: Any, **kwargs: Any) -> None:
+            """Hand the local data set to mteb."""
             self.dataset = {"default": {split: _split_data(dataset, split)}}
             self.data_loaded = True
 

@@ -39,6 +39,7 @@ def cosine_similarity(documents: DocumentVectors) -> Similarity:
     """Return the cosines of documents, computed in float64 and rounded once."""
 
     def similarity(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> FloatArray:
+        """Return the cosines of pairs of documents, (n,) and (n,) -> (n,) float32."""
         values = np.empty(len(left), np.float32)
         for start in range(0, len(left), _GATHERED):
             part = slice(start, start + _GATHERED)

@@ -76,6 +76,7 @@ def open_vetoes(
         rows = dataset.query_rows(split)
 
         def texts(what: str, of: list[int]) -> list[str]:
+            """Return the texts that a judge reads."""
             return dataset.query_texts(rows[of]) if what == "queries" else dataset.document_texts(of)
 
         kept = VerdictCache(open_judge(config.judge, config.judge_margin), cache, settings=f"margin={config.judge_margin}")
@@ -106,6 +107,7 @@ def _text_similarity(dataset: Dataset) -> Similarity:
     from nv_retriever.data.minhash import signature_similarity, signatures
 
     def similarity(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> FloatArray:
+        """Return the similarities of pairs of documents, (n,) and (n,) -> (n,) float32."""
         rows, back = np.unique(np.concatenate([left, right]), return_inverse=True)
         found = signatures(dataset.document_texts(rows))
         return signature_similarity(found, found, back[: len(left)], back[len(left) :])

@@ -83,17 +83,21 @@ class _Axes:
         return out, y + 12
 
     def x(self, value: float) -> float:
+        """Return where a value lies from the left, in pixels."""
         share = (value - self.x_ticks[0]) / (self.x_ticks[-1] - self.x_ticks[0])
         return self.left + share * (_WIDTH - _RIGHT - self.left)
 
     def y(self, value: float) -> float:
+        """Return where a value lies from the top, in pixels."""
         share = (value - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0])
         return self.height - _BOTTOM - share * (self.height - _BOTTOM - self.top)
 
     def add(self, mark: str) -> None:
+        """Draw a mark above all others."""
         self.marks.append(mark)
 
     def svg(self, y_texts: Sequence[str] | None = None) -> str:
+        """Return the plot as an <svg>, with these labels instead of the y axis's numbers where they are given."""
         frame: list[str] = []
         bottom = self.height - _BOTTOM
         for value, text in zip(self.x_ticks, _labels(self.x_ticks), strict=True):
@@ -212,6 +216,7 @@ def interval_plot(
 
 def _series_axes(series: Sequence[Series], x_label: str, y_label: str, title: str) -> _Axes:
     def span(pick: Callable[[Series], Sequence[Numbers | None]]) -> tuple[float, float]:
+        """Return the smallest and the largest finite value."""
         found = [float(v) for one in series for part in pick(one) if part is not None for v in part if math.isfinite(v)]
         return (min(found), max(found)) if found else (0.0, 1.0)
 

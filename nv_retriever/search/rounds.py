@@ -14,6 +14,8 @@ import numpy.typing as npt
 from nv_retriever.search.types import Exclusions
 
 Index = npt.NDArray[np.int64]
+_MULTIPLE = 8
+"""Of the columns: matrix products are fast for whole vectors of them."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class Rounds:
         return smallest
 
 
-def rounds_of(query_rows: npt.NDArray[np.integer], excluded: Exclusions, multiple: int = 8) -> Rounds:
+def rounds_of(query_rows: npt.NDArray[np.integer], excluded: Exclusions) -> Rounds:
     """Return the rounds of rows that search for queries, and exclude what row i of `excluded` says.
 
-    The columns are filled up to a multiple with some that have no row of their own. Rows share a column only where the
+    The columns are filled up to a multiple of 8 with some that have no row as given. Rows share a column only where the
     exclusions of a query's rows are the same.
     """
     _, first, query_of, counts = np.unique(query_rows, return_index=True, return_inverse=True, return_counts=True)
@@ -59,7 +61,7 @@ def rounds_of(query_rows: npt.NDArray[np.integer], excluded: Exclusions, multipl
     number = np.empty(len(query_rows), np.int64)
     number[order] = np.arange(len(query_rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     lengths = np.bincount(number)
-    lengths[0] += -lengths[0] % multiple
+    lengths[0] += -lengths[0] % _MULTIPLE
     stops = np.cumsum(lengths)
     spans = [slice(int(stop - length), int(stop)) for stop, length in zip(stops, lengths, strict=True)]
     places = (stops - lengths)[number] + column[query_of]

@@ -55,6 +55,7 @@ def prepare_documents(
     norms, finite = vectors.new_empty(len(block)), np.empty(len(block), bool)
 
     def convert(part: slice) -> None:
+        """Fill some rows of the vectors, their norms, and which are finite."""
         _assign(vectors[part], block[part])
         norms[part], finite[part] = _norms(vectors[part])
 
@@ -72,6 +73,7 @@ def prepare_queries(vectors: FloatArray, precision: Precision, device: str, part
     norms, finite = torch.empty(len(vectors), dtype=torch.float64, device=device), np.empty(len(vectors), bool)
 
     def convert(part: slice) -> None:
+        """Fill the norms of some rows, and which are finite."""
         norms[part], finite[part] = _norms(single[part].double())
 
     parts(convert, len(vectors))

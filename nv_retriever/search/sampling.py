@@ -61,6 +61,7 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     if rank <= m:
 
         def read(_: Tile, low: int) -> None:
+            """Find the guesses of the rows whose queries lie in one tile."""
             part = slice(low, min(low + step, n))
             scores = queries.rows.new_empty(m, part.stop - part.start)
             multiply(sample.documents.factor.rows, queries.rows[part], scores)

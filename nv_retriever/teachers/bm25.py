@@ -98,6 +98,7 @@ def _build_index(dataset: Dataset, tokenizer: Any, config: BM25Config) -> Any:
     import bm25s
 
     def words() -> Iterator[list[int]]:
+        """Yield the token ids of every document."""
         with progress("index bm25", dataset.n_documents, "documents") as bar:
             for _, texts in dataset.iter_document_texts(READ_TEXTS):
                 yield from tokenizer.streaming_tokenize(texts, update_vocab=True)

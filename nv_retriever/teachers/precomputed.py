@@ -56,6 +56,7 @@ class _Table:
 
     @staticmethod
     def open(folder: Path, name: str) -> _Table:
+        """Read `<name>.parquet`, or `<name>.npy` with its ids; raises InputError for other shapes and types."""
         paths = _paths(folder, name)
         table = _from_parquet(paths[0]) if len(paths) == 1 else _from_npy(*paths)
         found = f"{table.vectors.dtype} {table.vectors.shape}"
@@ -147,6 +148,7 @@ class PrecomputedVectors:
         rows = table.rows_of(ids.tolist(), "documents" if part == "documents" else f"queries of {part}")
 
         def gather(start: int, stop: int) -> FloatArray:
+            """Return the vectors of some rows of the artifact."""
             block = np.asarray(table.vectors[rows[start:stop]], np.float32)
             return _scaled(block) if self.normalize else block
 

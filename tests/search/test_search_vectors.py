@@ -191,7 +191,7 @@ def test_threads_and_the_default_blocks_give_the_same_bits():
 @pytest.mark.parametrize("threads", [1, 4])
 def test_blocks_fit_the_budget(budget, dim, k, threads):
     sizes = block_sizes(budget * 2**20, dim, k, threads)
-    tiles = threads * (5 * sizes.tile_queries * sizes.tile_documents + sizes.pairs * PAIR_BYTES)
+    tiles = threads * (6 * sizes.tile_queries * sizes.tile_documents + sizes.pairs * PAIR_BYTES)
     memory = sizes.queries * (12 * dim + 8 * k) + sizes.documents * 12 * dim + tiles
     assert memory <= budget * 2**20 or sizes.queries == 8
     assert sizes.tile_queries % 8 == 0 and sizes.tile_documents <= sizes.documents

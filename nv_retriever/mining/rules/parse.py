@@ -22,6 +22,7 @@ VALID = (
 
 def _between(low: float, high: float, make: Callable[[float], Rule]) -> Callable[[str, str], Rule]:
     def build(argument: str, where: str) -> Rule:
+        """Return the rule of an argument; raises InputError where it is no number in the range."""
         expected = f"a number from {low:g} to {high:g}"
         value = read_number(argument, where, expected)
         if not low <= value <= high:
