@@ -40,10 +40,8 @@ def launch_checkpoint(
     """
     nodes = nodes or NodesConfig()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "steps" / f"launch-{nodes.node_rank}.json"
-    path.parent.mkdir(exist_ok=True)
+    path, output = (folder / f"launch-{nodes.node_rank}.{suffix}" for suffix in ("json", "txt"))
     write_json(path, _specification(folder, sources, model_folder, config, seed, runtime))
-    output = folder / "steps" / f"output-{nodes.node_rank}.txt"
     follower = LogFollower(folder / "log.jsonl", on_log)
     with output.open("w") as file:
         # Its standard input is ours to close: that ends the workers, even if this process is killed.
@@ -58,8 +56,10 @@ def launch_checkpoint(
                 process.terminate()
     follower.follow()
     if process.returncode:
-        end = output.read_text(errors="replace")[-4000:] if output.exists() else ""
+        end = output.read_text(errors="replace")[-4000:]
         raise RuntimeError(f"training in {config.processes} processes failed with exit code {process.returncode}:\n{end}")
+    path.unlink()
+    output.unlink()
     result: dict[str, Any] = json.loads((folder / DONE).read_text())
     return result
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from transformers import set_seed
 
 from nv_retriever.config import Runtime
@@ -32,6 +31,7 @@ from nv_retriever.training.trainer import (
     LogWriter,
     OnLog,
     RetrieverTrainer,
+    barrier,
     last_checkpoint,
     load_trainable,
     shard,
@@ -186,8 +186,7 @@ class Run:
         length = self.config.query_max_length if query else self.config.document_max_length
         if self.rank == 0:
             write_tokens(folder, rows, texts, self.encoder.tokenizer, prompt, length)
-        if self.world > 1:
-            _barrier()
+        barrier()
         return Tokens(folder, rows)
 
     def _early_stopping(self, log: LogWriter) -> EarlyStopping | None:
@@ -228,6 +227,7 @@ class Run:
             [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()] if self.rank == 0 else []
         )
         info["loss"] = next((line["loss"] for line in reversed(losses) if "loss" in line), None)
+        barrier()  # whoever goes on alone may remove the steps now
         if self.rank == 0:
             self._save(info)
         return info
@@ -258,11 +258,3 @@ class Run:
             mining.append(json.loads(run.read_text()) if run.exists() else {"folder": mined.mining_folder.name})
         recipe = {"training": self.config.model_dump(mode="json"), "seed": self.seed, "mining": mining}
         save_model(encoder, self.folder / "model", model_card("Trained retriever", self.base_model, info, recipe))
-
-
-def _barrier() -> None:
-    if not dist.is_initialized():
-        from accelerate import PartialState
-
-        PartialState()
-    dist.barrier()

@@ -15,6 +15,7 @@ from training_data import make_mining
 
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.training import launch
 from nv_retriever.training.build import Mined, write_blended_checkpoint, write_checkpoint
 from nv_retriever.training.config import EarlyStoppingConfig, TrainingConfig
 
@@ -62,7 +63,7 @@ def test_training_in_two_processes(animals: Dataset, mined: Path, bert: Path, tm
     before, after = (load_file(folder / "model.safetensors") for folder in (bert, tmp_path / "out" / "model"))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    assert not (tmp_path / "out" / "steps").exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"log.jsonl", "model", "training.json"}
 
 
 def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
@@ -88,7 +89,18 @@ def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
 
 
+def test_checkpoints_and_the_end_wait_for_the_slowest_process(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark or a removed folder before the last process has written would lose its random state, or fail its training."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    monkeypatch.setattr(launch, "_command", lambda _, __, path: [*command, str(HERE / "late_worker.py"), str(path)])
+    config = TrainingConfig(max_steps=2, batch_size=4, save_every=1, processes=2)
+    info = write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, Runtime(device="cpu", workers=1))
+    assert info["steps"] == 2
+
+
 def workers_of(folder: Path) -> list[str]:
     """Processes whose command names the folder's specification."""
     commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-    return [command for command in commands if f"{folder}/steps/launch" in command]
+    return [command for command in commands if f"{folder}/launch-" in command]
