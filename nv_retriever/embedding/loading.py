@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from nv_retriever.embedding.equal_lengths import EqualLengths
 from nv_retriever.embedding.packed_bert import PackedBert
@@ -51,17 +53,22 @@ def load_forward(
     identity: EncoderIdentity, files: ModelFolder, precision: Precision, devices: Sequence[torch.device]
 ) -> tuple[Tokenize, list[Forward]]:
     """Return the tokenizer and a forward pass for each device; raises InputError for a folder that can't be loaded."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging as messages
 
-    place = str(files.transformer)
     options = {"local_files_only": True, "trust_remote_code": identity.trust_remote_code}
     shown = messages.is_progress_bar_enabled()
     messages.disable_progress_bar()
     try:
-        tokenizer = Tokenize(AutoTokenizer.from_pretrained(place, **options))
-        dtype = "auto" if precision == "bf16" else torch.float32
-        model = AutoModel.from_pretrained(place, dtype=dtype, use_safetensors=True, **options).eval()
+        tokenizer = Tokenize(AutoTokenizer.from_pretrained(str(files.transformer), **options))
+        config = AutoConfig.from_pretrained(str(files.transformer), **options)
+        weights = _bert_weights(files.transformer, config)
+        model = None if weights else _load_model(files.transformer, precision, options)
+        if model is not None and PackedBert.covers(config) and type(model).__module__.startswith("transformers."):
+            weights = model.state_dict()
+        if weights:
+            return tokenizer, [PackedBert(config, weights, identity, precision, device) for device in devices]
+        return tokenizer, [EqualLengths(model, identity, precision, device) for device in devices]
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
@@ -70,8 +77,29 @@ def load_forward(
     finally:
         if shown:
             messages.enable_progress_bar()
-    if model.dtype == torch.float16:
-        # Half precision has no fast products on processors, and its range overflows where bf16's does not.
-        model = model.float()
-    kind = PackedBert if PackedBert.covers(model) else EqualLengths
-    return tokenizer, [kind(model, identity, precision, device) for device in devices]
+
+
+def _bert_weights(folder: Path, config: Any) -> dict[str, torch.Tensor] | None:
+    """Return the tensors of a plain BERT by their names in the encoder; None where transformers must put the model together.
+
+    Only to import transformers' models takes longer than to embed what a night's new documents have.
+    """
+    path = folder / "model.safetensors"
+    assembled = hasattr(config, "auto_map") or hasattr(config, "quantization_config")
+    if not PackedBert.covers(config) or assembled or (folder / "adapter_config.json").exists() or not path.exists():
+        return None
+    tensors = load_file(path)
+    last = "embeddings.LayerNorm.weight"  # in old files it is called gamma
+    prefix = next((name.removesuffix(last) for name in tensors if name.endswith(last)), None)
+    if prefix is None:
+        return None
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load_model(folder: Path, precision: Precision, options: dict[str, Any]) -> Any:
+    from transformers import AutoModel
+
+    dtype = "auto" if precision == "bf16" else torch.float32
+    model = AutoModel.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **options).eval()
+    # Half precision has no fast products on processors, and its range overflows where bf16's does not.
+    return model.float() if model.dtype == torch.float16 else model

@@ -7,6 +7,7 @@ bf16; the residual stream, the norms and the pooling stay fp32, which keeps cosi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from nv_retriever.teachers.identity import EncoderIdentity, Precision
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+Weights = Mapping[str, Tensor]
+"""Tensors by their names in transformers' encoder."""
+
 MIN_ROWS = 16
 """Matrix products of fewer rows take another kernel, with other rounding: shorter batches are filled up with idle rows."""
 
@@ -29,27 +33,33 @@ SHORT = 32
 class PackedBert:
     """One model's forward pass on one device."""
 
-    def __init__(self, model: Any, identity: EncoderIdentity, precision: Precision, device: torch.device) -> None:
-        config = model.config
+    def __init__(
+        self,
+        config: Any,
+        weights: Weights,
+        identity: EncoderIdentity,
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        """Take the model's transformers configuration and tensors; raises KeyError where one is missing."""
         self.identity, self.device = identity, device
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.gelu = ACTIVATIONS[config.hidden_act]
-        parts = model.embeddings
-        self.words = self._keep(parts.word_embeddings.weight)
-        self.positions = self._keep(parts.position_embeddings.weight + parts.token_type_embeddings.weight[0])
+        self.words = self._keep(weights["embeddings.word_embeddings.weight"])
+        first_type = self._keep(weights["embeddings.token_type_embeddings.weight"][0])
+        self.positions = self._keep(weights["embeddings.position_embeddings.weight"]) + first_type
         self.first_position = 0 if config.model_type == "bert" else int(config.pad_token_id) + 1
-        self.norm = self._norm(parts.LayerNorm)
-        self.layers = [self._layer(layer) for layer in model.encoder.layer]
+        self.norm = self._norm(weights, "embeddings.LayerNorm")
+        self.layers = [self._layer(weights, f"encoder.layer.{number}") for number in range(config.num_hidden_layers)]
         self.variable_length = _variable_length_attention() if device.type == "cuda" and precision == "bf16" else None
 
     @staticmethod
-    def covers(model: Any) -> bool:
-        """Return whether this forward pass computes what the model does."""
-        config = model.config
+    def covers(config: Any) -> bool:
+        """Return whether this forward pass computes what transformers' model of this configuration does."""
         absolute = getattr(config, "position_embedding_type", None) in (None, "absolute")
         plain = not getattr(config, "is_decoder", False) and absolute and config.hidden_act in ACTIVATIONS
-        return config.model_type in FAMILIES and plain and type(model).__module__.startswith("transformers.")
+        return config.model_type in FAMILIES and plain
 
     def __call__(self, batch: list[list[int]], skip: int) -> Tensor:
         """Return pooled float32 vectors (len(batch), dim) of token lists, which come by descending length."""
@@ -97,27 +107,27 @@ class PackedBert:
             start = stop
         return mixed
 
-    def _layer(self, layer: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        attention = layer.attention
-        three = (attention.self.query, attention.self.key, attention.self.value)
-        weight, bias = (torch.cat([getattr(part, name) for part in three]).detach() for name in ("weight", "bias"))
+    def _layer(self, weights: Weights, name: str) -> dict[str, tuple[Tensor, Tensor]]:
+        three = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
+        weight, bias = (torch.cat([weights[f"{part}.{kind}"] for part in three]) for kind in ("weight", "bias"))
         return {
             "qkv": (weight.to(self.device, self.dtype), bias.to(self.device, self.dtype)),
-            "out": self._linear(attention.output.dense),
-            "norm1": self._norm(attention.output.LayerNorm),
-            "up": self._linear(layer.intermediate.dense),
-            "down": self._linear(layer.output.dense),
-            "norm2": self._norm(layer.output.LayerNorm),
+            "out": self._linear(weights, f"{name}.attention.output.dense"),
+            "norm1": self._norm(weights, f"{name}.attention.output.LayerNorm"),
+            "up": self._linear(weights, f"{name}.intermediate.dense"),
+            "down": self._linear(weights, f"{name}.output.dense"),
+            "norm2": self._norm(weights, f"{name}.output.LayerNorm"),
         }
 
-    def _linear(self, module: Any) -> tuple[Tensor, Tensor]:
-        return module.weight.detach().to(self.device, self.dtype), module.bias.detach().to(self.device, self.dtype)
+    def _linear(self, weights: Weights, name: str) -> tuple[Tensor, Tensor]:
+        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        return weight.to(self.device, self.dtype), bias.to(self.device, self.dtype)
 
-    def _norm(self, module: Any) -> tuple[Tensor, Tensor]:
-        return self._keep(module.weight), self._keep(module.bias)
+    def _norm(self, weights: Weights, name: str) -> tuple[Tensor, Tensor]:
+        return self._keep(weights[f"{name}.weight"]), self._keep(weights[f"{name}.bias"])
 
     def _keep(self, tensor: Tensor) -> Tensor:
-        return tensor.detach().to(self.device, torch.float32)
+        return tensor.to(self.device, torch.float32)
 
 
 def _runs(lengths: Any) -> list[tuple[int, int]]:

@@ -1,5 +1,9 @@
 """Vectors equal those of an independent padded forward pass and of sentence-transformers, whatever their companions."""
 
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -173,6 +177,56 @@ def test_a_folder_that_does_not_load_is_the_users_to_know(tmp_path):
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(InputError, match="a model that transformers can load"):
         open_encoder(EncoderConfig(model=str(folder), pooling="mean")).encode_documents(["a"])
+
+
+@pytest.mark.parametrize("layout", ["as it is", "masked language model", "several files", "half precision", "old names"])
+def test_weights_of_every_layout_are_the_models(models, tmp_path, layout):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(models["bert"], tmp_path / "model")
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    if layout == "masked language model":
+        tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
+        tensors["cls.predictions.bias"] = torch.zeros(8)
+    if layout == "half precision":
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    if layout == "old names":
+        names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        for old, new in names.items():
+            tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    path.unlink()
+    if layout == "several files":
+        from transformers import AutoModel
+
+        AutoModel.from_pretrained(models["bert"]).save_pretrained(folder, max_shard_size="20KB")
+        assert not path.exists()
+    else:
+        save_file(tensors, path, metadata={"format": "pt"})
+    found = open_encoder(EncoderConfig(model=str(folder), pooling="mean", precision="fp32")).encode_documents(TEXTS)
+    np.testing.assert_allclose(found, reference(folder, TEXTS, "mean"), atol=2e-5)
+
+
+def test_a_missing_tensor_is_named(models, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(models["bert"], tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layer.1.output.dense.bias"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"encoder\.layer\.1\.output\.dense\.bias"):
+        open_encoder(EncoderConfig(model=str(folder), pooling="mean")).encode_documents(TEXTS)
+
+
+def test_a_bert_needs_no_modelling_code_of_transformers(models):
+    code = (
+        "import sys; from nv_retriever.teachers.encoder import open_encoder;"
+        "from nv_retriever.teachers.config import EncoderConfig as C;"
+        f"open_encoder(C(model={str(models['bert'])!r}, pooling='mean')).encode_documents(['the cat eats']);"
+        "print(*{'transformers.modeling_utils', 'accelerate', 'scipy.optimize', 'torch._dynamo'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
 
 
 def test_an_asked_for_gpu_that_is_not_there(models):
