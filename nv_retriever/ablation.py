@@ -18,6 +18,8 @@ RANDOM = "random"
 """Negatives drawn from the whole corpus: a rule that keeps nothing, filled up at random."""
 ORACLE = "oracle"
 """The upper bound: `topk` by a miner that also knows the labels that `dataset.known_positives` hides."""
+SINGLE = "single"
+"""The pipeline's own first teacher alone: what an ensemble has to beat."""
 PAPER_METHODS = (RANDOM, "topk", "topk-shift(10)", "topk-abs(0.7)", "topk-marginpos(0.05)", "topk-percpos(0.95)")
 PAPER_SAMPLING = ("top(4)", "sample(4, of=10)", "top1+sample(4, of=10)")
 
@@ -34,7 +36,7 @@ class AblationConfig(Frozen):
     teachers: tuple[TeacherConfig, ...] = ()
     """Table 1: teachers, each alone, under the pipeline's own rule; fewer than two ask nothing."""
     ensembles: tuple[str, ...] = ()
-    """Table 2: `cross-sample`, `intra-sample`, `intra-sample-dedup` over all `teachers`."""
+    """Table 2: `cross-sample`, `intra-sample`, `intra-sample-dedup` over all `teachers`, beside the pipeline's first one."""
     baseline: str = "topk"
     """The method that the others are compared with."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -91,7 +93,10 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
         found.append(("selections", name, base.model_copy(update={"mining": mining})))
     for teacher in config.teachers if len(config.teachers) > 1 else ():
         found.append(("teachers", teacher.label, base.model_copy(update={"teachers": (teacher,)})))
-    for name in config.ensembles if len(config.teachers) > 1 else ():
+    ensembles = config.ensembles if len(config.teachers) > 1 else ()
+    if ensembles:
+        found.append(("ensembles", SINGLE, base.model_copy(update={"teachers": base.teachers[:1]})))
+    for name in ensembles:
         mining = base.mining.model_copy(update={"ensemble": name})
         found.append(("ensembles", name, base.model_copy(update={"teachers": config.teachers, "mining": mining})))
     return found

@@ -43,14 +43,17 @@ def write_ablation_report(
         if cell.question == "teachers" and cell.seed == config.seeds[0]
     }
     subtitle, scores = subtitle_of(config, cells, store), reference_scores(references, store)
-    page = ablation_page(questions, overlaps(by_teacher) if by_teacher else None, subtitle=subtitle, references=scores)
+    shared = overlaps(by_teacher)
+    page = ablation_page(questions, shared, subtitle=subtitle, references=scores)
     page.write(folder / "report.html")
     page.write_markdown(folder / "report.md")
     write_cells(folder / "cells.parquet", {question.title: question.ablation for question in questions})
     tables = {question.title: rows_json(question) for question in questions}
     write_json(folder / "tables.json", tables)
     rates = {question.title: dict(question.false_negatives) for question in questions}
-    write_json(folder / "study.json", {"subtitle": subtitle, "references": scores, "false_negatives": rates})
+    overlap = [[a, b, value] for (a, b), value in shared.items()]
+    study = {"subtitle": subtitle, "references": scores, "false_negatives": rates, "overlaps": overlap}
+    write_json(folder / "study.json", study)
     return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"), "tables": tables}
 
 

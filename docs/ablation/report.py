@@ -17,7 +17,14 @@ import numpy as np
 
 from nv_retriever.evaluation.ablation import Ablation, Cell
 from nv_retriever.evaluation.ablation_cells import merged, read_cells
-from nv_retriever.evaluation.ablation_report import Question, datasets_table, difference_plot, power_table, results_table
+from nv_retriever.evaluation.ablation_report import (
+    Question,
+    datasets_table,
+    difference_plot,
+    overlap_table,
+    power_table,
+    results_table,
+)
 from nv_retriever.evaluation.paper_numbers import of_question
 from nv_retriever.report.html import Page
 from nv_retriever.report.plots import Series, scatter_plot
@@ -25,6 +32,7 @@ from nv_retriever.report.table import Table
 
 HERE = Path(__file__).parent
 METHODS, SELECTIONS = "Which method (the paper's table 3)", "Top-k or sampled (table 4)"
+TEACHERS, ENSEMBLES = "Which teacher (table 1)", "Which ensemble of teachers (table 2)"
 REGIMES = {
     "Incomplete labels: one positive a query is known, the others are hidden": ("pubmedqa-incomplete", "bible-incomplete"),
     "Labels as they are": ("pubmedqa-complete", "bible-complete", "squad-complete"),
@@ -69,6 +77,29 @@ def add_regime(page: Page, title: str, names: list[str]) -> None:
         if seeds > 1:
             page.add_table(power_table(question.ablation.power("topk")))
     add_false_negatives(page, {name: info for name, (_, info) in studies.items()}, Ablation(own))
+
+
+def add_teachers(page: Page, names: list[str]) -> None:
+    """Add the tables on teachers, each alone and together, over several training sets' own test queries."""
+    studies = {name: study for name in names if (study := read_study(name)) is not None}
+    if not studies:
+        return
+    page.add_heading("Which teacher, and several together; incomplete labels")
+    for name, (_, info) in studies.items():
+        page.add_text(f"`{name}`: {info['subtitle']}.")
+    for title, baseline, question in ((TEACHERS, "minilm", "teachers"), (ENSEMBLES, "single", "ensembles")):
+        cells = merged({name.split("-")[0]: found[title] for name, (found, _) in studies.items()})
+        own = [cell for cell in cells if cell.dataset.split(" → ")[1].startswith(cell.dataset.split(" → ")[0])]
+        asked = Question(title, Ablation(own), baseline, of_question(question))
+        page.add_heading(title, 3).add_table(results_table(asked))
+        page.add_table(datasets_table(asked, asked.ablation.rows(baseline)))
+        page.add_table(power_table(asked.ablation.power(baseline)))
+        rates = {name: info["false_negatives"][title] for name, (_, info) in studies.items()}
+        body = [[one, *(_percent(found.get(one)) for found in rates.values())] for one in asked.ablation.names]
+        page.add_table(Table([question[:-1], *rates], body, "Share of the mined negatives that are hidden positives"))
+    for name, (_, info) in studies.items():
+        shared = {(a, b): value for a, b, value in info["overlaps"]}
+        page.add_text(f"`{name}`:").add_table(overlap_table(shared))
 
 
 def averaged(cells: Iterable[Cell]) -> list[Cell]:
@@ -136,6 +167,7 @@ def main() -> None:
             SELECTIONS, Ablation(cells[SELECTIONS]), "top(4)", of_question("selections"), rates, counted=True
         )
         page.add_table(results_table(question)).add_table(power_table(question.ablation.power("top(4)")))
+    add_teachers(page, ["pubmedqa-teachers", "bible-teachers"])
     page.write_markdown(HERE / "README.md")
 
 

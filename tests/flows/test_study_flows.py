@@ -75,6 +75,26 @@ def test_an_ablation_from_cells_to_report(folder, tmp_path):
     assert all(stage["cached"] for stage in cached["stages"]) and cached["cells"] == 2
 
 
+def test_teachers_and_ensembles_beside_the_one_teacher(folder, tmp_path):
+    questions = {
+        "methods": ["topk-percpos(0.95)"],
+        "teachers": [{"name": "minilm"}, {"name": "bm25"}],
+        "ensembles": ["cross-sample", "intra-sample"],
+        "seeds": (0,),
+    }
+    result = ablation(config(folder, **questions), str(tmp_path / "home"))
+    by_title = {title.rsplit("(", 1)[1]: {row["name"]: row for row in rows} for title, rows in result["tables"].items()}
+    teachers, ensembles = by_title["table 1)"], by_title["table 2)"]
+    assert list(teachers) == ["minilm", "bm25"] and list(ensembles) == ["single", "cross-sample", "intra-sample"]
+    assert ensembles["single"]["difference"] is None and ensembles["single"]["mean"] == teachers["minilm"]["mean"]
+    assert ensembles["intra-sample"]["difference"] is not None and ensembles["intra-sample"]["paper"] == 0.5825
+    trained = {stage["artifact"] for stage in result["stages"] if stage["artifact"].startswith("checkpoint/")}
+    assert len(trained) == 4  # minilm alone answers three questions
+    study = json.loads((Path(result["report"]).parent / "study.json").read_text())
+    ((one, other, overlap),) = study["overlaps"]
+    assert {one, other} == {"minilm", "bm25"} and 0 <= overlap < 1
+
+
 def test_an_oracle_needs_hidden_labels(folder):
     tree = {"dataset": {"source": str(folder)}}
     with pytest.raises(InputError, match="known_positives"):
