@@ -108,22 +108,19 @@ def train_checkpoint(
     runtime: Runtime,
     on_log: OnLog | None = None,
 ) -> dict[str, Any]:
-    """Do what `write_blended_checkpoint` does in this process.
-
-    Under torchrun every process calls this; the first one writes, and the others return an empty dictionary.
-    """
-    first = int(os.environ.get("RANK", "0")) == 0
+    """Do what `write_blended_checkpoint` does in this process; under torchrun every process does, and the first one writes."""
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
     if not done.exists():
         from nv_retriever.training.run import Run
+        from nv_retriever.training.trainer import barrier
 
         started = time.monotonic()
         base = _base_model(model_folder)
         info = Run(folder, sources, model_folder, base, config, seed, runtime, on_log).train()
-        if not first:
-            return {}
-        write_json(done, {"base_model": base, **info, "train_seconds": round(time.monotonic() - started, 3)})
+        if int(os.environ.get("RANK", "0")) == 0:
+            write_json(done, {"base_model": base, **info, "train_seconds": round(time.monotonic() - started, 3)})
+        barrier()  # the others may still write into the steps, and must not end before the first one has written
     shutil.rmtree(folder / "steps", ignore_errors=True)
     result: dict[str, Any] = json.loads(done.read_text())
     return result

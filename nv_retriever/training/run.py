@@ -227,7 +227,6 @@ class Run:
             [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()] if self.rank == 0 else []
         )
         info["loss"] = next((line["loss"] for line in reversed(losses) if "loss" in line), None)
-        barrier()  # whoever goes on alone may remove the steps now
         if self.rank == 0:
             self._save(info)
         return info

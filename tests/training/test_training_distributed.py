@@ -1,10 +1,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +20,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.training import launch
 from nv_retriever.training.build import Mined, write_blended_checkpoint, write_checkpoint
-from nv_retriever.training.config import EarlyStoppingConfig, TrainingConfig
+from nv_retriever.training.config import EarlyStoppingConfig, NodesConfig, TrainingConfig
 
 HERE = Path(__file__).parent
 
@@ -87,6 +90,25 @@ def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(first[name], second[name]) for name in first), "exactly the same weights"
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
+
+
+def test_two_machines_over_shared_storage_both_return_the_result(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        rendezvous = f"127.0.0.1:{free.getsockname()[1]}"
+    config, runtime = TrainingConfig(max_steps=2, batch_size=4), Runtime(device="cpu", workers=1)
+    sources = [Mined(animals, "train", mined)]
+
+    def machine(rank: int) -> dict[str, Any]:
+        nodes = NodesConfig(nodes=2, node_rank=rank, rendezvous=rendezvous)
+        return launch.launch_checkpoint(tmp_path / "out", sources, bert, config, 0, runtime, nodes=nodes)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(machine, range(2))
+    assert first == second and first["processes"] == 2 and first["steps"] == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"log.jsonl", "model", "training.json"}
 
 
 def test_checkpoints_and_the_end_wait_for_the_slowest_process(
