@@ -108,7 +108,7 @@ def train_checkpoint(
     runtime: Runtime,
     on_log: OnLog | None = None,
 ) -> dict[str, Any]:
-    """Do what `write_blended_checkpoint` does in this process; under torchrun every process does, and the first one writes."""
+    """Do what `write_blended_checkpoint` does in this process; under torchrun all do, and the first one writes."""
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
     if not done.exists():
