@@ -8,6 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 Json = dict[str, Any]
+SHORT = {
+    "exhausted": "the corpus has no more documents below their limits",
+    "not-searched": "no teacher was at hand to search below the table",
+    "positive-not-scored": "the teacher gave their positive no score",
+}
+"""Why a sample is short, in words."""
 
 
 def stages_table(result: Json) -> Table:
@@ -30,11 +36,7 @@ def show_run(result: Json, dataset: str) -> None:
     """Print stages, mining counts, the comparison base · BM25 · trained, and what to try next."""
     console = Console()
     console.print(stages_table(result))
-    mining = result["mining"]
-    console.print(
-        f"Mined {mining['triples']:,} negatives for {mining['queries']:,} queries ({mining['short']:,} samples short); "
-        f"run {mining['run_id']} in {mining['database']}"
-    )
+    show_mined(console, result["mining"])
     evaluation = result["evaluation"]
     metrics = list(evaluation["base"])
     difference = difference_cells(metrics[0], evaluation["difference"])
@@ -45,6 +47,18 @@ def show_run(result: Json, dataset: str) -> None:
     console.print(table)
     console.print(f"Checkpoint: {result['checkpoint']}")
     console.print("Next: nvr plan · nvr run --method 'topk-marginpos(0.05)' · nvr run --dataset FOLDER · nvr serve")
+
+
+def show_mined(console: Console, mining: Json) -> None:
+    """Print how many negatives there are, and why samples have fewer than asked."""
+    console.print(
+        f"Mined {mining['triples']:,} negatives for {mining['queries']:,} queries; "
+        f"run {mining['run_id']} in {mining['database']}"
+    )
+    if mining["short"]:
+        reasons = ", ".join(f"{SHORT.get(name, name)} ({n:,})" for name, n in mining["short_reasons"].items())
+        console.print(f"{mining['short']:,} of {mining['samples']:,} samples have fewer than asked: {reasons}")
+        console.print("`nvr explain QUERY_ID` shows a query's candidates; `mining.shortfall` says how to fill up")
 
 
 def difference_cells(metric: str, difference: Json) -> dict[str, str]:
@@ -61,10 +75,7 @@ def show_mining(result: Json) -> None:
     """Print what was mined, and where it is."""
     console = Console()
     console.print(stages_table(result))
-    console.print(
-        f"Mined {result['triples']:,} negatives for {result['queries']:,} queries ({result['short']:,} samples short); "
-        f"run {result['run_id']} in {result['database']}"
-    )
+    show_mined(console, result)
     if result["export"]:
         export = result["export"]
         console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_table_artifact
@@ -24,7 +25,7 @@ def stages_json(reports: list[StageReport]) -> list[Json]:
 
 
 def mining_json(spec: MiningSpec, home: str) -> Json:
-    """Return the counts of a mining run: run_id, triples, queries, short, database."""
+    """Return the counts of a mining run: run_id, triples, samples, queries, short, short_reasons, database, and others."""
     counts = ArtifactStore(home).manifest(spec.ref)["counts"]
     return {"run_id": run_id(spec.ref), **counts, "database": str(database_path(home))}
 
@@ -34,7 +35,8 @@ def minings_json(specs: list[MiningSpec], home: str) -> Json:
     runs = [mining_json(spec, home) for spec in specs]
     if len(runs) == 1:
         return runs[0]
-    sums = {name: sum(run[name] for run in runs) for name in ("triples", "queries", "short")}
+    sums: Json = {name: sum(run[name] for run in runs) for name in ("triples", "samples", "queries", "short")}
+    sums["short_reasons"] = dict(sum((Counter(run["short_reasons"]) for run in runs), Counter()))
     named = [{"dataset": spec.dataset.config.source, **run} for spec, run in zip(specs, runs, strict=True)]
     return {"run_id": runs[-1]["run_id"], **sums, "database": str(database_path(home)), "runs": named}
 

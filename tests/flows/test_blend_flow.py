@@ -120,6 +120,8 @@ def test_both_stages_resume_after_a_kill_and_the_result_is_plain_and_registered(
     result = pipeline(config, str(plain))
     assert {"base", "bm25", "after retrieval", "trained", "difference"} == set(result["evaluation"])
     assert [run["dataset"] for run in result["mining"]["runs"]] == ["animals", "animals"]
+    assert result["mining"]["samples"] == sum(run["samples"] for run in result["mining"]["runs"])
+    assert sum(result["mining"]["short_reasons"].values()) == result["mining"]["short"]
     last = Path(result["checkpoint"]).parent
     kill_at(start(config_file, killed), killed / "artifacts" / "checkpoint" / last.name / "steps", "checkpoint-2")
     again = pipeline(config, str(killed))
