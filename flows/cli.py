@@ -147,15 +147,21 @@ def guarded(run: Callable[[], None], common: Common) -> None:
     except Exception as error:
         if common.debug:
             raise
-        expected = isinstance(error, InputError | GateError)
-        print(
-            f"nvr: {error}" if expected else f"nvr: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr
-        )
+        print(f"nvr: {one_line(error)}", file=sys.stderr)
         # What the frames hold (database connections) would be reported as leaked at the interpreter's end.
         traceback.clear_frames(error.__traceback__)
         code = 2 if isinstance(error, InputError) else 1
     if code:
         raise typer.Exit(code)
+
+
+def one_line(error: Exception) -> str:
+    """Return what is told of an error without its traceback."""
+    if isinstance(error, InputError | GateError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:  # a disk that is full, a folder that can't be written
+        return f"{error.filename}: {error.strerror} (--debug shows where)"
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def prepare_environment(common: Common) -> None:

@@ -95,3 +95,10 @@ def test_wrong_usage_is_exit_code_2(arguments, parts, tmp_path):
     assert all(part in result.stderr for part in parts), result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "home").exists()
+
+
+def test_a_home_that_cannot_be_made_is_named(small_beir, tmp_path):
+    (tmp_path / "file").touch()
+    result = nvr("mine", "--dataset", str(small_beir), "--quiet", home=tmp_path / "file" / "home")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith(f"nvr: {tmp_path / 'file'}"), result.stderr
