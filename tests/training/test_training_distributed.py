@@ -76,7 +76,7 @@ def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
     config, runtime = TrainingConfig(**steps, processes=2), Runtime(device="cpu", workers=1)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     write_checkpoint(whole, animals, "train", mined, bert, config, 0, runtime)
-    arguments = [str(killed), str(animals.folder), str(mined), str(bert), config.model_dump_json(), "8"]
+    arguments = [str(killed), str(animals.folder), str(mined), str(bert), config.model_dump_json(), "4"]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
     command = [sys.executable, str(HERE / "killed_training.py"), *arguments]
     died = subprocess.run(command, env=environment, capture_output=True, text=True)
