@@ -95,7 +95,7 @@ def question_of(
     audited = false_negative_rates(audit, store) if audit and name == "methods" else {}
     return Question(
         title=TITLES[name],
-        ablation=Ablation(read),
+        ablation=Ablation(read, "teacher" if name == "teachers" else "method"),
         baseline=config.baseline if config.baseline in names else names[0],
         paper=of_question(name),
         false_negatives=counted or audited,

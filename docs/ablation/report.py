@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -90,13 +90,14 @@ def add_teachers(page: Page, names: list[str]) -> None:
     for title, baseline, question in ((TEACHERS, "minilm", "teachers"), (ENSEMBLES, "single", "ensembles")):
         cells = merged({name.split("-")[0]: found[title] for name, (found, _) in studies.items()})
         own = [cell for cell in cells if cell.dataset.split(" → ")[1].startswith(cell.dataset.split(" → ")[0])]
-        asked = Question(title, Ablation(own), baseline, of_question(question))
+        by: Literal["teacher", "method"] = "teacher" if question == "teachers" else "method"
+        asked = Question(title, Ablation(own, by), baseline, of_question(question))
         page.add_heading(title, 3).add_table(results_table(asked))
         page.add_table(datasets_table(asked, asked.ablation.rows(baseline)))
         page.add_table(power_table(asked.ablation.power(baseline)))
         rates = {name: info["false_negatives"][title] for name, (_, info) in studies.items()}
         body = [[one, *(_percent(found.get(one)) for found in rates.values())] for one in asked.ablation.names]
-        page.add_table(Table([question[:-1], *rates], body, "Share of the mined negatives that are hidden positives"))
+        page.add_table(Table([by, *rates], body, "Share of the mined negatives that are hidden positives"))
     for name, (_, info) in studies.items():
         shared = {(a, b): value for a, b, value in info["overlaps"]}
         page.add_text(f"`{name}`:").add_table(overlap_table(shared))
