@@ -62,12 +62,10 @@ def load_forward(
     try:
         tokenizer = Tokenize(AutoTokenizer.from_pretrained(str(files.transformer), **options))
         config = AutoConfig.from_pretrained(str(files.transformer), **options)
-        weights = _bert_weights(files.transformer, config)
-        model = None if weights else _load_model(files.transformer, precision, options)
-        if model is not None and PackedBert.covers(config) and type(model).__module__.startswith("transformers."):
-            weights = model.state_dict()
-        if weights:
+        if PackedBert.covers(config) and not _is_assembled(files.transformer, config, identity.trust_remote_code):
+            weights = _read_weights(files.transformer) or _load_model(files.transformer, precision, options).state_dict()
             return tokenizer, [PackedBert(config, weights, identity, precision, device) for device in devices]
+        model = _load_model(files.transformer, precision, options)
         return tokenizer, [EqualLengths(model, identity, precision, device) for device in devices]
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
@@ -79,18 +77,20 @@ def load_forward(
             messages.enable_progress_bar()
 
 
-def _bert_weights(folder: Path, config: Any) -> dict[str, torch.Tensor] | None:
-    """Return the tensors of a plain BERT by their names in the encoder; None where transformers must put the model together.
+def _is_assembled(folder: Path, config: Any, trust_remote_code: bool) -> bool:
+    """Return whether more than the encoder's own tensors make the model: its own code, adapters, or a quantisation."""
+    own_code = trust_remote_code and hasattr(config, "auto_map")
+    return own_code or hasattr(config, "quantization_config") or (folder / "adapter_config.json").exists()
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor] | None:
+    """Return the tensors of an encoder by their names in it; None where they are in several files, or have old names.
 
     Only to import transformers' models takes longer than to embed what a night's new documents have.
     """
-    path = folder / "model.safetensors"
-    assembled = hasattr(config, "auto_map") or hasattr(config, "quantization_config")
-    if not PackedBert.covers(config) or assembled or (folder / "adapter_config.json").exists() or not path.exists():
-        return None
-    tensors = load_file(path)
-    last = "embeddings.LayerNorm.weight"  # in old files it is called gamma
-    prefix = next((name.removesuffix(last) for name in tensors if name.endswith(last)), None)
+    path, norm = folder / "model.safetensors", "embeddings.LayerNorm.weight"  # once called gamma
+    tensors = load_file(path) if path.exists() else {}
+    prefix = next((name.removesuffix(norm) for name in tensors if name.endswith(norm)), None)
     if prefix is None:
         return None
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -2,6 +2,8 @@
 
 import json
 import string
+import subprocess
+import sys
 from pathlib import Path
 
 WORDS = ("the", "a", "cat", "dog", "eats", "sleeps", "query", "passage", "river", "night", "old", "new")
@@ -25,6 +27,13 @@ TEXTS = [
     "old dog : new dog " * 9,
     "query the night",
 ]
+
+
+def loaded(code, modules):
+    """Return which of the modules a fresh Python has loaded after running the code."""
+    code = f"{code}; import sys; print(*({modules!r} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(found.stdout.split())
 
 
 def write_tokenizer(folder, max_length=64):
