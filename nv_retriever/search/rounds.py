@@ -47,7 +47,7 @@ class Rounds:
 def rounds_of(query_rows: npt.NDArray[np.integer], excluded: Exclusions) -> Rounds:
     """Return the rounds of rows that search for queries, and exclude what row i of `excluded` says.
 
-    The columns are filled up to a multiple of 8 with some that have no row as given. Rows share a column only where the
+    The columns are filled up to a multiple of 8 with some that no given row uses. Rows share a column only where the
     exclusions of a query's rows are the same.
     """
     _, first, query_of, counts = np.unique(query_rows, return_index=True, return_inverse=True, return_counts=True)

@@ -112,15 +112,16 @@ def train_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
     if not done.exists():
+        from accelerate import PartialState
+
         from nv_retriever.training.run import Run
-        from nv_retriever.training.trainer import barrier
 
         started = time.monotonic()
         base = _base_model(model_folder)
         info = Run(folder, sources, model_folder, base, config, seed, runtime, on_log).train()
         if int(os.environ.get("RANK", "0")) == 0:
             write_json(done, {"base_model": base, **info, "train_seconds": round(time.monotonic() - started, 3)})
-        barrier()  # the others may still write into the steps, and must not end before the first one has written
+        PartialState().wait_for_everyone()  # the others may still be at work in the steps
     shutil.rmtree(folder / "steps", ignore_errors=True)
     result: dict[str, Any] = json.loads(done.read_text())
     return result

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import set_seed
 
 from nv_retriever.config import Runtime
@@ -31,7 +32,6 @@ from nv_retriever.training.trainer import (
     LogWriter,
     OnLog,
     RetrieverTrainer,
-    barrier,
     last_checkpoint,
     load_trainable,
     shard,
@@ -186,7 +186,7 @@ class Run:
         length = self.config.query_max_length if query else self.config.document_max_length
         if self.rank == 0:
             write_tokens(folder, rows, texts, self.encoder.tokenizer, prompt, length)
-        barrier()
+        PartialState().wait_for_everyone()
         return Tokens(folder, rows)
 
     def _early_stopping(self, log: LogWriter) -> EarlyStopping | None:

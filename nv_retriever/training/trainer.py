@@ -157,19 +157,12 @@ def load_trainable(model: BiEncoder, path: Path) -> None:
             parameter.copy_(values[name])
 
 
-def barrier() -> None:
-    """Wait until every process of this training is here."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        PartialState()  # joins the process group, if nothing has yet
-        dist.barrier()
-
-
 class CheckpointMarker(TrainerCallback):  # type: ignore[misc]
     """Marks checkpoints that were written to their end: a kill in the middle of one must not break the resume."""
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the mark, after every process has written its part (each its own random state)."""
-        barrier()
+        PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
             for path in folder.rglob("*"):

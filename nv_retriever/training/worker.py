@@ -21,7 +21,7 @@ def main(path: str) -> None:
     The process ends with whoever holds the other end of the standard input, even if it is killed: nobody is left to write
     into a folder that the next run goes on in.
     """
-    # Not sys.stdin.read(): at exit Python aborts when a daemon thread holds the lock of a standard stream.
+    # Not sys.stdin.read(): a daemon thread that holds the lock of a buffered stream may make Python abort at exit.
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
     train_checkpoint(

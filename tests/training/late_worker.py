@@ -1,4 +1,7 @@
-"""A worker of which the second process writes its part of every checkpoint late; a mark before that is an error."""
+"""A worker of which the second process is late with its part of every checkpoint, and with reading the best one.
+
+A mark that comes before that part is an error.
+"""
 
 import os
 import sys
@@ -8,16 +11,26 @@ from typing import Any
 
 from transformers import Trainer, TrainingArguments
 
-from nv_retriever.training import worker
+from nv_retriever.training import run, worker
+from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.trainer import COMPLETE, CheckpointMarker
 
-save, mark = Trainer._save_rng_state, CheckpointMarker.on_save
+save, mark, load = Trainer._save_rng_state, CheckpointMarker.on_save, run.load_trainable
+
+
+def late() -> None:
+    if os.environ["RANK"] == "1":
+        time.sleep(4)
 
 
 def save_late(self: Trainer, folder: str) -> None:
-    if os.environ["RANK"] == "1":
-        time.sleep(2)
+    late()
     save(self, folder)
+
+
+def load_late(model: BiEncoder, path: Path) -> None:
+    late()
+    load(model, path)
 
 
 def mark_checked(self: CheckpointMarker, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
@@ -28,5 +41,5 @@ def mark_checked(self: CheckpointMarker, args: TrainingArguments, state: Any, co
 
 
 if __name__ == "__main__":
-    Trainer._save_rng_state, CheckpointMarker.on_save = save_late, mark_checked
+    Trainer._save_rng_state, CheckpointMarker.on_save, run.load_trainable = save_late, mark_checked, load_late
     worker.main(sys.argv[1])

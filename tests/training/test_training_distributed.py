@@ -114,10 +114,12 @@ def test_two_machines_over_shared_storage_both_return_the_result(
 def test_checkpoints_and_the_end_wait_for_the_slowest_process(
     animals: Dataset, mined: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mark or a removed folder before the last process has written would lose its random state, or fail its training."""
+    """A mark before the last process has written would lose its random state; without the steps it finds no best weights."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     monkeypatch.setattr(launch, "_command", lambda _, __, path: [*command, str(HERE / "late_worker.py"), str(path)])
-    config = TrainingConfig(max_steps=2, batch_size=4, save_every=1, processes=2)
+    config = TrainingConfig(
+        max_steps=2, batch_size=4, save_every=1, processes=2, early_stopping=EarlyStoppingConfig(every=1)
+    )
     info = write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, Runtime(device="cpu", workers=1))
     assert info["steps"] == 2
 
