@@ -9,7 +9,7 @@ is written by hand in findings.md, a paragraph each.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,38 +29,52 @@ from nv_retriever.evaluation.paper_numbers import of_question
 from nv_retriever.report.html import Page
 from nv_retriever.report.plots import Series, scatter_plot
 from nv_retriever.report.table import Table
+from tasks.ablation_report import TITLES
 
 HERE = Path(__file__).parent
-METHODS, SELECTIONS = "Which method (the paper's table 3)", "Top-k or sampled (table 4)"
-TEACHERS, ENSEMBLES = "Which teacher (table 1)", "Which ensemble of teachers (table 2)"
+METHODS, SELECTIONS, TEACHERS, ENSEMBLES = (TITLES[name] for name in ("methods", "selections", "teachers", "ensembles"))
 REGIMES = {
     "Incomplete labels: one positive a query is known, the others are hidden": ("pubmedqa-incomplete", "bible-incomplete"),
     "Labels as they are": ("pubmedqa-complete", "bible-complete", "squad-complete"),
 }
 PERCPOS = "topk-percpos(0.95)"
+Study = tuple[dict[str, list[Cell]], dict[str, Any]]
+"""A study's cells by question, and what it says of itself."""
 
 
-def read_study(name: str) -> tuple[dict[str, list[Cell]], dict[str, Any]] | None:
-    """Return a study's cells by question and what it says of itself, None where it is not finished."""
+def read_study(name: str) -> Study:
+    """Return a finished study."""
     folder = HERE / "results" / name
-    if not (folder / "cells.parquet").exists():
-        return None
     return read_cells(folder / "cells.parquet"), json.loads((folder / "study.json").read_text(encoding="utf-8"))
 
 
-def add_regime(page: Page, title: str, names: list[str]) -> None:
-    """Add the tables and plots of the studies of one regime."""
-    studies = {name: study for name in names if (study := read_study(name)) is not None}
+def add_studies(page: Page, title: str, names: Sequence[str]) -> dict[str, Study]:
+    """Add a heading and what each study was trained on; return the studies."""
+    studies = {name: read_study(name) for name in names}
     page.add_heading(title)
-    if not studies:
-        page.add_text("Not run.")
-        return
     for name, (_, info) in studies.items():
         page.add_text(f"`{name}`: {info['subtitle']}.")
+    return studies
+
+
+def own_queries(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells of merged studies that were measured on their training set's own test queries."""
+    return [cell for cell in cells if cell.dataset.split(" → ")[1].startswith(cell.dataset.split(" → ")[0])]
+
+
+def rates_table(first: str, methods: Sequence[str], rates: Mapping[str, Mapping[str, float]], caption: str) -> Table:
+    """Return the false-negative rates of methods, a column a study."""
+    body = [[one, *(_percent(found.get(one)) for found in rates.values())] for one in methods]
+    return Table([first, *rates], body, caption)
+
+
+def add_regime(page: Page, title: str, names: Sequence[str]) -> None:
+    """Add the tables and plots of the studies of one regime."""
+    studies = add_studies(page, title, names)
     seeds = min(len({cell.seed for cell in cells[METHODS]}) for cells, _ in studies.values())
     shared = {name: [cell for cell in cells[METHODS] if cell.seed < seeds] for name, (cells, _) in studies.items()}
     cells = merged({name.split("-")[0]: found for name, found in shared.items()})
-    own = [cell for cell in cells if cell.dataset.split(" → ")[1].startswith(cell.dataset.split(" → ")[0])]
+    own = own_queries(cells)
     elsewhere = averaged(cell for cell in cells if all(cell is not one for one in own))
     paper = of_question("methods")
     for part, some in (("the training sets' own test queries", own), ("other collections, zero-shot", elsewhere)):
@@ -79,25 +93,19 @@ def add_regime(page: Page, title: str, names: list[str]) -> None:
     add_false_negatives(page, {name: info for name, (_, info) in studies.items()}, Ablation(own))
 
 
-def add_teachers(page: Page, names: list[str]) -> None:
+def add_teachers(page: Page, names: Sequence[str]) -> None:
     """Add the tables on teachers, each alone and together, over several training sets' own test queries."""
-    studies = {name: study for name in names if (study := read_study(name)) is not None}
-    if not studies:
-        return
-    page.add_heading("Which teacher, and several together; incomplete labels")
-    for name, (_, info) in studies.items():
-        page.add_text(f"`{name}`: {info['subtitle']}.")
+    studies = add_studies(page, "Which teacher, and several together; incomplete labels", names)
     for title, baseline, question in ((TEACHERS, "minilm", "teachers"), (ENSEMBLES, "single", "ensembles")):
         cells = merged({name.split("-")[0]: found[title] for name, (found, _) in studies.items()})
-        own = [cell for cell in cells if cell.dataset.split(" → ")[1].startswith(cell.dataset.split(" → ")[0])]
         by: Literal["teacher", "method"] = "teacher" if question == "teachers" else "method"
-        asked = Question(title, Ablation(own, by), baseline, of_question(question))
+        asked = Question(title, Ablation(own_queries(cells), by), baseline, of_question(question))
         page.add_heading(title, 3).add_table(results_table(asked))
         page.add_table(datasets_table(asked, asked.ablation.rows(baseline)))
         page.add_table(power_table(asked.ablation.power(baseline)))
         rates = {name: info["false_negatives"][title] for name, (_, info) in studies.items()}
-        body = [[one, *(_percent(found.get(one)) for found in rates.values())] for one in asked.ablation.names]
-        page.add_table(Table([by, *rates], body, "Share of the mined negatives that are hidden positives"))
+        caption = "Share of the mined negatives that are hidden positives"
+        page.add_table(rates_table(by, asked.ablation.names, rates, caption))
     for name, (_, info) in studies.items():
         shared = {(a, b): value for a, b, value in info["overlaps"]}
         page.add_text(f"`{name}`:").add_table(overlap_table(shared))
@@ -126,9 +134,8 @@ def add_false_negatives(page: Page, studies: dict[str, dict[str, Any]], own: Abl
     counted = (
         "counted: every hidden label is known" if any("incomplete" in name for name in rates) else "estimated by an audit"
     )
-    body = [[one, *(_percent(found.get(one)) for found in rates.values())] for one in own.names]
-    page.add_heading("False negatives", 3)
-    page.add_table(Table(["method", *rates], body, f"Share of the mined negatives that are relevant, {counted}"))
+    caption = f"Share of the mined negatives that are relevant, {counted}"
+    page.add_heading("False negatives", 3).add_table(rates_table("method", own.names, rates, caption))
     series = []
     for name, found in rates.items():
         by_name = {row.name: row.by_dataset for row in own.rows("topk")}
@@ -158,16 +165,11 @@ def main() -> None:
     for text in setup:
         page.add_text(text.replace("\n", " "))
     for title, names in REGIMES.items():
-        add_regime(page, title, list(names))
-    study = read_study("pubmedqa-selections")
-    if study is not None:
-        cells, info = study
-        page.add_heading(SELECTIONS).add_text(f"{info['subtitle']}.")
-        rates = info["false_negatives"][SELECTIONS]
-        question = Question(
-            SELECTIONS, Ablation(cells[SELECTIONS]), "top(4)", of_question("selections"), rates, counted=True
-        )
-        page.add_table(results_table(question)).add_table(power_table(question.ablation.power("top(4)")))
+        add_regime(page, title, names)
+    ((cells, info),) = add_studies(page, SELECTIONS, ["pubmedqa-selections"]).values()
+    rates = info["false_negatives"][SELECTIONS]
+    question = Question(SELECTIONS, Ablation(cells[SELECTIONS]), "top(4)", of_question("selections"), rates, counted=True)
+    page.add_table(results_table(question)).add_table(power_table(question.ablation.power("top(4)")))
     add_teachers(page, ["pubmedqa-teachers", "bible-teachers"])
     page.write_markdown(HERE / "README.md")
 
