@@ -8,8 +8,8 @@ from typing import Any
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.stages import BlendedCheckpointSpec, CheckpointSpec, LabelledSpec, MiningSpec, StudentSpec, TrainedSpec
-from nv_retriever.training.build import Mined
 from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.job import Mined, TrainingJob
 from tasks.opening import model_folder, open_dataset
 from tasks.stage import build, stage_task
 
@@ -58,11 +58,11 @@ def train_model(
     folder: Path, sources: list[Mined], start: Path, spec: TrainedSpec, home: str, runtime: Runtime
 ) -> dict[str, Any]:
     """Train, with the curves in MLflow."""
-    from nv_retriever.training.build import write_blended_checkpoint
+    from nv_retriever.training.build import run_training_job
     from tasks.tracking import TrainingRun
 
     with TrainingRun(spec, home) as run:
-        return write_blended_checkpoint(folder, sources, start, spec.training, spec.seed, runtime, on_log=run.log)
+        return run_training_job(folder, TrainingJob(sources, start, spec.training, spec.seed, runtime), run.log)
 
 
 def blended(

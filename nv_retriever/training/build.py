@@ -7,14 +7,13 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.training.config import StudentConfig, TrainingConfig
+from nv_retriever.training.job import Mined, TrainingJob
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
@@ -22,24 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 DONE = "training.json"
-
-
-@dataclass(frozen=True)
-class Mined:
-    """A data set with its mined triples: one of the sources that a training blends."""
-
-    dataset: Dataset
-    split: str
-    mining_folder: Path
-    query_prompt: str | None = None
-    """Task instruction put before the queries; by default the model's own query prompt."""
-    document_prompt: str | None = None
-    in_batch_negatives: bool | None = None
-    """Overrides the training's switch: classes and clusters have siblings in every batch."""
-    samples: int | None = None
-    """At most so many samples, chosen by their hashes."""
-    guide: tuple[Path, Path] | None = None
-    """Embeddings of the teacher (documents, queries of the split) for a guide that is the teacher."""
 
 
 def write_student(folder: Path, config: StudentConfig) -> dict[str, Any]:
@@ -77,38 +58,21 @@ def write_checkpoint(
     `on_log(step, values)` sees every line of the log, those from before a kill included. `guide` are the embeddings of
     the first teacher (documents, queries), for `config.guide.scores == "teacher"`.
     """
-    return write_blended_checkpoint(
-        folder, [Mined(dataset, split, mining_folder, guide=guide)], model_folder, config, seed, runtime, on_log
-    )
+    sources = [Mined(dataset, split, mining_folder, guide=guide)]
+    return run_training_job(folder, TrainingJob(sources, model_folder, config, seed, runtime), on_log)
 
 
-def write_blended_checkpoint(
-    folder: Path,
-    sources: Sequence[Mined],
-    model_folder: Path,
-    config: TrainingConfig,
-    seed: int,
-    runtime: Runtime,
-    on_log: OnLog | None = None,
-) -> dict[str, Any]:
-    """Do what `write_checkpoint` does over several sources, every batch of one of them, in `config.processes`."""
-    if config.processes > 1:
-        from nv_retriever.training.launch import launch_checkpoint
+def run_training_job(folder: Path, job: TrainingJob, on_log: OnLog | None = None) -> dict[str, Any]:
+    """Do what `write_checkpoint` does for any job, in as many processes as its config says."""
+    if job.config.processes > 1:
+        from nv_retriever.training.launch import launch_training_job
 
-        return launch_checkpoint(folder, sources, model_folder, config, seed, runtime, on_log)
-    return train_checkpoint(folder, sources, model_folder, config, seed, runtime, on_log)
+        return launch_training_job(folder, job, on_log)
+    return run_training_process(folder, job, on_log)
 
 
-def train_checkpoint(
-    folder: Path,
-    sources: Sequence[Mined],
-    model_folder: Path,
-    config: TrainingConfig,
-    seed: int,
-    runtime: Runtime,
-    on_log: OnLog | None = None,
-) -> dict[str, Any]:
-    """Do what `write_blended_checkpoint` does in this process; under torchrun all do, and the first one writes."""
+def run_training_process(folder: Path, job: TrainingJob, on_log: OnLog | None = None) -> dict[str, Any]:
+    """Do what `run_training_job` does in this process; under torchrun all do, and the first one writes."""
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
     if not done.exists():
@@ -117,8 +81,8 @@ def train_checkpoint(
         from nv_retriever.training.run import Run
 
         started = time.monotonic()
-        base = _base_model(model_folder)
-        info = Run(folder, sources, model_folder, base, config, seed, runtime, on_log).train()
+        base = _base_model(job.model_folder)
+        info = Run(folder, job, base, on_log).train()
         if int(os.environ.get("RANK", "0")) == 0:
             write_json(done, {"base_model": base, **info, "train_seconds": round(time.monotonic() - started, 3)})
         PartialState().wait_for_everyone()  # the others may still be at work in the steps

@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import write_json
-from nv_retriever.config import Runtime
-from nv_retriever.training.build import DONE, Mined
-from nv_retriever.training.config import NodesConfig, TrainingConfig
+from nv_retriever.training.build import DONE
+from nv_retriever.training.config import NodesConfig
+from nv_retriever.training.job import TrainingJob
 
 if TYPE_CHECKING:
     from nv_retriever.training.trainer import OnLog
@@ -22,17 +21,10 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 
 
-def launch_checkpoint(
-    folder: Path,
-    sources: Sequence[Mined],
-    model_folder: Path,
-    config: TrainingConfig,
-    seed: int,
-    runtime: Runtime,
-    on_log: OnLog | None = None,
-    nodes: NodesConfig | None = None,
+def launch_training_job(
+    folder: Path, job: TrainingJob, on_log: OnLog | None = None, nodes: NodesConfig | None = None
 ) -> dict[str, Any]:
-    """Do what `write_blended_checkpoint` does, in `config.processes`; goes on after a kill, which ends them too.
+    """Run a training job in `config.processes`; goes on after a kill, which ends them too.
 
     With several nodes every machine calls this with its own `node_rank` over shared storage. The batch of a step is
     `config.batch_size` times the number of all processes, and negatives come from all of it. Raises RuntimeError with the
@@ -41,12 +33,12 @@ def launch_checkpoint(
     nodes = nodes or NodesConfig()
     folder.mkdir(parents=True, exist_ok=True)
     path, output = (folder / f"launch-{nodes.node_rank}.{suffix}" for suffix in ("json", "txt"))
-    write_json(path, _specification(folder, sources, model_folder, config, seed, runtime))
+    write_json(path, {"folder": str(folder), "job": job.as_json()})
     follower = LogFollower(folder / "log.jsonl", on_log)
     with output.open("w") as file:
         # Its standard input is ours to close: that ends the workers, even if this process is killed.
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": file, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(_command(config.processes, nodes, path), **pipes, env=_environment()) as process:
+        with subprocess.Popen(_command(job.config.processes, nodes, path), **pipes, env=_environment()) as process:
             try:
                 while process.poll() is None:
                     follower.follow()
@@ -57,7 +49,9 @@ def launch_checkpoint(
     follower.follow()
     if process.returncode:
         end = output.read_text(errors="replace")[-4000:]
-        raise RuntimeError(f"training in {config.processes} processes failed with exit code {process.returncode}:\n{end}")
+        raise RuntimeError(
+            f"training in {job.config.processes} processes failed with exit code {process.returncode}:\n{end}"
+        )
     path.unlink()
     output.unlink()
     result: dict[str, Any] = json.loads((folder / DONE).read_text())
@@ -78,37 +72,6 @@ def _environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     known = os.environ.get("PYTHONPATH", "")
     return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
-
-
-def _specification(
-    folder: Path,
-    sources: Sequence[Mined],
-    model_folder: Path,
-    config: TrainingConfig,
-    seed: int,
-    runtime: Runtime,
-) -> dict[str, Any]:
-    described = [
-        {
-            "dataset": str(source.dataset.folder),
-            "split": source.split,
-            "mining_folder": str(source.mining_folder),
-            "query_prompt": source.query_prompt,
-            "document_prompt": source.document_prompt,
-            "in_batch_negatives": source.in_batch_negatives,
-            "samples": source.samples,
-            "guide": [str(path) for path in source.guide] if source.guide else None,
-        }
-        for source in sources
-    ]
-    return {
-        "folder": str(folder),
-        "sources": described,
-        "model_folder": str(model_folder),
-        "config": config.model_dump(mode="json"),
-        "seed": seed,
-        "runtime": runtime.model_dump(mode="json"),
-    }
 
 
 class LogFollower:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
 from nv_retriever.search.types import FloatArray, IntArray
 from nv_retriever.training.batches import Batches, BatchOrder, Source
 from nv_retriever.training.biencoder import BiEncoder
-from nv_retriever.training.build import Mined
 from nv_retriever.training.card import model_card
-from nv_retriever.training.config import TrainingConfig
 from nv_retriever.training.development import Development, EarlyStopping
+from nv_retriever.training.job import Mined, TrainingJob
 from nv_retriever.training.known import KnownPositives
 from nv_retriever.training.samples import Samples, first_samples, read_samples
 from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
@@ -44,25 +41,15 @@ logger = logging.getLogger(__name__)
 class Run:
     """The state that the parts of one training share."""
 
-    def __init__(
-        self,
-        folder: Path,
-        mined: Sequence[Mined],
-        model_folder: Path,
-        base_model: str,
-        config: TrainingConfig,
-        seed: int,
-        runtime: Runtime,
-        on_log: OnLog | None,
-    ) -> None:
-        self.folder, self.mined, self.config, self.seed, self.on_log = folder, mined, config, seed, on_log
-        self.base_model, self.steps_folder, self.model_folder = base_model, folder / "steps", model_folder
+    def __init__(self, folder: Path, job: TrainingJob, base_model: str, on_log: OnLog | None) -> None:
+        self.folder, self.base_model, self.on_log, self.steps_folder = folder, base_model, on_log, folder / "steps"
+        self.mined, self.model_folder, self.config, self.seed = job.sources, job.model_folder, job.config, job.seed
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        self.cpu = runtime.device == "cpu" or not torch.cuda.is_available()
-        if runtime.workers is not None:
-            torch.set_num_threads(runtime.workers)
-        set_seed(seed)
-        self.encoder = open_model(model_folder)
+        self.cpu = job.runtime.device == "cpu" or not torch.cuda.is_available()
+        if job.runtime.workers is not None:
+            torch.set_num_threads(job.runtime.workers)
+        set_seed(job.seed)
+        self.encoder = open_model(job.model_folder)
         pad = self.encoder.tokenizer.pad_token_id
         self.pad = int(pad) if pad is not None else 0
 

@@ -7,12 +7,9 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
-from nv_retriever.config import Runtime
-from nv_retriever.data.dataset import Dataset
-from nv_retriever.training.build import Mined, train_checkpoint
-from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.build import run_training_process
+from nv_retriever.training.job import TrainingJob
 
 
 def main(path: str) -> None:
@@ -24,23 +21,7 @@ def main(path: str) -> None:
     # Not sys.stdin.read(): a daemon thread that holds the lock of a buffered stream may make Python abort at exit.
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
-    train_checkpoint(
-        Path(spec["folder"]),
-        [_source(source) for source in spec["sources"]],
-        Path(spec["model_folder"]),
-        TrainingConfig.model_validate(spec["config"]),
-        spec["seed"],
-        Runtime.model_validate(spec["runtime"]),
-    )
-
-
-def _source(described: dict[str, Any]) -> Mined:
-    paths = {
-        "dataset": Dataset.open(described["dataset"]),
-        "mining_folder": Path(described["mining_folder"]),
-        "guide": tuple(map(Path, described["guide"])) if described["guide"] else None,
-    }
-    return Mined(**{**described, **paths})
+    run_training_process(Path(spec["folder"]), TrainingJob.from_json(spec["job"]))
 
 
 if __name__ == "__main__":

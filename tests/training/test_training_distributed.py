@@ -19,8 +19,9 @@ from training_data import make_mining
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.training import launch
-from nv_retriever.training.build import Mined, write_blended_checkpoint, write_checkpoint
+from nv_retriever.training.build import run_training_job, write_checkpoint
 from nv_retriever.training.config import EarlyStoppingConfig, NodesConfig, TrainingConfig
+from nv_retriever.training.job import Mined, TrainingJob
 
 HERE = Path(__file__).parent
 
@@ -50,16 +51,8 @@ def test_training_in_two_processes(animals: Dataset, mined: Path, bert: Path, tm
     stopping = EarlyStoppingConfig(every=2) if strategy == "ddp" else None
     steps = {"epochs": 2, "batch_size": 4, "log_every": 1, "save_every": 2, "learning_rate": 1e-3}
     config = TrainingConfig(**steps, early_stopping=stopping, processes=2, strategy=strategy)
-    source = Mined(animals, "train", mined)
-    info = write_blended_checkpoint(
-        tmp_path / "out",
-        [source],
-        bert,
-        config,
-        0,
-        Runtime(device="cpu", workers=1),
-        lambda *line: lines.append(line),
-    )
+    job = TrainingJob([Mined(animals, "train", mined)], bert, config, 0, Runtime(device="cpu", workers=1))
+    info = run_training_job(tmp_path / "out", job, lambda *line: lines.append(line))
     assert info["processes"] == 2 and info["steps"] == 6
     assert [step for step, values in lines if "loss" in values] == [1, 2, 3, 4, 5, 6]
     assert lines[-1][1] and json.loads((tmp_path / "out" / "training.json").read_text()) == info
@@ -99,11 +92,11 @@ def test_two_machines_over_shared_storage_both_return_the_result(
         free.bind(("127.0.0.1", 0))
         rendezvous = f"127.0.0.1:{free.getsockname()[1]}"
     config, runtime = TrainingConfig(max_steps=2, batch_size=4), Runtime(device="cpu", workers=1)
-    sources = [Mined(animals, "train", mined)]
+    job = TrainingJob([Mined(animals, "train", mined)], bert, config, 0, runtime)
 
     def machine(rank: int) -> dict[str, Any]:
         nodes = NodesConfig(nodes=2, node_rank=rank, rendezvous=rendezvous)
-        return launch.launch_checkpoint(tmp_path / "out", sources, bert, config, 0, runtime, nodes=nodes)
+        return launch.launch_training_job(tmp_path / "out", job, nodes=nodes)
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(machine, range(2))

@@ -1,0 +1,78 @@
+"""A training job: what is trained, on what and how, and the same as JSON for other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nv_retriever.config import Runtime
+from nv_retriever.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from nv_retriever.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Mined:
+    """A data set with its mined triples: one of the sources that a training blends."""
+
+    dataset: Dataset
+    split: str
+    mining_folder: Path
+    query_prompt: str | None = None
+    """Task instruction put before the queries; by default the model's own query prompt."""
+    document_prompt: str | None = None
+    in_batch_negatives: bool | None = None
+    """Overrides the training's switch: classes and clusters have siblings in every batch."""
+    samples: int | None = None
+    """At most so many samples, chosen by their hashes."""
+    guide: tuple[Path, Path] | None = None
+    """Embeddings of the teacher (documents, queries of the split) for a guide that is the teacher."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the source as plain values."""
+        paths = {"dataset": str(self.dataset.folder), "mining_folder": str(self.mining_folder)}
+        return {**vars(self), **paths, "guide": [str(path) for path in self.guide] if self.guide else None}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Mined:
+        """Return the source that `as_json` described."""
+        from nv_retriever.data.dataset import Dataset
+
+        guide = (Path(values["guide"][0]), Path(values["guide"][1])) if values["guide"] else None
+        paths = {"dataset": Dataset.open(values["dataset"]), "mining_folder": Path(values["mining_folder"])}
+        return cls(**{**values, **paths, "guide": guide})
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """The student of a model folder, trained on one source or several; every batch is of one of them."""
+
+    sources: Sequence[Mined]
+    model_folder: Path
+    config: TrainingConfig
+    seed: int
+    runtime: Runtime
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the job as plain values."""
+        return {
+            "sources": [source.as_json() for source in self.sources],
+            "model_folder": str(self.model_folder),
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "runtime": self.runtime.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainingJob:
+        """Return the job that `as_json` described."""
+        return cls(
+            sources=[Mined.from_json(source) for source in values["sources"]],
+            model_folder=Path(values["model_folder"]),
+            config=TrainingConfig.model_validate(values["config"]),
+            seed=values["seed"],
+            runtime=Runtime.model_validate(values["runtime"]),
+        )
