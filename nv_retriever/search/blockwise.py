@@ -62,11 +62,12 @@ class Search:
 
 def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockSizes, workers: Workers) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
-    memory = None
+    memory: Rows | None = None
     for start, block in blocks:
-        if memory is None or len(memory) < len(block):
-            memory = torch.empty(block.shape, dtype=torch.float64, device=workers.device)
+        if memory is not None and len(memory.vectors) < len(block):
+            memory = None
         documents = prepare_documents(block, workers.precision, workers.device, workers.parts, memory)
+        memory = memory or documents
         _Block(search, start, documents, sizes).run(workers)
 
 

@@ -27,6 +27,8 @@ _TINY = 2.0**-100
 """More than underflow can lose in any product."""
 _UNDERFLOW = 2.0**-50
 """More than underflow can take from an fp32 norm of a row of up to 2^24 numbers below 1."""
+_FACTORS = (2.0**-100, 2.0**100)
+"""Powers of two between these are fp32 numbers."""
 _REACH = 2.0
 """More than any scaled bound: thresholds beyond it keep nothing, or everything."""
 
@@ -111,18 +113,33 @@ class Factor:
     """(n,) float64: the power of two that a row was divided by."""
 
     @classmethod
-    def empty(cls, precision: Precision, norms: torch.Tensor, scales: torch.Tensor, dim: int) -> Factor:
-        """Return a side whose rows are not filled yet; `norms` and `scales` (n,) float64."""
-        rows = norms.new_empty(len(norms), dim + EXTRA, dtype=precision.dtype)
+    def empty(
+        cls,
+        precision: Precision,
+        norms: torch.Tensor,
+        scales: torch.Tensor,
+        dim: int,
+        memory: torch.Tensor | None = None,
+    ) -> Factor:
+        """Return a side whose rows are not filled yet; `norms` and `scales` (n,) float64, the former at least the norms.
+
+        `memory` (at least n, dim + EXTRA) is taken for the rows where it is given.
+        """
+        n = len(norms)
+        rows = norms.new_empty(n, dim + EXTRA, dtype=precision.dtype) if memory is None else memory[:n]
         rows[:, dim:] = 0
         return cls(precision, rows, norms / scales * (1 + 2.0**-40), torch.zeros_like(norms), scales)
 
     def fill(self, part: slice, vectors: torch.Tensor) -> None:
-        """Scale and round some rows, (rows, dim) float64 that hold fp32 values.
+        """Scale and round some rows, (rows, dim) float32.
 
         Powers of two scale fp32 exactly, and what rounding to fewer digits takes is an fp32 number: both but for underflow.
         """
-        scaled = (vectors * (1 / self.scales[part, None])).float()
+        factors = 1 / self.scales[part, None]
+        if bool(((factors > _FACTORS[0]) & (factors < _FACTORS[1])).all()):
+            scaled = vectors * factors.float()
+        else:  # in fp32 the factor itself could overflow
+            scaled = (vectors * factors).float()
         rounded = self.rows[part, : vectors.shape[1]]
         rounded.copy_(scaled)
         if self.precision is not FP32:

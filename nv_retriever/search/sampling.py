@@ -16,7 +16,7 @@ from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray
 
 Index = npt.NDArray[np.int64]
-SHARE, FEWEST, MOST = 12, 1024, 16384
+SHARE, FEWEST, MOST = 12, 1024, 8192
 """A sample is 1 / SHARE of the corpus, within bounds."""
 _QUERIES = 512
 _GROUP = 8
@@ -85,8 +85,11 @@ def _scale(sample: Sample) -> float:
 
 
 def _rank(expected: float) -> int:
-    """Return a rank in the sample that hardly ever lies above the corpus's k-th best (about four deviations)."""
-    return math.ceil(expected + 3.7 * math.sqrt(expected) + 2)
+    """Return a rank in the sample that lies above the corpus's k-th best a few times in a million (Poisson).
+
+    One query that fails costs a pass over all documents.
+    """
+    return math.ceil(expected + 4.3 * math.sqrt(expected) + 4)
 
 
 def _strike(scores: torch.Tensor, search: Search, sample: Sample, part: slice) -> None:

@@ -1,5 +1,6 @@
 """Exact search returns the bits of a brute force, whatever the block, the budget, the precision of the proposals."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from vector_worlds import KINDS, ArrayVectors, brute_force, exclusions_of, true_
 
 from nv_retriever.config import Runtime
 from nv_retriever.search import exact, sampling
+from nv_retriever.search.mapped import gather
 from nv_retriever.search.memory import PAIR_BYTES, BlockSizes, block_sizes
 from nv_retriever.search.proposals import BF16, FP32, multiply, set_thresholds, widths
 from nv_retriever.search.rounds import rounds_of
-from nv_retriever.search.rows import prepare_documents, prepare_queries
+from nv_retriever.search.rows import norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.types import Exclusions, TopK
 from nv_retriever.search.vectors import VectorScorer
 
@@ -204,6 +206,24 @@ def test_sums_on_a_gpu_and_on_a_cpu_are_of_the_same_pairs():
     query_of = rng.integers(0, 5, 200)
     gathered = exact._gathered(queries, documents, query_of, document_of)
     np.testing.assert_allclose(gathered, exact._sums(queries, documents, query_of, document_of), rtol=1e-12, atol=1e-14)
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.integers(-100, 100))
+def test_norms_are_never_too_small_and_hardly_too_large(kind, seed, exponent):
+    rows = (vectors(kind, np.random.default_rng(seed), 8, 13) * np.float64(2) ** exponent).astype(np.float32)
+    ordinary = np.isfinite(rows).all(axis=1)
+    true = np.array([math.sqrt(math.fsum((row * row).tolist())) for row in rows.astype(np.float64)])
+    norms, finite = norms_of(torch.from_numpy(rows))  # which zeroes what is not finite
+    assert finite.tolist() == ordinary.tolist()
+    assert ((true <= norms.numpy()) & (norms.numpy() <= true * 1.001))[finite].all()
+    assert not rows[~finite].any() and not norms.numpy()[~finite].any()
+
+
+@pytest.mark.parametrize("rows", [range(0), range(700), range(31, 5000), [3, 4, 6], [9, 2, 2], range(40, 20, -1)])
+def test_gathered_rows_are_those_that_were_asked_for(rows):
+    array = np.arange(15_000, dtype=np.float32).reshape(5000, 3)
+    found = gather(ArrayVectors(array), np.array(rows, np.int64), padding=2)
+    np.testing.assert_array_equal(found, np.concatenate([array[list(rows)], np.zeros((2, 3))]))
 
 
 @settings(max_examples=60, deadline=None)
