@@ -27,8 +27,6 @@ _TINY = 2.0**-100
 """More than underflow can lose in any product."""
 _UNDERFLOW = 2.0**-50
 """More than underflow can take from an fp32 norm of a row of up to 2^24 numbers below 1."""
-_FACTORS = (2.0**-100, 2.0**100)
-"""Powers of two between these are fp32 numbers."""
 _REACH = 2.0
 """More than any scaled bound: thresholds beyond it keep nothing, or everything."""
 
@@ -121,7 +119,7 @@ class Factor:
         dim: int,
         memory: torch.Tensor | None = None,
     ) -> Factor:
-        """Return a side whose rows are not filled yet; `norms` and `scales` (n,) float64, the former at least the norms.
+        """Return a side whose rows are not filled yet; `norms` and `scales` (n,) float64.
 
         `memory` (at least n, dim + EXTRA) is taken for the rows where it is given.
         """
@@ -131,15 +129,11 @@ class Factor:
         return cls(precision, rows, norms / scales * (1 + 2.0**-40), torch.zeros_like(norms), scales)
 
     def fill(self, part: slice, vectors: torch.Tensor) -> None:
-        """Scale and round some rows, (rows, dim) float32.
+        """Scale and round some rows, (rows, dim) float64 that hold fp32 values.
 
         Powers of two scale fp32 exactly, and what rounding to fewer digits takes is an fp32 number: both but for underflow.
         """
-        factors = 1 / self.scales[part, None]
-        if bool(((factors > _FACTORS[0]) & (factors < _FACTORS[1])).all()):
-            scaled = vectors * factors.float()
-        else:  # in fp32 the factor itself could overflow
-            scaled = (vectors * factors).float()
+        scaled = (vectors * (1 / self.scales[part, None])).float()
         rounded = self.rows[part, : vectors.shape[1]]
         rounded.copy_(scaled)
         if self.precision is not FP32:

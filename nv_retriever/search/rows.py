@@ -31,8 +31,6 @@ Parts = Callable[[Callable[[slice], None], int], None]
 """Calls a function for slices that cover so many rows, maybe in several threads."""
 _ROWS = 512
 """Rows that are prepared at once, so that temporaries stay in the cache."""
-_ORDINARY = (2.0**-50, 2.0**60)
-"""fp32 norms between these are right but for rounding."""
 
 
 def one_by_one(work: Callable[[slice], None], rows: int) -> None:
@@ -53,29 +51,23 @@ def prepare_documents(
 
     What `memory` holds, at least as many rows, is overwritten where it is given: fresh pages cost more than the rest.
     """
-    n, dim = block.shape
-    vectors = torch.empty(n, dim, dtype=torch.float64, device=device) if memory is None else memory.vectors[:n]
-    norms, finite = vectors.new_empty(n), np.empty(n, bool)
+    vectors = (
+        torch.empty(block.shape, dtype=torch.float64, device=device) if memory is None else memory.vectors[: len(block)]
+    )
+    norms, finite = vectors.new_empty(len(block)), np.empty(len(block), bool)
 
     def convert(part: slice) -> None:
         """Fill some rows of the vectors, their norms, and which are finite."""
-        rows = _single(block[part], device)
-        norms[part], finite[part] = norms_of(rows)
-        vectors[part] = rows
+        _assign(vectors[part], block[part])
+        norms[part], finite[part] = _norms(vectors[part])
 
-    def fill(part: slice) -> None:
-        """Fill some rows of the factor."""
-        rows = _single(block[part], device)
-        if not finite[part].all():
-            rows[torch.from_numpy(~finite[part]).to(device)] = 0
-        side.fill(part, rows)
-
-    parts(convert, n)
-    scale = power_of_two_above(norms.amax().reshape(1) if n else norms.new_ones(1))
-    side = Factor.empty(precision, norms, scale.expand(n), dim, None if memory is None else memory.factor.rows)
-    parts(fill, n)
+    parts(convert, len(block))
+    scale = power_of_two_above(norms.amax().reshape(1) if len(norms) else norms.new_ones(1))
+    rows = None if memory is None else memory.factor.rows
+    side = Factor.empty(precision, norms, scale.expand(len(block)), block.shape[1], rows)
+    parts(lambda part: side.fill(part, vectors[part]), len(block))
     as_documents(side)
-    return Rows(vectors, norms.cpu().numpy(), finite, side)
+    return Rows(vectors, _upper(norms), finite, side)
 
 
 def prepare_queries(vectors: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows:
@@ -85,32 +77,39 @@ def prepare_queries(vectors: FloatArray, precision: Precision, device: str, part
 
     def convert(part: slice) -> None:
         """Fill the norms of some rows, and which are finite."""
-        norms[part], finite[part] = norms_of(single[part])
+        norms[part], finite[part] = _norms(single[part].double())
 
     parts(convert, len(vectors))
+    single[torch.from_numpy(~finite).to(device)] = 0
     side = Factor.empty(precision, norms, power_of_two_above(norms), vectors.shape[1])
-    parts(lambda part: side.fill(part, single[part]), len(vectors))
+    parts(lambda part: side.fill(part, single[part].double()), len(vectors))
     as_queries(side)
-    return Rows(single, norms.cpu().numpy(), finite, side)
+    return Rows(single, _upper(norms), finite, side)
 
 
-def norms_of(vectors: torch.Tensor) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
-    """Return at least the norms (n,) float64 of fp32 rows (n, dim), and which are finite; the others become zeros, in place.
+def _assign(target: torch.Tensor, values: FloatArray) -> None:
+    """Copy fp32 rows, which may be mapped from a file, into float64 ones."""
+    if target.device.type == "cpu":
+        np.copyto(target.numpy(), values)
+    else:
+        target.copy_(torch.from_numpy(np.array(values)))
 
-    Norms whose squares neither overflow nor underflow are summed in fp32, which loses at most dim 2^-24 of them.
-    """
-    norms = torch.linalg.vector_norm(vectors, dim=1).double()
-    odd = torch.nonzero(~((norms > _ORDINARY[0]) & (norms < _ORDINARY[1]))).view(-1)
-    norms *= 1 + (vectors.shape[1] + 8) * 2.0**-23
-    if len(odd):
-        norms[odd] = torch.linalg.vector_norm(vectors[odd].double(), dim=1) * (1 + 2.0**-40)
+
+def _norms(vectors: torch.Tensor) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
+    norms = torch.linalg.vector_norm(vectors, dim=1)
     finite = torch.isfinite(norms)
     if not bool(finite.all()):
         vectors[~finite] = 0
-        norms[~finite] = 0
+        norms = torch.where(finite, norms, torch.zeros_like(norms))
     return norms, finite.cpu().numpy()
 
 
-def _single(values: FloatArray, device: str) -> torch.Tensor:
-    """Return a copy of fp32 rows, which may be mapped from a file."""
-    return torch.from_numpy(np.array(values)).to(device)
+def norms_of(vectors: torch.Tensor) -> tuple[DoubleArray, npt.NDArray[np.bool_]]:
+    """Return at least the norms of float64 rows, and which are finite; the others become zeros, in place."""
+    norms, finite = _norms(vectors)
+    return _upper(norms), finite
+
+
+def _upper(norms: torch.Tensor) -> DoubleArray:
+    upper: DoubleArray = norms.cpu().numpy() * (1 + 2.0**-40)
+    return upper

@@ -189,9 +189,9 @@ class _Queue:
 
 def _double(vectors: FloatArray, device: str) -> tuple[torch.Tensor, npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return rows as float64, at least their norms, and which are finite (the others become zeros)."""
-    single = torch.from_numpy(vectors).to(device)
-    norms, finite = norms_of(single)
-    return single.double(), norms.cpu().numpy(), finite
+    double = torch.from_numpy(vectors.astype(np.float64)).to(device)
+    norms, finite = norms_of(double)
+    return double, norms, finite
 
 
 def _not_finite(vectors: VectorSource) -> IntArray:
