@@ -59,7 +59,7 @@ def search(folder: Path, k: int, budget: int, one_block: bool) -> None:
     if one_block:
         scorer.documents = Vectors.from_array(np.concatenate([block for _, block in documents.blocks(documents.n)]))
         sizes = dataclasses.replace(scorer.block_sizes(k), documents=documents.n)
-        scorer.block_sizes = lambda _: sizes  # type: ignore[method-assign]
+        scorer.block_sizes = lambda *_: sizes  # type: ignore[method-assign]
     found = scorer.search(np.arange(queries.n), k, Exclusions.none(queries.n))
     digest = hashlib.sha256(found.documents.tobytes() + found.scores.tobytes()).hexdigest()
     seconds = time.perf_counter() - started

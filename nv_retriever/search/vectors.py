@@ -16,7 +16,7 @@ from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.memory import BlockSizes, block_sizes
-from nv_retriever.search.proposals import Precision, fastest_precision
+from nv_retriever.search.proposals import FP32, Precision, fastest_precision
 from nv_retriever.search.ranking import unpack
 from nv_retriever.search.rounds import Rounds, rounds_of
 from nv_retriever.search.rows import Rows, norms_of, prepare_documents, prepare_queries
@@ -27,6 +27,8 @@ from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKin
 Index = npt.NDArray[np.int64]
 _PAIRS = 1024
 """Pairs that are scored, or queries whose keys are unpacked, at once: their numbers stay in the cache."""
+_LIMITS = 2
+"""Limits of a query, on average, from which fp32 products pay (docs/search.md)."""
 _STRIDE = 6
 """A guess that was too high is followed by one this many times deeper in the sample."""
 
@@ -55,13 +57,20 @@ class VectorScorer:
 
     @property
     def precision(self) -> Precision:
-        """The format of the proposals; it changes the speed alone."""
+        """The format of the proposals where queries are searched once; it changes the speed alone."""
         return self._precision or fastest_precision(self.device)
 
-    def block_sizes(self, k: int) -> BlockSizes:
+    def _precision_below(self, query_rows: npt.NDArray[np.integer]) -> Precision:
+        """Return the format for searches below limits: where a query has several, scoring what lies near them costs more
+        than a slow product, in which less is near."""
+        several = _LIMITS * len(np.unique(query_rows)) <= len(query_rows)
+        return self._precision or (FP32 if several else self.precision)
+
+    def block_sizes(self, k: int, precision: Precision | None = None) -> BlockSizes:
         """Return how much is in memory at a time in a search for k documents."""
         threads = torch.get_num_threads() if self.device == "cpu" else 1
-        return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k, threads)
+        cell = (precision or self.precision).dtype.itemsize
+        return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k, cell, threads)
 
     @cached_property
     def quarantined_documents(self) -> IntArray:
@@ -82,8 +91,9 @@ class VectorScorer:
         if not n or not self.n_documents or (not k and limits is None):
             return result
         work = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)
-        sizes = self.block_sizes(work.k)
-        with Workers(sizes, self.precision, self.device) as workers:
+        precision = self.precision if limits is None else self._precision_below(work.query_rows)
+        sizes = self.block_sizes(work.k, precision)
+        with Workers(sizes, precision, self.device) as workers:
             sample = self._sample(sizes, workers)
             while len(work.pending):
                 failed = []

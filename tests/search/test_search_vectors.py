@@ -17,7 +17,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.search import exact, sampling
 from nv_retriever.search.mapped import gather
 from nv_retriever.search.memory import PAIR_BYTES, BlockSizes, block_sizes
-from nv_retriever.search.proposals import BF16, FP32, multiply, set_thresholds, widths
+from nv_retriever.search.proposals import BF16, FP32, Precision, multiply, set_thresholds, widths
 from nv_retriever.search.rounds import rounds_of
 from nv_retriever.search.rows import norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.types import Exclusions, TopK
@@ -31,7 +31,7 @@ class SizedScorer(VectorScorer):
 
     sizes: BlockSizes
 
-    def block_sizes(self, k: int) -> BlockSizes:
+    def block_sizes(self, k: int, precision: Precision | None = None) -> BlockSizes:
         return self.sizes
 
 
@@ -191,9 +191,10 @@ def test_threads_and_the_default_blocks_give_the_same_bits():
 @pytest.mark.parametrize("budget", [16, 17 * 2**10])
 @pytest.mark.parametrize(("dim", "k"), [(1, 1), (384, 112), (4096, 10_000)])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_blocks_fit_the_budget(budget, dim, k, threads):
-    sizes = block_sizes(budget * 2**20, dim, k, threads)
-    tiles = threads * (6 * sizes.tile_queries * sizes.tile_documents + sizes.pairs * PAIR_BYTES)
+@pytest.mark.parametrize("cell", [2, 4])
+def test_blocks_fit_the_budget(budget, dim, k, threads, cell):
+    sizes = block_sizes(budget * 2**20, dim, k, cell, threads)
+    tiles = threads * ((cell + 2) * sizes.tile_queries * sizes.tile_documents + sizes.pairs * PAIR_BYTES)
     memory = sizes.queries * (12 * dim + 8 * k) + sizes.documents * 12 * dim + tiles
     assert memory <= budget * 2**20 or sizes.queries == 8
     assert sizes.tile_queries % 8 == 0 and sizes.tile_documents <= sizes.documents
