@@ -5,7 +5,7 @@
                                       [--out benchmarks/results/plan_billion.json]
 
 Rates come from benchmarks/results where the other benchmarks left them (encoding*.json, search*.json, mining*.json,
-memory.json, rerun.json), a GPU's from a file whose machine names one; else from the options, whose defaults are assumptions
+memory.json), a GPU's from a file whose machine names one; else from the options, whose defaults are assumptions
 and said to be. Rates per core and per GPU are taken to scale with their number: for parts that is what the engines do, for
 the threads of one machine it is optimistic. An assumed GPU reaches its rate from a width of 1,024 on, a narrower model its
 share; measured rates are those of the model measured (wider ones reach more). Prices are assumptions.
@@ -126,9 +126,6 @@ def machines(options: argparse.Namespace) -> list[Machine]:
 def row_rates(options: argparse.Namespace) -> dict[str, tuple[float, str]]:
     """Return what one process does per second: passages ingested, rows mined and written to the database."""
     rates = {"ingest": (options.ingest_rate, "assumed"), "mine": (options.mine_rate, "assumed")}
-    # In a small corpus the imports are most of the stage.
-    for result in (found for found in read(options.results, "rerun.json") if found["documents"] >= 50_000):
-        rates["ingest"] = (result["documents"] / result["runs"]["first"]["stages"]["ingest"], result["file"])
     mined = []
     for result in read(options.results, "mining*.json"):
         row = result["best"]["nv-retriever"]

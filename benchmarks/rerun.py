@@ -1,7 +1,7 @@
 """What a re-run costs: nothing changed, one changed margin, one new document, 1 % new documents.
 
     python benchmarks/rerun.py --data ../shared/data/scifact [--split train] [--documents N] [--limit N] [--new 0.01]
-                               [--teacher minilm] [--out benchmarks/results/rerun.json]
+                               [--teacher minilm] [--out FILE.json]
 
 --data is a BEIR folder; its first --documents documents are taken, and the labels of those. Documents without labels are
 held out at first and appended to the same folder later. Each row is one `nvr mine --json` as a user runs it, all in one home
