@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.search.ranking import kth_largest
+from nv_retriever.search.ranking import kth_largest, parts
 from nv_retriever.search.types import FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
@@ -52,11 +52,21 @@ class Pruning:
         counts = np.bincount(query_of, minlength=queries.stop - queries.start)
         if counts.max(initial=0) <= k:
             return np.ones(len(cells), bool)
-        near = None if self.near is None else cells >= self.near[queries][query_of]
-        sure = cells if near is None else np.where(near, np.float32(-np.inf), cells)
         order = np.argsort(query_of.astype(np.uint16), kind="stable")
-        reaches: npt.NDArray[np.bool_] = cells >= self._floors(queries, kth_largest(sure[order], counts, k))[query_of]
-        return reaches if near is None else near | reaches
+        undecided = np.empty(len(cells), bool)
+        for part, pairs in parts(counts, 0):
+            some = order[pairs]
+            of_queries = slice(queries.start + part.start, queries.start + part.stop)
+            undecided[some] = self._undecided(of_queries, cells[some], counts[part], k)
+        return undecided
+
+    def _undecided(self, queries: slice, cells: FloatArray, counts: Index, k: int) -> npt.NDArray[np.bool_]:
+        """Return the same of cells that lie by query."""
+        if self.near is None:
+            return cells >= np.repeat(self._floors(queries, kth_largest(cells, counts, k)), counts)
+        near = cells >= np.repeat(self.near[queries], counts)
+        sure = np.where(near, np.float32(-np.inf), cells)
+        return near | (cells >= np.repeat(self._floors(queries, kth_largest(sure, counts, k)), counts))
 
     def _floors(self, queries: slice, kth: FloatArray) -> FloatArray:
         """Return the smallest cells that may be among the k best, (q,), from the k-th largest of those below the limit."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,10 +12,11 @@ from nv_retriever.search.types import FloatArray, IntArray
 
 Keys = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
 EMPTY = np.uint64(2**64 - 1)
 """Sorts behind every document."""
-_CELLS = 1 << 21
-"""Cells of a padded matrix (16 MiB)."""
+_CELLS = 1 << 17
+"""Cells of a padded matrix (1 MiB): larger ones are of fresh pages each time, which cost more than their sorting."""
 
 
 def pack(scores: FloatArray, documents: npt.NDArray[np.integer]) -> Keys:
@@ -31,57 +35,47 @@ def unpack(keys: Keys) -> tuple[IntArray, FloatArray]:
     return np.where(empty, np.int32(-1), documents), np.where(empty, np.float32(np.nan), bits.view(np.float32))
 
 
-def places(starts: Index, counts: Index) -> Index:
-    """Return each element's place within its query, for elements that lie by query."""
-    return np.arange(int(counts.sum())) - np.repeat(starts, counts)
-
-
-def parts(counts: Index, width: int) -> list[slice]:
-    """Return slices of queries whose padded matrix of (largest count + width) columns stays small."""
-    found, stack = [], [(0, len(counts))]
+def parts(counts: Index, width: int) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of queries, whose padded matrix of (largest count + width) columns stays small, and of their elements."""
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    stack = [(0, len(counts))]
     while stack:
         low, high = stack.pop()
         columns = int(counts[low:high].max(initial=0)) + width
         if (high - low) * columns <= _CELLS or high - low == 1:
-            found.append(slice(low, high))
+            yield slice(low, high), slice(int(ends[low]), int(ends[high]))
         else:
             middle = (low + high) // 2
             stack += [(middle, high), (low, middle)]
-    return found
+
+
+def padded(values: npt.NDArray[T], counts: Index, width: int, empty: T) -> npt.NDArray[T]:
+    """Return values that lie by query as a matrix (n_queries, largest count + width), filled up with `empty`."""
+    columns = int(counts.max(initial=0)) + width
+    matrix = np.full((len(counts), columns), empty, values.dtype)
+    starts = np.cumsum(counts) - counts
+    rows = np.repeat(np.arange(len(counts)) * columns - starts, counts)
+    matrix.reshape(-1)[rows + np.arange(len(values))] = values
+    return matrix
 
 
 def merge(best: Keys, new: Keys, counts: Index) -> None:
     """Merge keys into `best` (n_queries, k), ascending, in place; `new` (p,) lie by query, `counts` (n_queries,) each."""
     k = best.shape[1]
-    starts = np.cumsum(counts) - counts
-    for part in parts(counts, k):
-        some = counts[part]
-        total, width = int(some.sum()), int(some.max(initial=0))
-        if not total:
-            continue
-        matrix = np.full((len(some), width + k), EMPTY)
-        matrix[:, width:] = best[part]
-        first = int(starts[part.start])
-        rows = np.repeat(np.arange(len(some)) * (width + k), some)
-        matrix.reshape(-1)[rows + places(starts[part] - first, some)] = new[first : first + total]
-        matrix.sort(axis=1)
-        best[part] = matrix[:, :k]
+    for queries, elements in parts(counts, k):
+        if elements.start < elements.stop:
+            matrix = padded(new[elements], counts[queries], k, EMPTY)
+            matrix[:, -k:] = best[queries]
+            matrix.sort(axis=1)
+            best[queries] = matrix[:, :k]
 
 
 def kth_largest(values: FloatArray, counts: Index, k: int) -> FloatArray:
     """Return the k-th largest of each query's values, -inf where there are fewer; `values` (p,) by query."""
     # Negated: numpy's partition takes ten times as long where many of the smallest values are equal.
-    result = np.full(len(counts), -np.inf, np.float32)
-    starts = np.cumsum(counts) - counts
-    for part in parts(counts, 0):
-        some = counts[part]
-        width = int(some.max(initial=0))
-        if width < k:
-            continue
-        matrix = np.full((len(some), width), np.inf, np.float32)
-        first = int(starts[part.start])
-        rows = np.repeat(np.arange(len(some)) * width, some)
-        matrix.reshape(-1)[rows + places(starts[part] - first, some)] = -values[first : first + int(some.sum())]
-        matrix.partition(k - 1, axis=1)
-        result[part] = -matrix[:, k - 1]
-    return result
+    matrix = padded(-values, counts, 0, np.float32(np.inf))
+    if matrix.shape[1] < k:
+        return np.full(len(counts), -np.inf, np.float32)
+    matrix.partition(k - 1, axis=1)
+    kth: FloatArray = -matrix[:, k - 1]
+    return kth
