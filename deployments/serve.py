@@ -40,6 +40,11 @@ def serve_deployments(port: int, home: str, config: PipelineConfig) -> None:
             server.terminate()
 
 
+def deployment_parameters(home: str, config: PipelineConfig) -> dict[str, Any]:
+    """Return a deployment's parameters; what nobody set stays unset, since a benchmark has a split of its own."""
+    return {"config": config.model_dump(mode="json", exclude_unset=True), "home": home}
+
+
 def register_and_serve(home: str, config: PipelineConfig) -> None:
     """Serve the flows, the whole pipeline with a paused nightly schedule."""
     from prefect import serve
@@ -51,7 +56,7 @@ def register_and_serve(home: str, config: PipelineConfig) -> None:
     from flows.pipeline import pipeline
     from flows.training import training
 
-    parameters = {"config": config.model_dump(mode="json"), "home": home}
+    parameters = deployment_parameters(home, config)
     nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
     print(f"Prefect UI: {os.environ['PREFECT_API_URL'].removesuffix('/api')} (Ctrl-C stops)", file=sys.stderr)
     deployments: list[Any] = [

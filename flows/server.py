@@ -98,7 +98,8 @@ def deliver_records() -> None:
 
 def serve_until_parent_ends(port: int) -> None:
     """Serve, and end with whoever holds the other end of the standard input, even if it is killed."""
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    # Not sys.stdin.read(): a daemon thread that holds the lock of a buffered stream may make Python abort at exit.
+    threading.Thread(target=lambda: (os.read(0, 1), os._exit(0)), daemon=True).start()
     import uvicorn
 
     uvicorn.run("prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port, log_level="error")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.config import Frozen, Runtime
@@ -72,6 +72,14 @@ class PipelineConfig(Frozen):
     """The one seed."""
     runtime: Runtime = Runtime()
     """How the run is carried out; changes no result."""
+
+    @model_validator(mode="after")
+    def _an_audit_mines_as_the_run(self) -> Self:
+        for name, setting in (("rule", "mining.rule"), ("selection", "mining.selection"), ("seed", "seed")):
+            value = getattr(self.audit, name)
+            if value != AuditConfig.model_fields[name].default:
+                raise InputError(f"audit.{name}", f"nothing: a run audits what it mines, which {setting} says", repr(value))
+        return self
 
 
 def dataset_spec(config: DatasetConfig) -> DatasetSpec:

@@ -15,6 +15,10 @@ import yaml
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.schema_tools import validate
 
+from deployments.serve import deployment_parameters
+from nv_retriever.evaluation.beir import benchmark_settings
+from nv_retriever.pipeline import PipelineConfig
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deployments"
 PREFECT = yaml.safe_load((FOLDER / "prefect.yaml").read_text())
@@ -36,6 +40,13 @@ def test_a_deployment_s_parameters_are_those_of_its_flow(deployment):
 def test_served_and_deployed_flows_have_the_same_names():
     served = set(re.findall(r'to_deployment\(name="(\w+)"', (FOLDER / "serve.py").read_text()))
     assert {deployment["name"] for deployment in PREFECT["deployments"]} == served | {"nightly"}
+
+
+def test_a_served_evaluation_of_a_benchmark_keeps_the_benchmark_s_own_split():
+    parameters = deployment_parameters("home", PipelineConfig(teachers=[{"name": "bm25"}]))
+    config = load_flow_from_entrypoint("flows/evaluation.py:evaluation").validate_parameters(parameters)["config"]
+    assert config.teachers[0].name == "bm25"
+    assert benchmark_settings(config.evaluation, "msmarco").split == "dev"
 
 
 def known_pools():

@@ -29,3 +29,9 @@ def test_yaml_mistakes_name_the_line(tmp_path):
         load_yaml(path)
     with pytest.raises(InputError, match="expected a configuration file"):
         load_yaml(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize("audit", [{"rule": "topk"}, {"selection": "top(2)"}, {"seed": 1}])
+def test_what_an_audit_takes_from_the_run_cannot_be_set_twice(audit):
+    with pytest.raises(InputError, match=r"audit\.\w+: expected nothing: .* says, found"):
+        build_config({"audit": audit}, "--set")

@@ -20,10 +20,9 @@ from nv_retriever.audit.rows import BASELINE, RuleRow, clean, rule_rows
 from nv_retriever.audit.samples import BoolArray, Labelled, Samples, draw
 from nv_retriever.audit.tallies import Draw
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.errors import GateError, InputError
+from nv_retriever.errors import InputError
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.rules.base import Rule
-from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
 from nv_retriever.search.candidates import Candidates
 from nv_retriever.search.types import IntArray, Reason, ScoreKind, Scorer
@@ -131,22 +130,6 @@ def audit(
     ]
     duplicates = count_duplicates(dataset, split, candidates[0].exclusions, config.near_duplicates)
     return AuditResult(dataset.name, split, config, teachers, duplicates)
-
-
-def check_gate(result: AuditResult) -> None:
-    """Raise GateError when the mined rule (or else the recommended one) has a higher rate than `max_rate` allows."""
-    limit = result.config.max_rate
-    if limit is None:
-        return
-    for teacher in result.teachers:
-        name = parse_rule(result.config.rule).name if result.config.rule else teacher.recommendation.rule
-        row = next((row for row in teacher.rows if row.rule == name), None)
-        if row is not None and row.rate > limit:
-            raise GateError(
-                f"{100 * row.rate:.3g} % of the negatives that {name} mines with {teacher.teacher} are false "
-                f"(hidden positives of {result.dataset}, {row.samples:,} samples), at most {100 * limit:.3g} % are "
-                f"allowed; {teacher.recommendation.rule} is recommended"
-            )
 
 
 def labelled_of(dataset: Dataset, split: str, candidates: Candidates) -> Labelled:

@@ -27,7 +27,7 @@ def write_audit(
 ) -> dict[str, Any]:
     """Audit a split, write the three files and return audit.json's content.
 
-    The gate is not applied here, so that a failing run leaves its report: call `check_gate` afterwards.
+    No gate is applied here, so that a run that fails it leaves its report.
     """
     result = audit(dataset, split, candidates, config, scorers)
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ class AuditConfig(Frozen):
     """The filters to compare; `topk` is always added, as the one to compare with. By default the paper's settings and
     beyond, margins in units of each teacher's scores."""
     rule: str | None = None
-    """The rule that the run mines with: swept with the others, and the one that the gate looks at (else the recommended)."""
+    """The rule that the run mines with (in a run: `mining.rule`); swept with the others."""
     selection: str = "top(4)"
     """How negatives are taken from the survivors (in a run: as it mines); its number is what every sample should get."""
     max_samples: int | None = Field(default=50_000, ge=1)
@@ -37,7 +37,7 @@ class AuditConfig(Frozen):
     max_drop: float = Field(default=0.5, ge=0, le=1)
     """In the fall-back: the share of the 50 best candidates that a recommended rule may drop."""
     max_rate: float | None = Field(default=None, ge=0, le=1)
-    """The gate: a run whose rule has a higher false-negative rate fails; None never fails."""
+    """The gate: a run whose rule has a higher false-negative rate fails, after its report; None never fails."""
     near_duplicates: float | None = Field(default=0.8, gt=0, le=1)
     """Documents whose word shingles are at least this similar (Jaccard) are counted as near-duplicates; None does not look
     for them (about two milliseconds a passage of 200 words)."""

@@ -114,7 +114,7 @@ def _with_index(folder: Path, scorer: Scorer, config: SearchConfig) -> tuple[Sco
     searcher = approximate_scorer(scorer, config.index, folder)
     recall = searcher.measure_recall(min(config.depth, scorer.n_documents))
     if recall < config.min_recall:
-        hint = "raise nprobe or efSearch, or use the index `exact`"
+        hint = "raise nprobe or ef_search, or use the index `exact`"
         found = f"{searcher.name} finds {recall:.4f} of the exact candidates, {config.min_recall} are wanted"
         raise GateError(f"{found}; {hint}")
     return searcher, {"index": searcher.name, "recall": round(recall, 6)}
