@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.audit.samples import BoolArray, Labelled, Ranked, Samples, blocks, rank
+from nv_retriever.audit.samples import BoolArray, Labelled, Samples, blocks, rank
 from nv_retriever.audit.tallies import (
     COLUMNS,
     DROPPED,
@@ -28,12 +28,11 @@ from nv_retriever.audit.tallies import (
 from nv_retriever.mining.deepening import deepen
 from nv_retriever.mining.pool import read_pool
 from nv_retriever.mining.rules.base import Rule
-from nv_retriever.mining.types import Pool
+from nv_retriever.mining.types import Wanted
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, Scorer, TopK
 
 DEEPER = 32
 """A deeper table has as many times the candidates: searched once for all rules before samples are searched one by one."""
-_NO_FLOOR, _NO_VETO = np.float32(-np.inf), np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -107,14 +106,19 @@ def _sweep_table(
         some = samples.take(part)
         ranked = rank(some, labelled, table.documents, table.scores, table.exhausted)
         for number, rule in enumerate(rules):
-            pool = _read(ranked, rule, limits[number, part], draw.selection.depth, table.n_documents)
+            below = limits[number, part]
+            wanted = Wanted(draw.selection.depth, table.n_documents, rule.min_rank)
+            pool = read_pool(ranked.documents, ranked.scores, np.arange(len(some), dtype=np.int32), below, wanted)
             short = np.flatnonzero((pool.documents[:, -1] < 0) & ~ranked.exhausted)
             if scorer is not None and len(short):
-                pool.put(short, _search(scorer, some.take(short), labelled, table, rule, limits[number, part][short], draw))
+                left_short = some.take(short)
+                known = _known_only(left_short, labelled, table)
+                each, of_samples = np.arange(len(short), dtype=np.int32), _RowScorer(scorer, left_short.queries)
+                pool.put(short, deepen(of_samples, known, each, below[short], wanted, table.documents.shape[1]))
                 short = short[:0]
             left[number, part.start + short] = True
             columns[number, part] = tally_columns(pool, short, some, labelled, draw, table.n_documents)
-            columns[number, part, DROPPED:] = dropped_columns(ranked, rule, limits[number, part])
+            columns[number, part, DROPPED:] = dropped_columns(ranked, rule, below)
     return columns, left
 
 
@@ -151,42 +155,6 @@ def _sweep_deeper(
     rows = _RowScorer(scorer, queries)
     columns, _ = _sweep_table(local, labelled.take(queries), deeper, rules, limits, of_queries, rows)
     return columns[:, :, :DROPPED]
-
-
-def _read(ranked: Ranked, rule: Rule, limits: FloatArray, size: int, n_documents: int) -> Pool:
-    return read_pool(
-        ranked.documents,
-        ranked.scores,
-        np.arange(len(limits), dtype=np.int32),
-        limits,
-        size=size,
-        min_rank=rule.min_rank,
-        floor=_NO_FLOOR,
-        vetoed=_NO_VETO,
-        n_documents=n_documents,
-    )
-
-
-def _search(
-    scorer: Scorer,
-    samples: Samples,
-    labelled: Labelled,
-    table: Table,
-    rule: Rule,
-    limits: FloatArray,
-    draw: Draw,
-) -> Pool:
-    return deepen(
-        _RowScorer(scorer, samples.queries),
-        _known_only(samples, labelled, table),
-        np.arange(len(samples), dtype=np.int32),
-        limits,
-        size=draw.selection.depth,
-        min_rank=rule.min_rank,
-        floor=_NO_FLOOR,
-        vetoed=_NO_VETO,
-        table_depth=table.documents.shape[1],
-    )
 
 
 def _known_only(samples: Samples, labelled: Labelled, table: Table) -> Exclusions:

@@ -20,7 +20,7 @@ from nv_retriever.mining.ensemble import ENSEMBLES, choose, empty_choice, seats
 from nv_retriever.mining.pool import empty_pool, read_pool
 from nv_retriever.mining.randomness import IdKeys, mix
 from nv_retriever.mining.rules.base import check_kind
-from nv_retriever.mining.types import BoolArray, Choice, Plan, Pool, Rows, Samples, Short, Teacher, Veto
+from nv_retriever.mining.types import BoolArray, Choice, Plan, Pool, Rows, Samples, Short, Teacher, Veto, Wanted
 
 _PLACES = 1 << 21
 """Survivors of all teachers that one block holds: about 40 MB."""
@@ -113,35 +113,16 @@ class Miner:
         self, pools: list[Pool], served: BoolArray, samples: Rows, unread: BoolArray, vetoed: npt.NDArray[np.int64]
     ) -> None:
         """Read the pools of some samples from the tables, and search again where a table is too short."""
+        plan = self.plan
+        wanted = Wanted(plan.selection.depth, self._n_documents, plan.rule.min_rank, plan.floor, vetoed)
         for teacher, pool, seat in zip(self.teachers, pools, served, strict=True):
             rows = np.flatnonzero(seat & unread)
             queries, limits = self.samples.queries[samples[rows]], teacher.limits[samples[rows]]
-            size, min_rank, floor = self.plan.selection.depth, self.plan.rule.min_rank, self.plan.floor
-            read = read_pool(
-                teacher.documents,
-                teacher.scores,
-                queries,
-                limits,
-                size=size,
-                min_rank=min_rank,
-                floor=floor,
-                vetoed=vetoed,
-                n_documents=teacher.n_documents,
-            )
+            read = read_pool(teacher.documents, teacher.scores, queries, limits, wanted)
             short = np.flatnonzero((read.documents[:, -1] < 0) & ~read.exhausted)
             if len(short) and teacher.scorer is not None:
-                deeper = deepen(
-                    teacher.scorer(),
-                    teacher.exclusions(),
-                    queries[short],
-                    limits[short],
-                    size=size,
-                    min_rank=min_rank,
-                    floor=floor,
-                    vetoed=vetoed,
-                    table_depth=teacher.documents.shape[1],
-                )
-                read.put(short, deeper)
+                depth = teacher.documents.shape[1]
+                read.put(short, deepen(teacher.scorer(), teacher.exclusions(), queries[short], limits[short], wanted, depth))
             pool.put(rows, read)
 
     def _choose(

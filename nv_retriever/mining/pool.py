@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.mining.types import BoolArray, Pool, Rows
+from nv_retriever.mining.types import BoolArray, Pool, Rows, Wanted
 from nv_retriever.search.types import FloatArray, IntArray
 
 _CHUNK = 8192
@@ -45,33 +45,23 @@ def first_where(mask: BoolArray, size: int) -> tuple[npt.NDArray[np.intp], BoolA
     return order, found
 
 
-def read_pool(
-    documents: IntArray,
-    scores: FloatArray,
-    queries: IntArray,
-    limits: FloatArray,
-    *,
-    size: int,
-    min_rank: int,
-    floor: np.float32,
-    vetoed: npt.NDArray[np.int64],
-    n_documents: int,
-) -> Pool:
-    """Return the first `size` survivors of each sample that the table holds.
+def read_pool(documents: IntArray, scores: FloatArray, queries: IntArray, limits: FloatArray, wanted: Wanted) -> Pool:
+    """Return the survivors that are wanted of each sample, as far as the table holds them.
 
-    `documents`, `scores` (n_queries, k); `queries`, `limits` (s,); `vetoed` sorted keys query * n_documents + document.
-    `exhausted` says that the table's row ends where the corpus (or the floor) does.
+    `documents`, `scores` (n_queries, k); `queries`, `limits` (s,). `exhausted` says that the table's row ends where the
+    corpus (or the floor) does.
     """
-    pool = empty_pool(len(queries), size)
-    touched = np.isin(queries, np.unique(vetoed // n_documents)) if len(vetoed) else np.zeros(len(queries), bool)
+    pool = empty_pool(len(queries), wanted.size)
+    vetoed = np.unique(wanted.vetoed // wanted.n_documents)
+    touched = np.isin(queries, vetoed) if len(vetoed) else np.zeros(len(queries), bool)
     for start in range(0, len(queries), _CHUNK):
         part = slice(start, start + _CHUNK)
-        _read_sorted(pool, part, documents, scores, queries[part].astype(np.intp), limits[part], min_rank, floor)
+        _read_sorted(pool, part, documents, scores, queries[part].astype(np.intp), limits[part], wanted)
     for start in range(0, len(queries), _CHUNK):
         rows = start + np.flatnonzero(touched[start : start + _CHUNK])
         if len(rows):
-            _read_masked(pool, rows, documents, scores, queries[rows], limits[rows], min_rank, floor, vetoed, n_documents)
-    _set_ends(pool, documents, scores, queries.astype(np.intp), floor)
+            _read_masked(pool, rows, documents, scores, queries[rows], limits[rows], wanted)
+    _set_ends(pool, documents, scores, queries.astype(np.intp), wanted.floor)
     return pool
 
 
@@ -94,16 +84,15 @@ def _read_sorted(
     scores: FloatArray,
     rows: Rows,
     limits: FloatArray,
-    min_rank: int,
-    floor: np.float32,
+    wanted: Wanted,
 ) -> None:
-    width, size = documents.shape[1], pool.documents.shape[1]
-    start = np.maximum(count_prefix(scores, rows, limits), min_rank - 1)
-    columns = start[:, None] + np.arange(size)
+    width = documents.shape[1]
+    start = np.maximum(count_prefix(scores, rows, limits), wanted.min_rank - 1)
+    columns = start[:, None] + np.arange(wanted.size)
     flat = np.minimum(columns, width - 1) + (rows * width)[:, None]
     found = documents.reshape(-1).take(flat) if width else np.full(columns.shape, -1, np.int32)
     values = scores.reshape(-1).take(flat) if width else np.full(columns.shape, np.nan, np.float32)
-    valid = (columns < width) & (found >= 0) & (values >= floor)
+    valid = (columns < width) & (found >= 0) & (values >= wanted.floor)
     pool.documents[part] = np.where(valid, found, np.int32(-1))
     pool.scores[part] = np.where(valid, values, np.float32(np.nan))
     pool.ranks[part] = np.where(valid, columns + 1, 0)
@@ -116,29 +105,16 @@ def _read_masked(
     scores: FloatArray,
     queries: IntArray,
     limits: FloatArray,
-    min_rank: int,
-    floor: np.float32,
-    vetoed: npt.NDArray[np.int64],
-    n_documents: int,
+    wanted: Wanted,
 ) -> None:
     table, values = documents[queries], scores[queries]
-    keep = (table >= 0) & (values < limits[:, None]) & (values >= floor)
-    keep &= np.arange(table.shape[1]) >= min_rank - 1
-    keep &= ~is_vetoed(queries[:, None], table, vetoed, n_documents)
-    columns, found = first_where(keep, pool.documents.shape[1])
+    keep = (table >= 0) & (values < limits[:, None]) & (values >= wanted.floor)
+    keep &= np.arange(table.shape[1]) >= wanted.min_rank - 1
+    keep &= ~wanted.is_vetoed(queries[:, None], table)
+    columns, found = first_where(keep, wanted.size)
     pool.documents[at] = np.where(found, np.take_along_axis(table, columns, 1), np.int32(-1))
     pool.scores[at] = np.where(found, np.take_along_axis(values, columns, 1), np.float32(np.nan))
     pool.ranks[at] = np.where(found, columns + 1, 0)
-
-
-def is_vetoed(queries: IntArray, documents: IntArray, vetoed: npt.NDArray[np.int64], n_documents: int) -> BoolArray:
-    """Return whether pairs are among the sorted keys query * n_documents + document (shapes are broadcast)."""
-    keys = queries.astype(np.int64) * n_documents + documents
-    if not len(vetoed):
-        return np.zeros(keys.shape, bool)
-    at = np.minimum(np.searchsorted(vetoed, keys), len(vetoed) - 1)
-    found: BoolArray = vetoed[at] == keys
-    return found
 
 
 def _set_ends(pool: Pool, documents: IntArray, scores: FloatArray, rows: Rows, floor: np.float32) -> None:

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.deepening import deepen
-from nv_retriever.mining.pool import is_vetoed
 from nv_retriever.mining.randomness import Keys, mix
-from nv_retriever.mining.types import Choice, Plan, Rows, Teacher, Why
+from nv_retriever.mining.types import Choice, Plan, Rows, Teacher, Wanted, Why
 from nv_retriever.search.types import FloatArray, IntArray, Scorer
 
 SHORTFALLS = ("fewer", "relax", "random", "drop")
@@ -38,18 +37,10 @@ def relax(
     scorer = _scorer(teacher, "relax")
     exclusions = teacher.exclusions()
     limits, anchors = teacher.limits[samples], teacher.anchors[samples]
+    wanted = Wanted(plan.selection.count, teacher.n_documents, plan.rule.min_rank, vetoed=vetoed)
     if plan.min_score is not None:
-        easy = deepen(
-            scorer,
-            exclusions,
-            queries,
-            np.minimum(np.minimum(limits, anchors), plan.floor).astype(np.float32),
-            size=plan.selection.count,
-            min_rank=plan.rule.min_rank,
-            floor=np.float32(-np.inf),
-            vetoed=vetoed,
-            table_depth=0,
-        )
+        floors = np.minimum(np.minimum(limits, anchors), plan.floor).astype(np.float32)
+        easy = deepen(scorer, exclusions, queries, floors, wanted)
         for i, row in enumerate(rows.tolist()):
             _append(choice, row, number, Why.RELAXED, easy.documents[i], easy.scores[i], easy.ranks[i])
     k = plan.selection.count + plan.rule.min_rank
@@ -60,7 +51,7 @@ def relax(
         fails = (found.scores >= limits[left, None]) | (ranks < plan.rule.min_rank)
         exists = found.documents >= 0
         ended = ~exists[:, -1] | ~fails[:, -1] | (k >= scorer.n_documents)
-        fails &= exists & ~is_vetoed(queries[left, None], found.documents, vetoed, teacher.n_documents)
+        fails &= exists & ~wanted.is_vetoed(queries[left, None], found.documents)
         for i in np.flatnonzero(ended).tolist():
             nearest = np.flatnonzero(fails[i])[::-1]
             taken = found.documents[i, nearest], found.scores[i, nearest], ranks[i, nearest]
@@ -83,6 +74,7 @@ def fill_randomly(
     """Fill places of `rows` with allowed documents in the order of hash(seed, query id, document id), without repeats."""
     scorer = _scorer(teacher, "random")
     exclusions = teacher.exclusions()
+    wanted = Wanted(plan.selection.count, teacher.n_documents, vetoed=vetoed)
     for row, query, sample in zip(rows.tolist(), queries.tolist(), samples.tolist(), strict=True):
         barred = exclusions.documents[exclusions.offsets[query] : exclusions.offsets[query + 1]]
         hashes = mix(plan.seed, query_keys[query : query + 1], document_keys)
@@ -90,7 +82,7 @@ def fill_randomly(
         while choice.documents[row, -1] < 0:
             smallest = np.argpartition(hashes, size - 1)[:size]
             drawn: IntArray = smallest[np.argsort(hashes[smallest], kind="stable")].astype(np.int32)
-            drawn = drawn[~np.isin(drawn, barred) & ~is_vetoed(np.array(query), drawn, vetoed, teacher.n_documents)]
+            drawn = drawn[~np.isin(drawn, barred) & ~wanted.is_vetoed(np.array(query), drawn)]
             scores = scorer.score_pairs(np.full(len(drawn), query), drawn)
             fine = np.isfinite(scores) & (scores < teacher.anchors[sample])
             _append(choice, row, number, Why.RANDOM, drawn[fine], scores[fine], np.zeros(int(fine.sum()), np.int64))

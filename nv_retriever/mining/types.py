@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from nv_retriever.search.types import Exclusions, FloatArray, IntArray, OffsetAr
 
 BoolArray = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
+NO_FLOOR = np.float32(-np.inf)
 
 
 class Why(IntEnum):
@@ -112,7 +113,21 @@ class Plan:
 
 
 @dataclass
-class Pool:
+class _OfSamples:
+    """Arrays with a row a sample."""
+
+    def put(self, rows: Rows, other: Self) -> None:
+        """Overwrite some samples with those of another."""
+        for one in fields(self):
+            getattr(self, one.name)[rows] = getattr(other, one.name)
+
+    def take(self, rows: Rows) -> Self:
+        """Return the arrays of some samples."""
+        return replace(self, **{one.name: getattr(self, one.name)[rows] for one in fields(self)})
+
+
+@dataclass
+class Pool(_OfSamples):
     """The first survivors of some samples with one teacher, by rank."""
 
     documents: IntArray
@@ -128,25 +143,40 @@ class Pool:
     table_depth: OffsetArray
     """(s,) int64: ranks above this one came from a deeper search."""
 
-    def put(self, rows: Rows, other: Pool) -> None:
-        """Overwrite some samples with those of another pool."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(other, field.name)
 
-    def take(self, rows: Rows) -> Pool:
-        """Return the pool of some samples."""
-        return Pool(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+@dataclass(frozen=True)
+class Wanted:
+    """Which survivors of the filter are read: the first `size`, from a rank on, not below a floor, not vetoed."""
+
+    size: int
+    n_documents: int
+    min_rank: int = 1
+    floor: np.float32 = NO_FLOOR
+    vetoed: OffsetArray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Sorted keys query * n_documents + document, int64."""
+
+    def is_vetoed(self, queries: npt.NDArray[np.integer], documents: IntArray) -> BoolArray:
+        """Return whether pairs are vetoed (shapes are broadcast)."""
+        keys = queries.astype(np.int64) * self.n_documents + documents
+        if not len(self.vetoed):
+            return np.zeros(keys.shape, bool)
+        at = np.minimum(np.searchsorted(self.vetoed, keys), len(self.vetoed) - 1)
+        found: BoolArray = self.vetoed[at] == keys
+        return found
 
 
 @dataclass
-class Choice:
+class Choice(_OfSamples):
     """The negatives of some samples."""
 
     documents: IntArray
     """(s, n) int32 by position; -1 where there are no more (only at the end of a row)."""
     scores: FloatArray
+    """(s, n) float32, by the teacher that gave the document."""
     ranks: OffsetArray
+    """(s, n) int64, with that teacher; 0 where the document was drawn."""
     teachers: npt.NDArray[np.int16]
+    """(s, n) positions in the list of teachers."""
     reasons: npt.NDArray[np.uint8]
     """(s, n) values of Why."""
     short: npt.NDArray[np.uint8]
@@ -155,15 +185,6 @@ class Choice:
     """(s,) rule-abiding negatives."""
     depth: OffsetArray
     """(s,) allowed documents that were looked at."""
-
-    def take(self, rows: Rows) -> Choice:
-        """Return the choice of some samples."""
-        return Choice(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-    def put(self, rows: Rows, other: Choice) -> None:
-        """Overwrite some samples with those of another choice."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(other, field.name)
 
 
 class Veto(Protocol):

@@ -94,18 +94,17 @@ class _Block:
             low, high = (cell_bits(values, queries.precision).to(added.device) for values in bounds)
             self.bits = low, high
         self.quarantined = np.flatnonzero(~documents.finite)
-        self.step = sizes.tile_queries
 
     def run(self, workers: Workers) -> None:
         """Multiply all tiles and merge what they propose; each thread takes tiles of some queries from start to end."""
         n, most = len(self.search.queries.vectors), self.sizes.tile_queries
-        rounds = -(-n // (most * workers.threads))
-        self.step = min(most, -(-n // (rounds * workers.threads * 8)) * 8)
-        workers.map(self._tiles, range(0, n, self.step))
+        turns = -(-n // (most * workers.threads))
+        step = min(most, -(-n // (turns * workers.threads * 8)) * 8)
+        workers.map(self._tiles, [slice(low, min(low + step, n)) for low in range(0, n, step)])
 
-    def _tiles(self, tile: Tile, low: int) -> None:
-        """Multiply all documents with the queries from `low` on, and absorb what they propose."""
-        high = min(low + self.step, len(self.search.queries.vectors))
+    def _tiles(self, tile: Tile, columns: slice) -> None:
+        """Multiply all documents with some queries, and absorb what they propose."""
+        low, high = columns.start, columns.stop
         right = self.search.queries.factor.rows[low:high]
         excluded_documents, excluded_queries = self._excluded(low, high)
         rounds = self.search.rounds.within(low, high)

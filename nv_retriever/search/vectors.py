@@ -112,7 +112,7 @@ class VectorScorer:
         padding = rounds.spans[0].stop - len(rounds.first)
         vectors = gather(self.queries, work.query_rows[rows[rounds.first]], padding)
         queries = prepare_queries(vectors, workers.precision, self.device, workers.parts)
-        one = work.search(queries, rounds, rows, excluded.take(rounds.first))
+        one = work.prepare(queries, rounds, rows, excluded.take(rounds.first))
         work.guess(one, rows, sample, self.n_documents, workers)
         scan(one, stream(self.documents, sizes.documents), sizes, workers)
         return one
@@ -156,7 +156,7 @@ class _Queue:
         """The k-th best of a pass that failed: surely reached by k documents."""
         self.deeper = 1
 
-    def search(self, queries: Rows, rounds: Rounds, rows: Index, excluded: Exclusions) -> Search:
+    def prepare(self, queries: Rows, rounds: Rounds, rows: Index, excluded: Exclusions) -> Search:
         """Return a search for some rows; those that can't find anything, and the padding, get a guess of +inf."""
         ends = np.full(len(queries.finite) - len(rounds.first), excluded.offsets[-1])
         excluded = Exclusions(np.concatenate([excluded.offsets, ends]), excluded.documents, excluded.reasons)
