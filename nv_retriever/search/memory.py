@@ -30,7 +30,7 @@ def block_sizes(budget: int, dim: int, k: int, cell: int = 4, threads: int = 1) 
 
     `cell` is the number of bytes of one product.
     """
-    # More than is held, a number of a vector: fp32 or fp64 rows, rounded ones, temporaries; a place of the top-k: keys, twice.
+    # More than is held: of a vector fp32 or fp64 rows, rounded ones, temporaries; of a place in the top-k its key, twice.
     query_bytes, document_bytes = 32 * dim + 32 * k + 64, 24 * dim + 128
     queries = _between(budget // 4 // query_bytes, 8, 1 << 17)
     documents = _between(budget // 4 // document_bytes, 64, 1 << 15)
