@@ -132,7 +132,7 @@ def show_audit(result: Json) -> None:
             row["teacher"],
             row["rule"],
             f"{row['negatives']:,}",
-            f"{row['false_negatives']:,}",
+            "" if row["false_negatives"] is None else f"{row['false_negatives']:,}",
             "" if rate is None else f"{rate:.2%}",
             "" if hardness is None else f"{hardness:.4f}",
             "" if coverage is None else f"{coverage:.1%}",

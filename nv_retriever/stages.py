@@ -240,6 +240,7 @@ class AuditSpec(Spec):
     """How many of the negatives that rules would mine are false."""
 
     kind: ClassVar[str] = "audit"
+    version: ClassVar[int] = 2
     stage: ClassVar[StageName] = "audit"
     dataset: DatasetSpec
     split: str

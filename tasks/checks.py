@@ -54,9 +54,14 @@ def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, seed:
 
 
 def check_false_negatives(audit: dict[str, Any], rule: str, max_rate: float | None) -> None:
-    """Raise GateError when a teacher's negatives under `rule` are false more often than `max_rate` allows."""
-    for row in audit["rows"]:
-        if max_rate is not None and row["rule"] == rule and row["rate"] is not None and row["rate"] > max_rate:
+    """Raise GateError when `rule`'s negatives are false more often than `max_rate` allows, or were not measured."""
+    if max_rate is None:
+        return
+    for row in (row for row in audit["rows"] if row["rule"] == rule):
+        if row["rate"] is None:
+            why = next(one["recommendation"]["reason"] for one in audit["teachers"] if one["teacher"] == row["teacher"])
+            raise GateError(f"how many negatives of {rule} with {row['teacher']} are false was not measured: {why}")
+        if row["rate"] > max_rate:
             raise GateError(
                 f"{row['rate']:.2%} of the negatives that {rule} mines with {row['teacher']} are false, "
                 f"at most {max_rate:.2%} are allowed; recommended: {audit['recommended']}"

@@ -135,7 +135,7 @@ def audit(
 def labelled_of(dataset: Dataset, split: str, candidates: Candidates) -> Labelled:
     """Return the documents that labels alone exclude: what comes back where the labels are not known.
 
-    A document that has the query's text or (where the search excluded it) id stays excluded although it is a positive.
+    A document that has the query's text, or its id where the search excludes those, stays excluded.
     """
     excluded = candidates.excluded
     by_label = np.isin(excluded.reasons, (Reason.POSITIVE, Reason.DUPLICATE))
@@ -144,6 +144,8 @@ def labelled_of(dataset: Dataset, split: str, candidates: Candidates) -> Labelle
     copies = (dataset.document_hashes[excluded.documents] == texts) | (
         dataset.document_text_hashes[excluded.documents] == texts
     )
+    if (candidates.info or {}).get("exclude_same_id", True):
+        copies |= dataset.document_ids[excluded.documents] == dataset.query_ids[rows][excluded.queries]
     mask = by_label & ~copies
     return Labelled(
         excluded.offsets,
@@ -164,7 +166,12 @@ def _audit_teacher(
 ) -> TeacherAudit:
     labelled = labelled_of(dataset, split, candidates)
     table = Table(
-        candidates.documents, candidates.scores, candidates.exhausted, candidates.exclusions, candidates.n_documents
+        candidates.documents,
+        candidates.scores,
+        candidates.exhausted,
+        candidates.exclusions,
+        candidates.n_documents,
+        candidates.split_positives.scores,
     )
     everything = draw(labelled, keys, config.seed, config.positives_per_query, config.max_samples, several=False)
     spread = float(np.std(everything.scores.astype(np.float64))) if len(everything) else 0.0
@@ -185,6 +192,8 @@ def _audit_teacher(
         resamples=config.resamples,
         seed=config.seed,
     )
+    if not measured:
+        rows = [row.unmeasured() for row in rows]
     recommendation = recommend(rows, multiple, config)
     chosen = [rule for rule in used if rule.name in (BASELINE, recommendation.rule)]
     judged = _judged_keys(dataset, split, candidates)

@@ -48,6 +48,15 @@ class Table:
     exclusions: Exclusions
     """All documents that are excluded from each row."""
     n_documents: int
+    anchors: FloatArray
+    """(n_positives,) of all samples of the run, of which an audit may look at some: one rule asks for their distribution."""
+
+    def limits(self, rule: Rule, samples: Samples) -> FloatArray:
+        """Return the limits that samples have in the run, (s,)."""
+        anchors = np.sort(self.anchors)
+        at = np.minimum(np.searchsorted(anchors, samples.scores), max(len(anchors) - 1, 0))
+        found: FloatArray = rule.limits(anchors)[at]
+        return found
 
 
 class _RowScorer:
@@ -77,7 +86,7 @@ def sweep(
     `labelled` are the documents whose labels are hidden unless they are the sample's own. Without `scorer`, samples that
     the table leaves short count with the negatives that it proves (none where the selection draws).
     """
-    limits = np.array([rule.limits(samples.scores) for rule in rules], np.float32).reshape(len(rules), len(samples))
+    limits = np.array([table.limits(rule, samples) for rule in rules], np.float32).reshape(len(rules), len(samples))
     columns, short = _sweep_table(samples, labelled, table, rules, limits, draw)
     if scorer is not None:
         again = np.flatnonzero(short.any(axis=0))
@@ -150,7 +159,7 @@ def _sweep_deeper(
     ended = (found.documents[:, -1] < 0) | (allowed <= depth) if depth else np.ones(len(queries), bool)
     place = np.searchsorted(queries, samples.queries).astype(np.int32)
     local = Samples(place, samples.documents, samples.groups, samples.scores)
-    deeper = Table(found.documents, found.scores, ended, excluded, table.n_documents)
+    deeper = replace(table, documents=found.documents, scores=found.scores, exhausted=ended, exclusions=excluded)
     of_queries = replace(draw, query_rows=queries)
     rows = _RowScorer(scorer, queries)
     columns, _ = _sweep_table(local, labelled.take(queries), deeper, rules, limits, of_queries, rows)

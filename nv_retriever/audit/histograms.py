@@ -33,7 +33,7 @@ class Histograms:
 
 def score_histograms(samples: Samples, table: Table, rule: Rule, negatives: int, bins: int) -> Histograms:
     """Return the histograms of every sample's positive and table candidates under a rule, all labels known."""
-    limits = rule.limits(samples.scores)
+    limits = table.limits(rule, samples)
     edges = _edges([table.scores[np.unique(samples.queries)], samples.scores], bins)
     counts = {name: np.zeros(bins, np.int64) for name in ("positives", "mined", "kept", "rejected")}
     counts["positives"] += _count(samples.scores, edges)

@@ -68,7 +68,7 @@ def agreement(
     confidence: float,
 ) -> list[Agreement]:
     """Return each rule's agreement over the samples; `nonrelevant` are `judged_keys`, the hardest `negatives` are mined."""
-    limits = [rule.limits(samples.scores) for rule in rules]
+    limits = [table.limits(rule, samples) for rule in rules]
     columns = np.zeros((len(rules), len(samples), 6))
     width = table.documents.shape[1] + int(np.diff(labelled.offsets).max(initial=0))
     for part in blocks(len(samples), width):

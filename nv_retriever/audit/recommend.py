@@ -107,7 +107,7 @@ def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int,
                 f"{_percent(1 - config.min_coverage)} of the samples short (here {_percent(1 - row.coverage)})"
             )
             return Recommendation(teacher, row.rule, True, False, text, None)
-    best = max(tried, key=lambda row: row.coverage)
+    best = min(tried, key=lambda row: (row.drop, -row.coverage))
     return Recommendation(teacher, best.rule, False, False, f"{why}: every setting drops too much; this one least", None)
 
 

@@ -36,7 +36,7 @@ def rows_table(teacher: TeacherAudit) -> Table:
 def _row_cells(row: RuleRow, unproven: bool) -> list[Cell]:
     return [
         row.rule,
-        f"{row.false_negatives:,} / {row.negatives:,}",
+        f"{'–' if row.false_negatives is None else f'{row.false_negatives:,}'} / {row.negatives:,}",
         _with_interval(row.rate, row.rate_low, row.rate_high, 1),
         "–" if row.rule == BASELINE else _with_interval(row.fewer, row.fewer_low, row.fewer_high, 0),
         f"{_short(row.hardness)} ({_short(row.hardness_normalised)})",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ class RuleRow:
     rule: str
     samples: int
     negatives: int
-    false_negatives: int
-    """Negatives that are hidden positives, or their duplicates."""
+    false_negatives: int | None
+    """Negatives that are hidden positives, or their duplicates; None where too few queries have several positives."""
     rate: float
     """false_negatives / negatives."""
     rate_low: float
@@ -52,6 +52,12 @@ class RuleRow:
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON data, None for NaN."""
         return {key: clean(value) for key, value in asdict(self).items()}
+
+    def unmeasured(self) -> RuleRow:
+        """Return the row of a sweep in which no label was hidden: it says nothing about false negatives."""
+        nan = math.nan
+        rates = replace(self, rate=nan, rate_low=nan, rate_high=nan, fewer=nan, fewer_low=nan, fewer_high=nan)
+        return replace(rates, false_negatives=None)
 
 
 def clean(value: Any) -> Any:

@@ -80,6 +80,7 @@ def write_candidates(
         "depth": config.depth,
         "candidates": work.documents.size - missing,
         "excluded": len(exclusions.documents),
+        "exclude_same_id": config.exclude_same_id,
         **quarantine,
         **index_info,
     }

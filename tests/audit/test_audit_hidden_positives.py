@@ -18,7 +18,7 @@ def run(world: World, scorer: WorldScorer | None = None, selection: str = "top(3
     labelled = world.labelled()
     keys = id_keys_of(n_queries, n_documents)
     samples = draw(labelled, keys, seed=0)
-    table = Table(*world.table(), exclusions(world), n_documents)
+    table = Table(*world.table(), exclusions(world), n_documents, samples.scores)
     taking = Draw(parse_selection(selection), 7, keys)
     return sweep(samples, labelled, table, [parse_rule(name) for name in RULES], taking, scorer)
 

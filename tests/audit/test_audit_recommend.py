@@ -59,6 +59,12 @@ def test_no_false_negative_at_all_recommends_the_hardest() -> None:
     assert recommend(rows, 100, RELATIVE).rule == "topk"
 
 
+def test_where_every_setting_drops_too_much_the_fall_back_takes_the_one_that_drops_least() -> None:
+    rows = [NAIVE, *(row(f"topk-percpos({p})", 0.1, 0.1, drop=drop) for p, drop in ((0.5, 1.0), (0.95, 0.93), (1, 0.9)))]
+    found = recommend(rows, 3, AuditConfig())
+    assert (found.rule, found.met, found.measured) == ("topk-percpos(1)", False, False)
+
+
 def test_few_queries_of_several_positives_fall_back_on_drop_and_coverage() -> None:
     strict = row("topk-percpos(0.8)", math.nan, 0.3, drop=0.2)
     rows = [

@@ -1,17 +1,21 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nv_retriever.audit.audit import AuditResult, audit
+from nv_retriever.audit.audit import AuditResult, audit, labelled_of
 from nv_retriever.audit.build import write_audit
 from nv_retriever.audit.config import AuditConfig
+from nv_retriever.audit.hidden_positives import Table
 from nv_retriever.audit.report import page
+from nv_retriever.audit.samples import Samples
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
+from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.search.candidates import Candidates
 from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import Reason
@@ -136,7 +140,7 @@ def test_single_positive_split_falls_back_and_says_so(dataset: Dataset) -> None:
     assert not teacher.recommendation.measured
     assert "0 queries" in teacher.recommendation.reason
     assert teacher.rows[0].samples == 1
-    assert teacher.rows[0].false_negatives == 0
+    assert teacher.rows[0].false_negatives is None
     assert teacher.skipped == ("topk-abs(0.7)",)
     assert "toy" in page(result).html()
 
@@ -158,6 +162,42 @@ def test_the_gate_fails_over_the_rate_and_only_then(dataset: Dataset) -> None:
         check_false_negatives(content, "topk", 0.05)
     check_false_negatives(content, "topk", 0.99)
     check_false_negatives(content, "topk", None)
+
+
+def test_what_was_not_measured_is_no_rate_of_zero_and_no_gate_lets_it_pass(dataset: Dataset) -> None:
+    few = audit(dataset, "test", [table(dataset)], AuditConfig(rule="topk", min_queries=N_QUERIES + 1, resamples=100))
+    assert {(row.false_negatives, row.to_json()["rate"]) for row in few.rows} == {(None, None)}
+    assert all(row.negatives and row.coverage for row in few.rows)
+    assert "– / " in page(few).html()
+    check_false_negatives(few.to_json(), "topk", None)
+    with pytest.raises(GateError, match="topk with toy are false was not measured: only 40 queries"):
+        check_false_negatives(few.to_json(), "topk", 0.5)
+
+
+def test_a_percentile_is_that_of_the_run_not_of_the_samples_that_are_looked_at(dataset: Dataset) -> None:
+    one = table(dataset)
+    rule = parse_rule("topk-percentile(0.3)")
+    run = one.split_positives.scores
+    wanted = dict(zip(run.tolist(), rule.limits(run).tolist(), strict=True))
+    looked_at = np.sort(run)[-7:]
+    audited = Table(one.documents, one.scores, one.exhausted, one.exclusions, one.n_documents, run)
+    samples = Samples(*(np.zeros(7, np.int32) for _ in range(3)), looked_at)
+    assert audited.limits(rule, samples).tolist() == [wanted[score] for score in looked_at.tolist()]
+    assert rule.limits(looked_at).tolist() != audited.limits(rule, samples).tolist()
+
+
+@pytest.mark.parametrize(("excluded", "hidden"), [(True, ["2", "3"]), (False, ["1", "2", "3"])])
+def test_a_positive_with_the_query_s_id_comes_back_only_where_it_can_be_mined(
+    tmp_path: Path, excluded: bool, hidden
+) -> None:
+    (tmp_path / "qrels").mkdir()
+    _jsonl(tmp_path / "corpus.jsonl", [{"_id": str(i), "title": "", "text": f"passage {i}"} for i in range(9)])
+    _jsonl(tmp_path / "queries.jsonl", [{"_id": "1", "text": "what?"}])
+    _qrels(tmp_path / "qrels" / "test.tsv", [f"1\t{i}\t1" for i in (1, 2, 3)])
+    write_dataset(tmp_path / "dataset", DatasetConfig(source=str(tmp_path)))
+    small = Dataset.open(tmp_path / "dataset")
+    labelled = labelled_of(small, "test", replace(table(small, depth=5), info={"exclude_same_id": excluded}))
+    assert small.document_ids[labelled.documents].tolist() == hidden
 
 
 def test_wrong_usage_is_an_input_error(dataset: Dataset) -> None:
