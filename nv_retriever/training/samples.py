@@ -145,20 +145,13 @@ def _with_bare_samples(samples: Samples, dataset: Dataset, mining: Path) -> Samp
     table = table.filter(keep)
     if not len(table):
         return samples
-    queries = np.concatenate([samples.query_rows, _rows(table["query_id"], dataset.query_ids, path, "query")])
-    positives = np.concatenate([samples.positive_rows, _rows(table["positive_id"], dataset.document_ids, path, "document")])
-    starts = np.concatenate([samples.offsets[:-1], np.full(len(table), samples.offsets[-1])])
-    stops = np.concatenate([samples.offsets[1:], np.full(len(table), samples.offsets[-1])])
-    order = np.lexsort((positives, queries))
-    lengths = (stops - starts)[order]
-    _, inside = ranges(starts[order], lengths)
-    return Samples(
-        query_rows=queries[order],
-        positive_rows=positives[order],
-        offsets=bounds(lengths),
-        negative_rows=samples.negative_rows[inside],
-        positive_scores=samples.positive_scores[inside],
-        negative_scores=samples.negative_scores[inside],
-        score_kinds=samples.score_kinds,
-        keys=sample_keys(dataset, queries[order], positives[order]),
+    queries = _rows(table["query_id"], dataset.query_ids, path, "query")
+    positives = _rows(table["positive_id"], dataset.document_ids, path, "document")
+    both = replace(
+        samples,
+        query_rows=np.append(samples.query_rows, queries),
+        positive_rows=np.append(samples.positive_rows, positives),
+        offsets=np.append(samples.offsets, np.full(len(table), samples.offsets[-1])),
+        keys=np.append(samples.keys, sample_keys(dataset, queries, positives)),
     )
+    return _taken(both, np.lexsort((both.positive_rows, both.query_rows)))
