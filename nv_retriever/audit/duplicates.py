@@ -11,6 +11,7 @@ import numpy.typing as npt
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.data.leakage import find_leakage
 from nv_retriever.data.minhash import near_duplicate_pairs
+from nv_retriever.ragged import join
 from nv_retriever.search.types import Exclusions, Reason
 
 Rows = npt.NDArray[np.int64]
@@ -76,17 +77,12 @@ def _unknown(dataset: Dataset, split: str, exclusions: Exclusions, near: Rows) -
     """Count pairs (query, near-duplicate of one of its positives) that nothing excludes."""
     if not len(near):
         return 0
-    queries = np.repeat(np.arange(len(exclusions.offsets) - 1), np.diff(exclusions.offsets))
-    excluded = np.unique(queries.astype(np.int64) * dataset.n_documents + exclusions.documents)
+    queries = exclusions.queries.astype(np.int64)
+    excluded = np.unique(queries * dataset.n_documents + exclusions.documents)
     positive = exclusions.reasons == Reason.POSITIVE
-    both = np.concatenate([near, near[:, ::-1]]).astype(np.int64)
-    both = both[np.argsort(both[:, 0], kind="stable")]
-    documents = exclusions.documents[positive]
-    starts = np.searchsorted(both[:, 0], documents, side="left")
-    lengths = np.searchsorted(both[:, 0], documents, side="right") - starts
-    owner = np.repeat(np.arange(len(documents)), lengths)
-    inside = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(starts, lengths)
-    found = np.unique(queries[positive][owner].astype(np.int64) * dataset.n_documents + both[inside, 1])
+    both = np.concatenate([near, near[:, ::-1]])
+    owner, pair = join(exclusions.documents[positive], both[:, 0])
+    found = np.unique(queries[positive][owner] * dataset.n_documents + both[pair, 1])
     return int((~np.isin(found, excluded)).sum())
 
 

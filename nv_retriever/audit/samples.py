@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.mining.randomness import IdKeys, mix
+from nv_retriever.ragged import bounds, owners
 from nv_retriever.search.types import FloatArray, IntArray, OffsetArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -55,7 +56,7 @@ class Labelled:
 
     def where(self, mask: BoolArray) -> Labelled:
         """Return the rows that `mask` (n,) selects."""
-        offsets = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)[self.offsets]
+        offsets = bounds(mask)[self.offsets]
         return Labelled(offsets, self.documents[mask], self.scores[mask], self.groups[mask], self.visible[mask])
 
     def take(self, queries: npt.NDArray[np.integer]) -> Labelled:
@@ -69,7 +70,7 @@ class Labelled:
     @property
     def queries(self) -> IntArray:
         """(n,) the query of each row."""
-        return np.repeat(np.arange(len(self.offsets) - 1, dtype=np.int32), np.diff(self.offsets))
+        return owners(self.offsets)
 
 
 @dataclass(frozen=True)

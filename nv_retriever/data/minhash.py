@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.data.text import normalise
+from nv_retriever.ragged import bounds, ranges
 
 U64Array = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
@@ -41,10 +42,8 @@ class Shingles:
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> tuple[npt.NDArray[np.int64], U64Array]:
         """Return (index into `rows`, hash) of all shingles of some texts."""
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        owner = np.repeat(np.arange(len(rows), dtype=np.int64), lengths)
-        start = np.repeat(self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-        return owner, self.hashes[np.arange(len(owner)) + start]
+        owner, inside = ranges(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
+        return owner, self.hashes[inside]
 
 
 def _mix(values: U64Array) -> U64Array:
@@ -65,10 +64,9 @@ def shingle(texts: Sequence[str], words: int = WORDS) -> Shingles:
     digests = b"".join(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest() for word in vocabulary)
     values = np.frombuffer(digests, "<u8")[np.array(tokens, np.int64)] if tokens else np.empty(0, np.uint64)
     length = np.array(lengths, np.int64)
-    first = np.concatenate([[0], np.cumsum(length)])[:-1]
+    first = bounds(length)[:-1]
     count = np.where(length == 0, 0, np.maximum(length - words + 1, 1))
-    owner = np.repeat(np.arange(len(texts)), count)
-    at = np.arange(count.sum()) - np.repeat(np.concatenate([[0], np.cumsum(count)])[:-1], count) + np.repeat(first, count)
+    owner, at = ranges(first, count)
     end = (first + length)[owner]
     hashes = np.zeros(len(at), np.uint64)
     for step in range(words):
@@ -85,8 +83,7 @@ def _distinct(owner: npt.NDArray[np.int64], hashes: U64Array, n: int) -> Shingle
     owner, hashes = owner[order], hashes[order]
     new = np.ones(len(owner), np.bool_)
     new[1:] = (owner[1:] != owner[:-1]) | (hashes[1:] != hashes[:-1])
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[new], minlength=n))]).astype(np.int64)
-    return Shingles(offsets, hashes[new])
+    return Shingles(bounds(np.bincount(owner[new], minlength=n)), hashes[new])
 
 
 def signatures(texts: Sequence[str], permutations: int = PERMUTATIONS, words: int = WORDS) -> Signatures:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Index = npt.NDArray[np.int64]
+from nv_retriever.ragged import Index, bounds, ranges
 
 
 def pool(states: Tensor, starts: Index, lengths: Index, skip: int, mode: str, normalize: bool) -> Tensor:
@@ -23,10 +22,8 @@ def pool(states: Tensor, starts: Index, lengths: Index, skip: int, mode: str, no
     if mode == "mean":
         vectors = _mean(states, begin, kept)
     elif mode == "max":
-        rows, offsets = _ranges(begin, np.maximum(kept, 1))
-        picked = states[torch.from_numpy(rows).to(states.device)]
-        bounds = torch.from_numpy(np.append(offsets, len(rows))).to(states.device)
-        vectors = torch.segment_reduce(picked, "max", offsets=bounds)
+        rows, offsets = _picked(begin, np.maximum(kept, 1), states.device)
+        vectors = torch.segment_reduce(states[rows], "max", offsets=offsets)
     else:
         # As in sentence-transformers: a text that is all instruction has its first token pooled.
         at = np.where(kept > 0, begin, starts) if mode == "cls" else starts + lengths - 1
@@ -35,13 +32,11 @@ def pool(states: Tensor, starts: Index, lengths: Index, skip: int, mode: str, no
 
 
 def _mean(states: Tensor, begin: Index, kept: Index) -> Tensor:
-    rows, offsets = _ranges(begin, kept)
-    index, bounds = torch.from_numpy(rows).to(states.device), torch.from_numpy(offsets).to(states.device)
-    return functional.embedding_bag(index, states, bounds, mode="mean")
+    rows, offsets = _picked(begin, kept, states.device)
+    return functional.embedding_bag(rows, states, offsets[:-1], mode="mean")
 
 
-def _ranges(begin: Index, lengths: Index) -> tuple[Index, Index]:
-    """Return the concatenated ranges begin[i] … begin[i] + lengths[i] - 1, and where each starts."""
-    offsets = np.cumsum(lengths) - lengths
-    rows = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(begin - offsets, lengths)
-    return rows, offsets
+def _picked(begin: Index, lengths: Index, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the rows of the ranges, one after the other, and their bounds."""
+    _, rows = ranges(begin, lengths)
+    return torch.from_numpy(rows).to(device), torch.from_numpy(bounds(lengths)).to(device)

@@ -16,6 +16,7 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.metrics import aggregate, parse_metrics, per_query
 from nv_retriever.evaluation.run_file import RunWriter, strictly_descending, write_run
 from nv_retriever.progress import progress
+from nv_retriever.ragged import bounds
 from nv_retriever.search.types import Exclusions, IntArray, Reason, Scorer, TopK
 
 if TYPE_CHECKING:
@@ -92,9 +93,8 @@ def identical_ids(dataset: Dataset, query_rows: IntArray, rule: bool | Literal["
     same[inside] = documents[rows[inside]] == queries[inside]
     if rule == "auto" and same.any():
         same[same] = dataset.document_text_hashes[rows[same]] == dataset.query_hashes[query_rows[same]]
-    offsets = np.concatenate([[0], np.cumsum(same)]).astype(np.int64)
     found = rows[same].astype(np.int32)
-    return Exclusions(offsets, found, np.full(found.size, Reason.QUERY_ID, np.uint8))
+    return Exclusions(bounds(same), found, np.full(found.size, Reason.QUERY_ID, np.uint8))
 
 
 def _search(scorer: Scorer, queries: int, depth: int, excluded: Exclusions) -> Iterator[tuple[int, TopK]]:

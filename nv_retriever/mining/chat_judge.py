@@ -10,6 +10,7 @@ from typing import Any
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.judge import Case, Judgement, Verdict
+from nv_retriever.retries import RETRIED, retry_after
 
 KEY_VARIABLES = ("NVR_JUDGE_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the key; the first that is set is sent."""
@@ -24,7 +25,7 @@ Candidate passage: {candidate}
 Reply with one word. YES: it answers the query as well as the known passage does. PARTLY: it answers a part of it, or you \
 are not sure. NO: it does not answer the query."""
 _VERDICTS: dict[str, Verdict] = {"yes": "positive", "partly": "drop", "no": "keep"}
-_RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
+_LONGEST_PAUSE = 60.0
 
 
 class ChatJudge:
@@ -59,26 +60,23 @@ class ChatJudge:
 
         message = {"role": "user", "content": prompt}
         body = {"model": self._model, "messages": [message], "temperature": 0, "max_tokens": 16}
-        problem = ""
+        problem, pause = "", 0.0
         for attempt in range(self._attempts):
-            if attempt:
-                time.sleep(self._pause(attempt, problem))
+            time.sleep(pause)
+            pause = self._wait * 2.0**attempt
             try:
                 answer = self._client.post(self._url, json=body)
             except httpx.TransportError as error:
                 problem = str(error) or type(error).__name__
                 continue
-            if answer.status_code in _RETRIED:
-                problem = f"HTTP {answer.status_code} retry-after={answer.headers.get('retry-after', '')}"
+            if answer.status_code in RETRIED:
+                problem, asked = f"HTTP {answer.status_code}", retry_after(answer.headers.get("Retry-After"))
+                pause = pause if asked is None else min(asked, _LONGEST_PAUSE)
                 continue
             if answer.status_code != 200:
                 raise InputError(f"judge {self._url}", "HTTP 200", f"HTTP {answer.status_code}: {answer.text[:200]}")
             return _content(answer.json(), self._url)
         raise InputError(f"judge {self._url}", f"an answer within {self._attempts} attempts", problem)
-
-    def _pause(self, attempt: int, problem: str) -> float:
-        asked = problem.rpartition("retry-after=")[2]
-        return min(float(asked), 60.0) if asked.isdigit() else self._wait * 2.0 ** (attempt - 1)
 
 
 def _content(answer: Any, url: str) -> str:

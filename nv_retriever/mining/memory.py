@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nv_retriever.data.dataset import Dataset, Qrels
 from nv_retriever.data.text import HashArray, content_hashes
 from nv_retriever.search.candidate_table import Candidates
-from nv_retriever.search.exclusions import build_exclusions, rows_of
+from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import IntArray, Reason, Scorer
 
 _BLOCK = 4096
@@ -108,7 +108,7 @@ def search_in_memory(scorer: Scorer, dataset: MemoryDataset, teacher: str, depth
         documents,
         scores,
         exclusions,
-        scorer.score_pairs(rows_of(exclusions), exclusions.documents),
+        scorer.score_pairs(exclusions.queries, exclusions.documents),
         exclusions.reasons == Reason.POSITIVE,
         teacher=teacher,
         score_kind=scorer.score_kind,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.mining.types import BoolArray, Rows
+from nv_retriever.ragged import bounds, ranges
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Reason
 
 Similarity = Callable[[npt.NDArray[np.integer], npt.NDArray[np.integer]], FloatArray]
@@ -58,8 +59,7 @@ class NearDuplicates:
 
     def __init__(self, similarity: Similarity, threshold: float, exclusions: Exclusions) -> None:
         positive = exclusions.reasons == Reason.POSITIVE
-        kept = np.concatenate([[0], np.cumsum(positive)])
-        self._offsets = kept[exclusions.offsets]
+        self._offsets = bounds(positive)[exclusions.offsets]
         self._positives = exclusions.documents[positive]
         self._similarity, self._threshold = similarity, threshold
         self.found = 0
@@ -69,17 +69,15 @@ class NearDuplicates:
         """Return which documents are too similar to a positive, (n,) each."""
         pairs, back = np.unique(np.stack([queries, documents], 1), axis=0, return_inverse=True)
         near = np.zeros(len(pairs), bool)
-        starts, counts = self._offsets[pairs[:, 0]], np.diff(self._offsets)[pairs[:, 0]]
-        ends = np.cumsum(counts)
-        step = 0
-        while step < len(pairs):
-            stop = max(int(np.searchsorted(ends, (ends[step - 1] if step else 0) + _PAIRS, side="right")), step + 1)
-            some = np.arange(step, stop)
-            owner = np.repeat(some, counts[some])
-            inside = np.arange(len(owner)) - np.repeat(ends[some] - counts[some] - (ends[step] - counts[step]), counts[some])
-            values = self._similarity(pairs[owner, 1], self._positives[starts[owner] + inside])
-            near[np.unique(owner[values >= np.float32(self._threshold)])] = True
-            step = stop
+        firsts, counts = self._offsets[pairs[:, 0]], np.diff(self._offsets)[pairs[:, 0]]
+        done = bounds(counts)
+        start = 0
+        while start < len(pairs):
+            stop = max(int(np.searchsorted(done, done[start] + _PAIRS, side="right")) - 1, start + 1)
+            owner, inside = ranges(firsts[start:stop], counts[start:stop])
+            values = self._similarity(pairs[start:stop][owner, 1], self._positives[inside])
+            near[start + owner[values >= np.float32(self._threshold)]] = True
+            start = stop
         self.found += int(near.sum())
         found: BoolArray = near[back.reshape(-1)]
         return found

@@ -70,8 +70,8 @@ class ApproximateScorer:
         fetched = self.index.neighbours(gather(self.exact.queries, some), k + int(np.diff(excluded.offsets).max(initial=0)))
         queries = np.repeat(np.arange(len(rows)), fetched.shape[1])
         documents = fetched.reshape(-1)
-        owners = np.repeat(np.arange(len(rows)), np.diff(excluded.offsets))
-        out = np.isin(queries * self.n_documents + documents, owners * self.n_documents + excluded.documents)
+        forbidden = excluded.queries.astype(np.int64) * self.n_documents + excluded.documents
+        out = np.isin(queries * self.n_documents + documents, forbidden)
         keep = (documents >= 0) & ~out
         keys = np.full(len(documents), EMPTY)
         scores = self.exact.score_pairs(some[queries[keep]], documents[keep])

@@ -15,7 +15,7 @@ from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.search.candidate_table import DOCUMENTS, SCORES
 from nv_retriever.search.config import SearchConfig
-from nv_retriever.search.exclusions import build_exclusions, rows_of
+from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import FloatArray, IntArray, Scorer
 
 BLOCK, EXCLUDED_SCORES = "block.json", "excluded-scores.npy"
@@ -60,7 +60,7 @@ def write_block(
     rows = np.arange(start, stop)
     excluded = build_exclusions(dataset, split, config.exclude_same_id).take(rows)
     found = scorer.search(rows, config.depth, excluded)
-    excluded_scores = scorer.score_pairs(start + rows_of(excluded), excluded.documents)
+    excluded_scores = scorer.score_pairs(start + excluded.queries, excluded.documents)
     arrays: dict[str, npt.NDArray[Any]] = {
         DOCUMENTS: found.documents,
         SCORES: found.scores,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import ArtifactError
+from nv_retriever.ragged import bounds
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, OffsetArray, ScoreKind
 
 DOCUMENTS, SCORES, EXCLUDED, INFO = "documents.npy", "scores.npy", "excluded.parquet", "candidates.json"
@@ -41,9 +42,8 @@ class Excluded:
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Excluded:
         """Return the rows that `mask` (n,) selects."""
-        offsets = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)[self.offsets]
         labels = (self.reasons[mask], self.grades[mask], self.in_split[mask])
-        return Excluded(offsets, self.queries[mask], self.documents[mask], *labels, self.scores[mask])
+        return Excluded(bounds(mask)[self.offsets], self.queries[mask], self.documents[mask], *labels, self.scores[mask])
 
     @property
     def exclusions(self) -> Exclusions:
@@ -99,8 +99,7 @@ class Candidates:
         n_documents: int,
     ) -> Candidates:
         """Return a table in memory; `positives` (n_excluded,) says which excluded documents are the samples' positives."""
-        queries = np.repeat(np.arange(len(documents), dtype=np.int32), np.diff(exclusions.offsets))
-        grades = positives.astype(np.int32)
+        queries, grades = exclusions.queries, positives.astype(np.int32)
         columns = (queries, exclusions.documents, exclusions.reasons, grades, positives.astype(bool), excluded_scores)
         return Candidates(documents, scores, Excluded(exclusions.offsets, *columns), teacher, score_kind, n_documents)
 

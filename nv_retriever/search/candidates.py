@@ -27,7 +27,7 @@ from nv_retriever.search.candidate_table import (
     offsets_of,
 )
 from nv_retriever.search.config import SearchConfig
-from nv_retriever.search.exclusions import build_exclusions, rows_of
+from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import Exclusions, FloatArray, Scorer
 
 __all__ = ["Candidates", "Excluded", "offsets_of", "write_candidates"]
@@ -168,7 +168,7 @@ class _Work:
         found = scorer.search(rows, depth, some)
         self.documents[start:stop], self.scores[start:stop] = found.documents, found.scores
         part = slice(int(exclusions.offsets[start]), int(exclusions.offsets[stop]))
-        self.excluded_scores[part] = scorer.score_pairs(start + rows_of(some), some.documents)
+        self.excluded_scores[part] = scorer.score_pairs(start + some.queries, some.documents)
         for array in (self.documents, self.scores, self.excluded_scores):
             if isinstance(array, np.memmap):
                 array.flush()
@@ -193,7 +193,7 @@ def _write_excluded(folder: Path, dataset: Dataset, split: str, exclusions: Excl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    queries = rows_of(exclusions)
+    queries = exclusions.queries
     labels = labels_of(dataset, split, queries, exclusions.documents)
     columns = (queries, exclusions.documents, exclusions.reasons, *labels, np.asarray(scores))
     with write_aside(folder / EXCLUDED) as path:

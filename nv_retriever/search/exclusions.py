@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.search.types import Exclusions, IntArray, Reason
+from nv_retriever.ragged import Index, join
+from nv_retriever.search.types import Exclusions, Reason
 
-Index = npt.NDArray[np.int64]
 Pairs = tuple[Index, Index]
 """(query, document) columns of equal length."""
 
@@ -51,21 +51,10 @@ def _compress(found: list[tuple[Reason, Pairs]], n_queries: int, n_documents: in
     return Exclusions(offsets, documents.astype(np.int32), (keys & 7).astype(np.uint8))
 
 
-def _ranges(starts: Index, lengths: Index) -> tuple[Index, Index]:
-    """Return (which range, position) for every element of the ranges [start, start + length)."""
-    owner = np.repeat(np.arange(len(starts)), lengths)
-    ends = np.cumsum(lengths)
-    return owner, np.arange(len(owner)) - np.repeat(ends - lengths, lengths) + np.repeat(starts, lengths)
-
-
 def _with_groups(pairs: Pairs, groups: Index) -> Pairs:
     """Return the pairs with every document replaced by all documents of its content group."""
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    wanted = groups[pairs[1]]
-    starts = np.searchsorted(ordered, wanted, side="left")
-    owner, inside = _ranges(starts, np.searchsorted(ordered, wanted, side="right") - starts)
-    return pairs[0][owner], order[inside]
+    owner, documents = join(groups[pairs[1]], groups)
+    return pairs[0][owner], documents
 
 
 def _same_id(dataset: Dataset, rows: Index) -> Pairs:
@@ -81,12 +70,7 @@ def _same_id(dataset: Dataset, rows: Index) -> Pairs:
 
 def _same_hash(of_queries: npt.NDArray[np.bytes_], of_documents: npt.NDArray[np.bytes_]) -> Pairs:
     """Return the pairs of equal 16-byte hashes; joined on the first 8 bytes, compared on all."""
-    wanted, there = _first_half(of_queries), _first_half(of_documents)
-    order = np.argsort(there, kind="stable")
-    ordered = there[order]
-    starts = np.searchsorted(ordered, wanted, side="left")
-    queries, inside = _ranges(starts, np.searchsorted(ordered, wanted, side="right") - starts)
-    documents = order[inside]
+    queries, documents = join(_first_half(of_queries), _first_half(of_documents))
     equal = of_queries[queries] == of_documents[documents]
     return queries[equal], documents[equal]
 
@@ -99,13 +83,8 @@ def _positives_of_same_text(rows: Index, hashes: npt.NDArray[np.bytes_], positiv
     """Return the positives of all queries that share their text with a searched query, itself included."""
     _, texts, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     shared = np.flatnonzero(counts[texts[rows]] > 1)
-    of_positives = texts[positives[0]]
-    order = np.argsort(of_positives, kind="stable")
-    ordered = of_positives[order]
-    wanted = texts[rows[shared]]
-    starts = np.searchsorted(ordered, wanted, side="left")
-    owner, inside = _ranges(starts, np.searchsorted(ordered, wanted, side="right") - starts)
-    return shared[owner], positives[1][order[inside]]
+    owner, found = join(texts[rows[shared]], texts[positives[0]])
+    return shared[owner], positives[1][found]
 
 
 def reasons_of(exclusions: Exclusions, query: int) -> dict[int, Reason]:
@@ -113,8 +92,3 @@ def reasons_of(exclusions: Exclusions, query: int) -> dict[int, Reason]:
     part = slice(int(exclusions.offsets[query]), int(exclusions.offsets[query + 1]))
     documents, reasons = exclusions.documents[part].tolist(), exclusions.reasons[part].tolist()
     return {document: Reason(reason) for document, reason in zip(documents, reasons, strict=True)}
-
-
-def rows_of(exclusions: Exclusions) -> IntArray:
-    """Return the query of each excluded document, (n_excluded,) int32."""
-    return np.repeat(np.arange(len(exclusions.offsets) - 1, dtype=np.int32), np.diff(exclusions.offsets))

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.ragged import bounds, owners, ranges
+
 IntArray = npt.NDArray[np.int32]
 OffsetArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -48,12 +50,16 @@ class Exclusions:
     reasons: npt.NDArray[np.uint8]
     """(n_excluded,) values of Reason."""
 
+    @property
+    def queries(self) -> IntArray:
+        """(n_excluded,) int32, the row of the search that excludes each document."""
+        return owners(self.offsets)
+
     def take(self, rows: npt.NDArray[np.integer]) -> Exclusions:
         """Return the exclusions of some of the queries, in the order of `rows`."""
         lengths = self.offsets[rows + 1] - self.offsets[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(self.offsets[rows], lengths)
-        return Exclusions(offsets, self.documents[inside], self.reasons[inside])
+        _, inside = ranges(self.offsets[rows], lengths)
+        return Exclusions(bounds(lengths), self.documents[inside], self.reasons[inside])
 
     @staticmethod
     def none(n_queries: int) -> Exclusions:

@@ -9,7 +9,6 @@ NVR_ENDPOINT_CONCURRENCY, NVR_ENDPOINT_REQUESTS_PER_MINUTE.
 from __future__ import annotations
 
 import base64
-import email.utils
 import logging
 import os
 import threading
@@ -25,6 +24,7 @@ from nv_retriever.config import Frozen
 from nv_retriever.embedding.calibration import Fidelity, Recorded
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
+from nv_retriever.retries import RETRIED, retry_after
 from nv_retriever.search.types import FloatArray, ScoreKind
 from nv_retriever.teachers.config import TeacherConfig
 from nv_retriever.teachers.identity import Precision, Role
@@ -32,7 +32,6 @@ from nv_retriever.teachers.parse import endpoint_parts
 
 logger = logging.getLogger(__name__)
 KEYS = ("NVR_ENDPOINT_KEY", "OPENAI_API_KEY")
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 ATTEMPTS = 8
 LONGEST_PAUSE = 120.0
 
@@ -151,7 +150,7 @@ class EndpointEmbedder:
                 if reply.status_code not in RETRIED:
                     hint = f"set {KEYS[0]} or {KEYS[1]}" if reply.status_code in (401, 403) else ""
                     raise InputError(f"endpoint {self.label}", "embeddings", problem, hint)
-                pause = max(pause, _retry_after(reply.headers.get("Retry-After")))
+                pause = max(pause, retry_after(reply.headers.get("Retry-After")) or 0.0)
             except (httpx.TransportError, _BadReplyError) as error:
                 problem = f"{type(error).__name__.lstrip('_')}: {error}"
             except ValueError as error:
@@ -201,20 +200,6 @@ def _decode(embedding: Any) -> FloatArray:
         return np.frombuffer(base64.b64decode(embedding), dtype="<f4").astype(np.float32)
     values: FloatArray = np.asarray([np.nan if number is None else number for number in embedding], np.float32)
     return values
-
-
-def _retry_after(value: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for: a number or a date."""
-    if not value:
-        return 0.0
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
 
 
 def _positive(name: str, default: int) -> int:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
+from nv_retriever.ragged import bounds, ranges
 from nv_retriever.search.types import FloatArray, IntArray, OffsetArray
 
 COLUMNS = ("query_id", "positive_id", "negative_id", "position", "positive_score", "negative_score", "score_kind")
@@ -93,13 +94,12 @@ def first_samples(samples: Samples, limit: int | None) -> Samples:
 def _taken(samples: Samples, order: npt.NDArray[np.int64]) -> Samples:
     """Return the samples of the given numbers, in that order."""
     lengths = np.diff(samples.offsets)[order]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(samples.offsets[:-1][order], lengths)
+    _, inside = ranges(samples.offsets[order], lengths)
     return replace(
         samples,
         query_rows=samples.query_rows[order],
         positive_rows=samples.positive_rows[order],
-        offsets=offsets,
+        offsets=bounds(lengths),
         negative_rows=samples.negative_rows[inside],
         positive_scores=samples.positive_scores[inside],
         negative_scores=samples.negative_scores[inside],
@@ -145,21 +145,13 @@ def _with_bare_samples(samples: Samples, dataset: Dataset, mining: Path) -> Samp
     table = table.filter(keep)
     if not len(table):
         return samples
-    queries = np.concatenate([samples.query_rows, _rows(table["query_id"], dataset.query_ids, path, "query")])
-    positives = np.concatenate([samples.positive_rows, _rows(table["positive_id"], dataset.document_ids, path, "document")])
-    starts = np.concatenate([samples.offsets[:-1], np.full(len(table), samples.offsets[-1])])
-    stops = np.concatenate([samples.offsets[1:], np.full(len(table), samples.offsets[-1])])
-    order = np.lexsort((positives, queries))
-    lengths = (stops - starts)[order]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(starts[order], lengths)
-    return Samples(
-        query_rows=queries[order],
-        positive_rows=positives[order],
-        offsets=offsets,
-        negative_rows=samples.negative_rows[inside],
-        positive_scores=samples.positive_scores[inside],
-        negative_scores=samples.negative_scores[inside],
-        score_kinds=samples.score_kinds,
-        keys=sample_keys(dataset, queries[order], positives[order]),
+    queries = _rows(table["query_id"], dataset.query_ids, path, "query")
+    positives = _rows(table["positive_id"], dataset.document_ids, path, "document")
+    both = replace(
+        samples,
+        query_rows=np.append(samples.query_rows, queries),
+        positive_rows=np.append(samples.positive_rows, positives),
+        offsets=np.append(samples.offsets, np.full(len(table), samples.offsets[-1])),
+        keys=np.append(samples.keys, sample_keys(dataset, queries, positives)),
     )
+    return _taken(both, np.lexsort((both.positive_rows, both.query_rows)))

@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -188,10 +189,12 @@ class Endpoint(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.seen.append((self.path, self.headers.get("Authorization"), body))
-        status, text = self.answers.pop(0)
+        status, text, *retry_after = self.answers.pop(0)
         data = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        for value in retry_after:
+            self.send_header("Retry-After", value)
         self.end_headers()
         self.wfile.write(data)
 
@@ -224,6 +227,18 @@ def test_chat_judge_retries_reads_one_word_and_asks_nothing_twice(tmp_path, endp
         judge.judge([Case("q", "p", "other")])
     with pytest.raises(InputError, match="cross-encoder:MODEL or chat:URL#MODEL"):
         open_judge("chat:nowhere")
+
+
+def test_chat_judge_waits_as_long_as_it_is_asked_to(endpoint, monkeypatch):
+    url, handler = endpoint
+    pauses = []
+    monkeypatch.setattr("nv_retriever.mining.chat_judge.time", SimpleNamespace(sleep=pauses.append))
+    handler.answers += [(503, ""), (429, "", "7"), (429, "", "3600"), (529, "", "soon"), (200, "No")]
+    assert ChatJudge(url, "m", workers=1).judge([Case("q", "p", "a")]) == [Judgement("keep")]
+    assert pauses == [0, 1, 7, 60, 8]
+    handler.answers += [(503, "")] * 5
+    with pytest.raises(InputError, match=r"within 5 attempts, found HTTP 503$"):
+        ChatJudge(url, "m", workers=1).judge([Case("q", "p", "a")])
 
 
 def test_cross_encoder_judge_compares_with_the_positive(tmp_path):

@@ -15,7 +15,7 @@ from nv_retriever.embedding.build import write_embeddings
 from nv_retriever.embedding.shards import Vectors
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
-from nv_retriever.teachers.endpoint import EndpointEmbedder, EndpointError, EndpointIdentity, _retry_after
+from nv_retriever.teachers.endpoint import EndpointEmbedder, EndpointError, EndpointIdentity
 from nv_retriever.teachers.parse import teacher_digest
 
 
@@ -213,8 +213,3 @@ def test_one_changed_thing_is_another_teacher(server):
     assert len(digests) == len(changes)
     with pytest.raises(InputError, match=r"only the server has.*pooling"):
         teacher_digest(teacher(server, pooling="cls"))
-
-
-@pytest.mark.parametrize(("header", "seconds"), [(None, 0), ("7", 7), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)])
-def test_retry_after(header, seconds):
-    assert _retry_after(header) == seconds
