@@ -23,7 +23,7 @@ def explain_query(
     """
     from nv_retriever.mining.explain import explain
     from nv_retriever.mining.explain_table import page, render, rows_to_json
-    from tasks.opening import open_dataset, open_scorer
+    from tasks.opening import open_dataset, open_scorer, verdict_cache
 
     store = ArtifactStore(home)
     spec = mining_spec(config)
@@ -38,6 +38,7 @@ def explain_query(
         query_id,
         seed=spec.seed,
         open_scorer=lambda teacher: open_scorer(spec.candidates[teacher], store, config.runtime),
+        verdicts=verdict_cache(store),
     )
 
     if html is not None:

@@ -34,4 +34,4 @@ def remine(config: PipelineConfig, teacher: CheckpointSpec, name: str) -> Mining
         location=TeacherLocation(teacher=TeacherConfig(name=encoder.model, encoder=encoder)),
     )
     alone = config.mining.model_copy(update={"ensemble": "none"})
-    return MiningSpec(dataset=dataset, split=config.split, candidates=(candidates,), mining=alone, seed=config.seed)
+    return teacher.mining.model_copy(update={"candidates": (candidates,), "mining": alone})

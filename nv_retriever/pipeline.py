@@ -164,6 +164,8 @@ def one_data_set_only() -> InputError:
 
 def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> MiningSpec:
     """Return the specification of the mined triples, with everything upstream of it."""
+    from nv_retriever.mining.judge import judge_digest
+
     if config.blend is not None:
         raise one_data_set_only()
     dataset = dataset or dataset_spec(config.dataset)
@@ -172,6 +174,7 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
         split=config.split,
         candidates=candidates_specs(config, dataset),
         mining=config.mining,
+        judge=judge_digest(config.mining.judge),
         seed=config.seed,
     )
 

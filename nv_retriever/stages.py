@@ -138,12 +138,14 @@ class MiningSpec(Spec):
     """Mined triples."""
 
     kind: ClassVar[str] = "mining"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stage: ClassVar[StageName] = "mine"
     dataset: DatasetSpec
     split: str
     candidates: tuple[CandidatesSpec, ...]
     mining: MiningConfig
+    judge: str
+    """Digest of the judge's weights, empty without one or for an endpoint."""
     seed: int
 
 

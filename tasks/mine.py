@@ -9,7 +9,7 @@ from typing import Any
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.stages import LabelledSpec, MiningSpec
-from tasks.opening import open_dataset, open_scorer
+from tasks.opening import open_dataset, open_scorer, verdict_cache
 from tasks.stage import build, stage_task
 
 logger = logging.getLogger("nv_retriever.stages")
@@ -38,7 +38,7 @@ def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
             spec.mining,
             spec.seed,
             run_id(spec.ref),
-            verdicts=store.home / "verdicts.sqlite",
+            verdicts=verdict_cache(store),
         )
 
     return build(spec, home, write)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from nv_retriever.search.types import Scorer
 
 
+def verdict_cache(store: ArtifactStore) -> Path:
+    """Return where the home keeps what judges said."""
+    return store.home / "verdicts.sqlite"
+
+
 def open_dataset(spec: DatasetSpec, store: ArtifactStore) -> Dataset:
     """Return the reader of an ingested data set."""
     from nv_retriever.data.dataset import Dataset

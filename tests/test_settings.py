@@ -31,6 +31,26 @@ def test_yaml_mistakes_name_the_line(tmp_path):
         load_yaml(tmp_path / "missing.yaml")
 
 
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"search": {"index": "flat()", "min_recall": 2}},
+        {"search": {"min_recall": 0.99}},
+        {"search": {"index": "annoy"}},
+        {"audit": {"target_reduction": 0.9}},
+        {"mining": {"min_score": float("inf")}},
+    ],
+)
+def test_settings_that_mean_nothing_are_errors(tree):
+    with pytest.raises(InputError):
+        build_config(tree, "--set")
+
+
+def test_an_index_has_one_name():
+    indexes = [build_config({"search": {"index": text}}, "--set").search.index for text in ("exact()", "ivf( nprobe=32 )")]
+    assert indexes == ["exact", "ivf(nlist=1024, nprobe=32)"]
+
+
 @pytest.mark.parametrize("audit", [{"rule": "topk"}, {"selection": "top(2)"}, {"seed": 1}])
 def test_what_an_audit_takes_from_the_run_cannot_be_set_twice(audit):
     with pytest.raises(InputError, match=r"audit\.\w+: expected nothing: .* says, found"):

@@ -68,7 +68,7 @@ def calibrate(samples: Samples, labelled: Labelled, table: Table, shares: Sequen
 def _setting(share: float, gaps: Counts, other_gaps: Counts, ratios: Counts, other_ratios: Counts) -> Setting:
     """A rule rejects s >= limit: a gap of at most the margin, a ratio of at least the percentage."""
     margin = float(np.quantile(gaps, share, method="inverted_cdf"))
-    percentage = float(np.quantile(ratios, 1 - share, method="inverted_cdf")) if len(ratios) else float("nan")
+    percentage = -float(np.quantile(-ratios, share, method="inverted_cdf")) if len(ratios) else float("nan")
     return Setting(
         share=share,
         margin=margin,

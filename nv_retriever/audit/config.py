@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from nv_retriever.config import Frozen
+from nv_retriever.errors import InputError
 
 
 class AuditConfig(Frozen):
@@ -49,3 +52,10 @@ class AuditConfig(Frozen):
     """Of the score histograms."""
     seed: int = Field(default=0, ge=0)
     """Of the draw and the bootstrap."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.target_rate is not None and self.target_reduction != AuditConfig.model_fields["target_reduction"].default:
+            found = f"target_rate={self.target_rate}, so that target_reduction has no effect"
+            raise InputError("audit.target_reduction", "target_rate: null beside it", found)
+        return self

@@ -81,8 +81,9 @@ def _unknown(dataset: Dataset, split: str, exclusions: Exclusions, near: Rows) -
     excluded = np.unique(queries * dataset.n_documents + exclusions.documents)
     positive = exclusions.reasons == Reason.POSITIVE
     both = np.concatenate([near, near[:, ::-1]])
-    owner, pair = join(exclusions.documents[positive], both[:, 0])
-    found = np.unique(queries[positive][owner] * dataset.n_documents + both[pair, 1])
+    owner, pair = join(dataset.groups[exclusions.documents[positive]], both[:, 0])  # `near` are the first of their groups
+    near_owner, documents = join(both[pair, 1], dataset.groups)
+    found = np.unique(queries[positive][owner[near_owner]] * dataset.n_documents + documents)
     return int((~np.isin(found, excluded)).sum())
 
 

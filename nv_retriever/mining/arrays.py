@@ -92,7 +92,7 @@ def read_vectors(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
 def read_positives(positives: Positives, queries: Side, documents: Side) -> Qrels:
     """Return the labels by canonical rows, without repeats; raises InputError for what is unknown."""
     pairs: set[tuple[int, int]] = set()
-    for query, document in _pairs(positives):
+    for query, document in _pairs(positives, documents):
         for side, value, name in ((queries, query, "query"), (documents, document, "document")):
             if value not in side.row_of:
                 raise InputError("positives", f"a known {name}", repr(value))
@@ -103,10 +103,11 @@ def read_positives(positives: Positives, queries: Side, documents: Side) -> Qrel
     return Qrels(columns[:, 0], columns[:, 1], np.ones(len(columns), np.int32))
 
 
-def _pairs(positives: Positives) -> Iterable[tuple[Any, Any]]:
+def _pairs(positives: Positives, right: Side) -> Iterable[tuple[Any, Any]]:
     if not isinstance(positives, Mapping):
         yield from positives
         return
     for query, documents in positives.items():
-        several = isinstance(documents, Iterable) and not isinstance(documents, str | bytes | tuple)
+        one = isinstance(documents, str | bytes) or (isinstance(documents, tuple) and documents in right.row_of)
+        several = isinstance(documents, Iterable) and not one
         yield from ((query, document) for document in (documents if several else [documents]))

@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.judge import Case, Judgement, Verdict
 from nv_retriever.retries import RETRIED, retry_after
+
+if TYPE_CHECKING:
+    import httpx
 
 KEY_VARIABLES = ("NVR_JUDGE_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the key; the first that is set is sent."""
@@ -75,12 +78,12 @@ class ChatJudge:
                 continue
             if answer.status_code != 200:
                 raise InputError(f"judge {self._url}", "HTTP 200", f"HTTP {answer.status_code}: {answer.text[:200]}")
-            return _content(answer.json(), self._url)
+            return _content(answer, self._url)
         raise InputError(f"judge {self._url}", f"an answer within {self._attempts} attempts", problem)
 
 
-def _content(answer: Any, url: str) -> str:
+def _content(answer: httpx.Response, url: str) -> str:
     try:
-        return str(answer["choices"][0]["message"]["content"] or "")
-    except (KeyError, IndexError, TypeError):
-        raise InputError(f"judge {url}", "choices[0].message.content", str(answer)[:200]) from None
+        return str(answer.json()["choices"][0]["message"]["content"] or "")
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise InputError(f"judge {url}", "JSON with choices[0].message.content", answer.text[:200]) from None

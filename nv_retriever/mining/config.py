@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
+from nv_retriever.errors import InputError
 
 
 class MiningConfig(Frozen):
@@ -20,7 +21,7 @@ class MiningConfig(Frozen):
     """The positive score that the rule compares with, where a query has several positives."""
     ensemble: Literal["none", "cross-sample", "intra-sample", "intra-sample-dedup"] = "none"
     """How several teachers share a sample's negatives (paper, section 3.2)."""
-    min_score: float | None = None
+    min_score: float | None = Field(default=None, allow_inf_nan=False)
     """A floor: candidates that score lower are too easy."""
     shortfall: Literal["fewer", "relax", "random", "drop"] = "fewer"
     """What to do with a sample for which the corpus has too few allowed candidates."""
@@ -31,7 +32,7 @@ class MiningConfig(Frozen):
     judge: str | None = None
     """Reads every chosen negative: `cross-encoder:MODEL`, or `chat:URL#MODEL` (an OpenAI-compatible endpoint, its key in
     NVR_JUDGE_API_KEY). What it drops or calls a positive is replaced by the next choice."""
-    judge_margin: float = Field(default=1.0, ge=0)
+    judge_margin: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Of a cross-encoder judge, in logits: within it of the positive's score a negative is dropped, above it relabelled."""
 
     @field_validator("rule")
@@ -47,3 +48,9 @@ class MiningConfig(Frozen):
         from nv_retriever.mining.selection import parse_selection
 
         return parse_selection(text).name
+
+    @model_validator(mode="after")
+    def _a_margin_is_a_cross_encoder_s(self) -> Self:
+        if self.judge_margin != 1.0 and not (self.judge or "").startswith("cross-encoder:"):
+            raise InputError("judge_margin", "a judge cross-encoder:MODEL", f"{self.judge}: the setting has no effect")
+        return self

@@ -13,7 +13,13 @@ from nv_retriever.mining.types import BoolArray, Pool, Rows, Wanted
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Scorer, TopK
 
 _ROWS = 1 << 16
-"""Samples in one search."""
+_CELLS = 1 << 22
+"""Places of all samples in one search: about 100 MB."""
+
+
+def rows_at_once(k: int) -> int:
+    """Return how many samples one search for k documents each takes."""
+    return max(1, min(_ROWS, _CELLS // max(k, 1)))
 
 
 def deepen(
@@ -29,8 +35,9 @@ def deepen(
     k = min(wanted.size + wanted.min_rank - 1, scorer.n_documents)
     while len(left):
         again = []
-        for start in range(0, len(left), _ROWS):
-            rows = left[start : start + _ROWS]
+        step = rows_at_once(k)
+        for start in range(0, len(left), step):
+            rows = left[start : start + step]
             found = _search(scorer, exclusions, queries[rows], limits[rows], k)
             done = _fill(pool, rows, found, queries[rows], wanted)
             again.append(rows[~done])

@@ -103,7 +103,10 @@ def _columns(dataset: Dataset, anchor: str | None, positive: str | None) -> tupl
     for name in (anchor, positive):
         if name is not None and name not in names:
             raise InputError("column name", f"one of {', '.join(names)}", repr(name))
-    return anchor or names[0], positive or names[1]
+    columns = anchor or names[0], positive or names[1]
+    if columns[0] == columns[1]:
+        raise InputError("column names", "an anchor and another column for the positive", f"{columns[0]!r} for both")
+    return columns
 
 
 def _check_range(range_min: int, range_max: int | None, num_negatives: int) -> None:

@@ -14,8 +14,9 @@ from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.miner import Miner, check_plan
 from nv_retriever.mining.randomness import IdKeys
+from nv_retriever.mining.shortfall import reason_text
 from nv_retriever.mining.teachers import OpenScorer, plan_of, samples_of, teachers_of
-from nv_retriever.mining.types import Choice, Short, Teacher, Why
+from nv_retriever.mining.types import Choice, Teacher, Why
 from nv_retriever.mining.vetoes import Vetoes, open_vetoes
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Reason
@@ -111,7 +112,9 @@ def explain(
         rule=plan.rule.name,
         selection=plan.selection.name,
         positives=dict(zip(names, dataset.document_texts(samples.positives[rows]), strict=True)),
-        short={name: Short(code).text for name, code in zip(names, choice.short.tolist(), strict=True) if code},
+        short={
+            name: reason_text(code, plan.shortfall) for name, code in zip(names, choice.short.tolist(), strict=True) if code
+        },
         rows=tuple(told),
     )
 
@@ -161,6 +164,8 @@ class _View:
         random = [j for j in mine.tolist() if int(choice.documents[0, j]) not in seen]
         told = []
         outcomes = self._outcomes(documents, scores)
+        if choice.short[0] and self.miner.plan.shortfall == "drop":
+            outcomes = ["dropped with its sample" if outcome == "not chosen" else outcome for outcome in outcomes]
         for i, document in enumerate(documents.tolist()):
             position, outcome = places.get(document, (None, outcomes[i]))
             told.append(self._row(dataset, document, i + 1, float(scores[i]), outcome, position))
@@ -182,10 +187,9 @@ class _View:
     def _outcomes(self, documents: np.ndarray, scores: np.ndarray) -> list[str]:
         """Say why each candidate would not be a negative, in the order in which the miner decides."""
         plan, number = self.miner.plan, len(documents)
-        near = np.zeros(number, bool)
-        if self.vetoes.near_duplicates is not None and number:
-            sample, query = np.full(number, self.sample), np.full(number, self.query, np.int32)
-            near = self.vetoes.near_duplicates(sample, query, documents)
+        pairs = np.full(number, self.sample), np.full(number, self.query, np.int32), documents
+        guards = self.vetoes.hidden, self.vetoes.near_duplicates
+        hidden, near = (np.zeros(number, bool) if guard is None or not number else guard(*pairs) for guard in guards)
         outcomes = []
         for i, document in enumerate(documents.tolist()):
             judged = self._verdict(document)
@@ -195,6 +199,8 @@ class _View:
                 outcomes.append(f"rank before {plan.rule.min_rank}")
             elif scores[i] < plan.floor:
                 outcomes.append("below min_score")
+            elif hidden[i]:
+                outcomes.append("hidden positive (oracle)")
             elif near[i]:
                 outcomes.append("near-duplicate of a positive")
             else:

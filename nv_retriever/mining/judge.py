@@ -69,6 +69,17 @@ class CrossEncoderJudge:
         return Judgement("drop" if candidate > positive - self._margin else "keep", candidate)
 
 
+def judge_digest(name: str | None) -> str:
+    """Return the digest of a judge's weights, empty where it has none here (no judge, or an endpoint)."""
+    kind, _, model = (name or "").partition(":")
+    if kind != "cross-encoder" or not model:
+        return ""
+    from nv_retriever.teachers.config import EncoderConfig
+    from nv_retriever.teachers.cross_encoder import resolve_cross_encoder
+
+    return resolve_cross_encoder(model, EncoderConfig()).digest
+
+
 def open_judge(name: str, margin: float = 1.0) -> Judge:
     """Return the judge `cross-encoder:MODEL` or `chat:URL#MODEL`; raises InputError for other names."""
     kind, _, rest = name.partition(":")

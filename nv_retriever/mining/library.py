@@ -32,7 +32,7 @@ from nv_retriever.mining.statistics import Statistics
 from nv_retriever.mining.teachers import plan_of, samples_of, teachers_of
 from nv_retriever.mining.triples import SHORTFALL, TRIPLES, shortfall_table, triples_table
 from nv_retriever.mining.types import Choice, Samples
-from nv_retriever.mining.vetoes import open_vetoes
+from nv_retriever.mining.vetoes import open_vetoes, scorer_similarity
 from nv_retriever.search.types import ScoreKind, Scorer
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MiningResult:
-    """Mined triples, ordered by query, positive, position; rows are those of the arrays that were given."""
+    """Mined triples, ordered by query, positive, position; rows are those of the arrays that were given.
+
+    Samples that a judge adds stand behind those of their block.
+    """
 
     query: Rows
     """(n,) int64 rows of `queries`."""
@@ -101,6 +104,7 @@ def mine(
     depth: int = 100,
     seed: int = 0,
     deepen: bool = True,
+    exclude_same_id: bool = True,
     config: MiningConfig | None = None,
     **settings: Any,
 ) -> MiningResult:
@@ -110,9 +114,14 @@ def mine(
     kind cosine where all rows have length 1. Texts let equal ones be excluded under other ids, and let a judge read.
     `settings` are the fields of `MiningConfig` (rule, selection, anchor, min_score, shortfall, near_duplicates, judge, …)
     and override `config`; `negatives` overrides the selection's number. `depth` candidates are looked at first, more only
-    where the rule leaves too few; with `deepen=False` nothing beyond them is. Raises InputError.
+    where the rule leaves too few; with `deepen=False` nothing beyond them is. A document with the query's id is never mined,
+    unless `exclude_same_id` is False (say so where queries and documents are numbered alike). Raises InputError.
     """
     config = _config(config, settings, negatives)
+    if depth < 1:
+        raise InputError("depth", "at least 1", str(depth))
+    if config.judge is not None and (query_texts is None or document_texts is None):
+        raise InputError("judge", "query_texts and document_texts, which it reads", "vectors alone")
     vectors = read_vectors(queries, "queries"), read_vectors(documents, "documents")
     if vectors[0].shape[1] != vectors[1].shape[1]:
         raise InputError("documents", f"vectors of dimension {vectors[0].shape[1]}", str(vectors[1].shape[1]))
@@ -120,7 +129,7 @@ def mine(
     right = Side.of(len(vectors[1]), document_ids, document_texts, "document")
     dataset = MemoryDataset(left.ids, right.ids, read_positives(positives, left, right), left.texts, right.texts)
     scorer = _scorer(vectors[0][left.order][dataset.query_rows("train")], vectors[1][right.order])
-    same_id = query_ids is not None and document_ids is not None
+    same_id = exclude_same_id and query_ids is not None and document_ids is not None
     return mine_in_memory(dataset, scorer, config, depth, seed, deepen, same_id, (left.order, right.order))
 
 
@@ -145,7 +154,8 @@ def mine_in_memory(
     keys = IdKeys(lambda: ids[0], lambda: ids[1])
     statistics, parts, shorts, places = Statistics(), [TRIPLES.empty_table()], [SHORTFALL.empty_table()], []
     with tempfile.TemporaryDirectory() as folder:
-        vetoes = open_vetoes(config, dataset.as_dataset(), "train", samples, teachers, Path(folder) / "verdicts.sqlite")
+        cache, similarity = Path(folder) / "verdicts.sqlite", scorer_similarity(scorer)
+        vetoes = open_vetoes(config, dataset.as_dataset(), "train", samples, teachers, cache, similarity)
         for start, choice in Miner(samples, teachers, plan, keys, vetoes.of_pools, vetoes.of_choices).blocks():
             statistics.add(start, choice, teachers)
             parts.append(triples_table("", start, choice, samples, teachers, *ids))

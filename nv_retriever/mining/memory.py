@@ -91,7 +91,7 @@ class MemoryDataset:
 
 
 def _hashes(texts: Sequence[str] | None, kind: str, number: int) -> HashArray:
-    return content_hashes(texts if texts is not None else [f"{kind} {row}" for row in range(number)])
+    return content_hashes(texts if texts is not None else [f"\0{kind} {row}" for row in range(number)])
 
 
 def search_in_memory(scorer: Scorer, dataset: MemoryDataset, teacher: str, depth: int, exclude_same_id: bool) -> Candidates:

@@ -123,6 +123,8 @@ class Miner:
             if len(short) and teacher.scorer is not None:
                 depth = teacher.documents.shape[1]
                 read.put(short, deepen(teacher.scorer(), teacher.exclusions(), queries[short], limits[short], wanted, depth))
+            if teacher.score_kind == "logit":
+                read.exhausted[:] = False  # a cross-encoder sees the first teacher's candidates, not the corpus
             pool.put(rows, read)
 
     def _choose(
@@ -172,7 +174,7 @@ class Miner:
     def _veto_pools(self, pools: list[Pool], samples: Rows, rows: Rows) -> npt.NDArray[np.int64]:
         if not self.pool_vetoes or not len(rows):
             return np.empty(0, np.int64)
-        return np.unique(np.concatenate([self._veto(self.pool_vetoes, samples, rows, pool.documents) for pool in pools]))
+        return self._veto(self.pool_vetoes, samples, rows, np.concatenate([pool.documents for pool in pools], axis=1))
 
     def _veto_choice(self, choice: Choice, samples: Rows, rows: Rows) -> npt.NDArray[np.int64]:
         filled = self.plan.shortfall in ("relax", "random")  # what fills a place was in no pool

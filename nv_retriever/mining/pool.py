@@ -59,7 +59,7 @@ def read_pool(documents: IntArray, scores: FloatArray, queries: IntArray, limits
         _read_sorted(pool, part, documents, scores, queries[part].astype(np.intp), limits[part], wanted)
     for start in range(0, len(queries), _CHUNK):
         rows = start + np.flatnonzero(touched[start : start + _CHUNK])
-        if len(rows):
+        if len(rows) and documents.shape[1]:
             _read_masked(pool, rows, documents, scores, queries[rows], limits[rows], wanted)
     _set_ends(pool, documents, scores, queries.astype(np.intp), wanted.floor)
     return pool

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import InputError
-from nv_retriever.mining.deepening import deepen
+from nv_retriever.mining.deepening import deepen, rows_at_once
 from nv_retriever.mining.randomness import Keys, mix
-from nv_retriever.mining.types import Choice, Plan, Rows, Teacher, Wanted, Why
+from nv_retriever.mining.types import Choice, Plan, Rows, Short, Teacher, Wanted, Why
 from nv_retriever.search.types import FloatArray, IntArray, Scorer
 
 SHORTFALLS = ("fewer", "relax", "random", "drop")
@@ -46,17 +46,21 @@ def relax(
     k = plan.selection.count + plan.rule.min_rank
     left = np.flatnonzero(choice.documents[rows, -1] < 0)
     while len(left):
-        found = scorer.search(queries[left], k, exclusions.take(queries[left]), anchors[left])
-        ranks = found.above[:, None] + np.arange(1, found.documents.shape[1] + 1)
-        fails = (found.scores >= limits[left, None]) | (ranks < plan.rule.min_rank)
-        exists = found.documents >= 0
-        ended = ~exists[:, -1] | ~fails[:, -1] | (k >= scorer.n_documents)
-        fails &= exists & ~wanted.is_vetoed(queries[left, None], found.documents)
-        for i in np.flatnonzero(ended).tolist():
-            nearest = np.flatnonzero(fails[i])[::-1]
-            taken = found.documents[i, nearest], found.scores[i, nearest], ranks[i, nearest]
-            _append(choice, int(rows[left[i]]), number, Why.RELAXED, *taken)
-        left, k = left[~ended], min(2 * k, scorer.n_documents)
+        again, step = [], rows_at_once(k)
+        for some in (left[start : start + step] for start in range(0, len(left), step)):
+            found = scorer.search(queries[some], k, exclusions.take(queries[some]), anchors[some])
+            ranks = found.above[:, None] + np.arange(1, found.documents.shape[1] + 1)
+            fails = (found.scores >= limits[some, None]) | (ranks < plan.rule.min_rank)
+            exists = found.documents >= 0
+            ended = ~exists[:, -1] | ~fails[:, -1] | (k >= scorer.n_documents)
+            fails &= exists & ~wanted.is_vetoed(queries[some, None], found.documents)
+            for i in np.flatnonzero(ended).tolist():
+                failing = np.flatnonzero(fails[i])
+                nearest = failing[np.lexsort((found.documents[i, failing], found.scores[i, failing]))]
+                taken = found.documents[i, nearest], found.scores[i, nearest], ranks[i, nearest]
+                _append(choice, int(rows[some[i]]), number, Why.RELAXED, *taken)
+            again.append(some[~ended])
+        left, k = np.concatenate(again), min(2 * k, scorer.n_documents)
 
 
 def fill_randomly(
@@ -89,6 +93,11 @@ def fill_randomly(
             if size >= teacher.n_documents:
                 break
             size = min(4 * size, teacher.n_documents)
+
+
+def reason_text(short: int, policy: str) -> str:
+    """Return why a sample is short, as it is stored; `short` is a value of Short."""
+    return f"dropped: {Short(short).text}" if policy == "drop" else Short(short).text
 
 
 def drop(choice: Choice, rows: Rows) -> None:

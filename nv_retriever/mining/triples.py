@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nv_retriever.mining.shortfall import reason_text
 from nv_retriever.mining.types import Choice, Samples, Short, Teacher, Why
 
 TRIPLES = pa.schema(
@@ -87,9 +88,7 @@ def shortfall_table(start: int, choice: Choice, samples: Samples, policy: str, q
     """Return the samples for which fewer rule-abiding negatives were found than wanted, and why."""
     row = np.flatnonzero(choice.short != Short.NONE)
     written = (choice.documents[row] >= 0).sum(axis=1).astype(np.int32)
-    reasons = [Short(value).text for value in choice.short[row].tolist()]
-    if policy == "drop":
-        reasons = [f"dropped: {reason}" for reason in reasons]
+    reasons = [reason_text(value, policy) for value in choice.short[row].tolist()]
     columns = [
         pa.array(queries[samples.queries[start + row]], pa.string()),
         pa.array(documents[samples.positives[start + row]], pa.string()),

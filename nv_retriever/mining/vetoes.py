@@ -13,12 +13,12 @@ import numpy.typing as npt
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.hidden_labels import HiddenLabels
-from nv_retriever.mining.judge import open_judge
+from nv_retriever.mining.judge import judge_digest, open_judge
 from nv_retriever.mining.near_duplicates import DocumentVectors, NearDuplicates, Similarity, cosine_similarity
 from nv_retriever.mining.relabelled import Relabelled, relabel
 from nv_retriever.mining.types import Choice, Samples, Teacher, Veto
 from nv_retriever.mining.verdicts import JudgedNegatives, VerdictCache
-from nv_retriever.search.types import FloatArray
+from nv_retriever.search.types import FloatArray, Scorer
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
@@ -64,13 +64,22 @@ class Vetoes:
 
 
 def open_vetoes(
-    config: MiningConfig, dataset: Dataset, split: str, samples: Samples, teachers: Sequence[Teacher], cache: Path
+    config: MiningConfig,
+    dataset: Dataset,
+    split: str,
+    samples: Samples,
+    teachers: Sequence[Teacher],
+    cache: Path,
+    similarity: Similarity | None = None,
 ) -> Vetoes:
-    """Return the guards that `config` names; models are loaded only where they are named."""
+    """Return the guards that `config` names; models are loaded only where they are named.
+
+    `similarity` compares documents; by default the first teacher's vectors do, else their texts.
+    """
     near = judged = None
     hidden = _hidden_labels(dataset, split) if config.oracle else None
     if config.near_duplicates is not None:
-        similarity = vector_similarity(teachers) or _text_similarity(dataset)
+        similarity = similarity or vector_similarity(teachers) or _text_similarity(dataset)
         near = NearDuplicates(similarity, config.near_duplicates, teachers[0].exclusions())
     if config.judge is not None:
         rows = dataset.query_rows(split)
@@ -79,10 +88,10 @@ def open_vetoes(
             """Return the texts that a judge reads."""
             return dataset.query_texts(rows[of]) if what == "queries" else dataset.document_texts(of)
 
-        kept = VerdictCache(open_judge(config.judge, config.judge_margin), cache, settings=f"margin={config.judge_margin}")
+        digest = judge_digest(config.judge)
+        settings = f"margin={config.judge_margin} weights={digest}" if digest else ""
+        kept = VerdictCache(open_judge(config.judge, config.judge_margin), cache, settings)
         judged = JudgedNegatives(kept, samples, texts)
-    elif config.judge_margin != MiningConfig.model_fields["judge_margin"].default:
-        raise InputError("judge_margin", "a judge", "none: the setting has no effect")
     return Vetoes(near, judged, hidden)
 
 
@@ -95,11 +104,16 @@ def _hidden_labels(dataset: Dataset, split: str) -> HiddenLabels:
 def vector_similarity(teachers: Sequence[Teacher]) -> Similarity | None:
     """Return the cosines of the first teacher that has document vectors."""
     for teacher in teachers:
-        scorer = teacher.scorer() if teacher.scorer is not None else None
-        documents = getattr(scorer, "documents", None)
-        if isinstance(documents, DocumentVectors):
-            return cosine_similarity(documents)
+        similarity = scorer_similarity(teacher.scorer()) if teacher.scorer is not None else None
+        if similarity is not None:
+            return similarity
     return None
+
+
+def scorer_similarity(scorer: Scorer) -> Similarity | None:
+    """Return the cosines of a scorer's document vectors, where it has some."""
+    documents = getattr(scorer, "documents", None)
+    return cosine_similarity(documents) if isinstance(documents, DocumentVectors) else None
 
 
 def _text_similarity(dataset: Dataset) -> Similarity:

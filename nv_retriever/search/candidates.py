@@ -108,7 +108,7 @@ def check_quarantine(scorer: Scorer, allowed: float, teacher: str) -> dict[str, 
 
 def _with_index(folder: Path, scorer: Scorer, config: SearchConfig) -> tuple[Scorer, dict[str, Any]]:
     """Return the scorer that searches: the exact one itself, or an approximate index over its vectors."""
-    if config.index.strip() == "exact":
+    if config.index == "exact":
         return scorer, {"index": "exact"}
     from nv_retriever.search.approximate import approximate_scorer
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
+from nv_retriever.errors import InputError
 
 
 class SearchConfig(Frozen):
@@ -20,3 +23,16 @@ class SearchConfig(Frozen):
     """Exclude the document whose id is the query's id (as in ArguAna or Quora)."""
     max_quarantined: float = Field(default=0.0, ge=0, le=1)
     """The run fails when a larger share of the vectors is not finite; those below it are quarantined and counted."""
+
+    @field_validator("index")
+    @classmethod
+    def _canonical_index(cls, text: str) -> str:
+        from nv_retriever.search.index import IndexName
+
+        return str(IndexName.parse(text))
+
+    @model_validator(mode="after")
+    def _a_recall_is_an_index_s(self) -> Self:
+        if self.index == "exact" and self.min_recall != SearchConfig.model_fields["min_recall"].default:
+            raise InputError("search.min_recall", "an approximate index", "index exact: the setting has no effect")
+        return self

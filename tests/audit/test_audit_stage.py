@@ -8,6 +8,7 @@ import pytest
 from nv_retriever.audit.audit import AuditResult, audit, labelled_of
 from nv_retriever.audit.build import write_audit
 from nv_retriever.audit.config import AuditConfig
+from nv_retriever.audit.duplicates import count_duplicates
 from nv_retriever.audit.hidden_positives import Table
 from nv_retriever.audit.report import page
 from nv_retriever.audit.samples import Samples
@@ -198,6 +199,20 @@ def test_a_positive_with_the_query_s_id_comes_back_only_where_it_can_be_mined(
     small = Dataset.open(tmp_path / "dataset")
     labelled = labelled_of(small, "test", replace(table(small, depth=5), info={"exclude_same_id": excluded}))
     assert small.document_ids[labelled.documents].tolist() == hidden
+
+
+@pytest.mark.parametrize("positive", ["a", "b"])
+def test_a_near_duplicate_of_a_positive_counts_whichever_copy_is_labelled(tmp_path: Path, positive: str) -> None:
+    (tmp_path / "qrels").mkdir()
+    words = " ".join(f"word{i}" for i in range(80))
+    texts = {"a": words, "b": words, "c": f"{words} more", **{f"x{i}": f"other {i} text {i * 7}" for i in range(6)}}
+    _jsonl(tmp_path / "corpus.jsonl", [{"_id": name, "title": "", "text": text} for name, text in texts.items()])
+    _jsonl(tmp_path / "queries.jsonl", [{"_id": "q", "text": "what?"}])
+    _qrels(tmp_path / "qrels" / "test.tsv", [f"q\t{positive}\t1"])
+    write_dataset(tmp_path / "dataset", DatasetConfig(source=str(tmp_path)))
+    small = Dataset.open(tmp_path / "dataset")
+    exclusions = build_exclusions(small, "test", True)
+    assert count_duplicates(small, "test", exclusions, 0.8).unknown_near_duplicates == 1
 
 
 def test_wrong_usage_is_an_input_error(dataset: Dataset) -> None:

@@ -101,7 +101,7 @@ def mine(matrices, allowed, samples, rule, selection, anchor, ensemble, floor, s
             chosen = []
         if found < wanted and shortfall == "relax":
             easy = [d for d in free if score[d] < min(limit, a, floor) and rank[d] >= first_rank]
-            near = [d for d in free if score[d] >= limit or rank[d] < first_rank][::-1]
+            near = sorted((d for d in free if score[d] >= limit or rank[d] < first_rank), key=lambda d: (score[d], d))
             fill = easy + near
             chosen += [(d, home, rank[d], "relaxed") for d in fill[: wanted - found]]
         if found < wanted and shortfall == "random":

@@ -102,6 +102,9 @@ def test_what_cannot_be_honoured_is_refused(pairs, model):
     for arguments in ({"cross_encoder": model}, {"use_faiss": True}, {"include_positives": True}):
         with pytest.raises(TypeError):
             mine_hard_negatives(pairs, model, **arguments)
-    for arguments in ({"anchor_column_name": "question"}, {"range_max": 2}, {"output_format": "pairs"}):
+    named = pairs.column_names[1]
+    for arguments in (
+        {"anchor_column_name": "question"}, {"range_max": 2}, {"output_format": "pairs"}, {"anchor_column_name": named},
+    ):  # fmt: skip
         with pytest.raises(InputError):
             mine_hard_negatives(pairs, model, **arguments)

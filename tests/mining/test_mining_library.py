@@ -92,6 +92,25 @@ def test_near_duplicates_of_a_positive_are_no_negatives():
     found = mine(query, vectors, {0: 0}, rule="topk", negatives=1, near_duplicates=0.95)
     assert found.negative.tolist() == [2] and found.statistics["near_duplicates"] == 1
     assert found.rank.tolist() == [2]
+    shallow = mine(query, vectors, {0: 0}, rule="topk", negatives=1, near_duplicates=0.95, deepen=False)
+    assert shallow.negative.tolist() == [2] and shallow.statistics["near_duplicates"] == 1
+
+
+def test_a_tuple_is_several_documents_unless_it_is_an_id():
+    vectors = np.eye(3, dtype=np.float32)
+    assert mine(vectors[:1], vectors, {0: (1, 2)}, rule="topk").table.num_rows == 2
+    ids = [("a", 1), ("a", 2), ("a", 3)]
+    found = mine(vectors[:1], vectors, {0: ("a", 2)}, document_ids=ids, rule="topk")
+    assert set(found.positive.tolist()) == {1}
+
+
+def test_what_excludes_a_document_of_vectors_is_its_id_alone_and_only_where_ids_mean_the_same():
+    vectors = np.eye(4, dtype=np.float32)
+    numbered = {"query_ids": [2], "document_ids": [0, 1, 2, 3], "rule": "topk", "negatives": 3}
+    assert 2 not in mine(vectors[:1], vectors, {2: 0}, **numbered).negative.tolist()
+    assert 2 in mine(vectors[:1], vectors, {2: 0}, **numbered, exclude_same_id=False).negative.tolist()
+    found = mine(vectors[:1], vectors, {0: 0}, query_texts=["document 3"], rule="topk", negatives=3)
+    assert sorted(found.negative.tolist()) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +126,10 @@ def test_near_duplicates_of_a_positive_are_no_negatives():
         ({"negativs": 3}, "mine"),
         ({"ensemble": "cross-sample"}, "ensemble"),
         ({"judge_margin": 2.0}, "judge_margin"),
+        ({"judge_margin": 2.0, "judge": "chat:http://127.0.0.1:9#m"}, "judge_margin"),
+        ({"judge": "chat:http://127.0.0.1:9#m"}, "judge"),
+        ({"min_score": float("nan")}, "mine min_score"),
+        ({"depth": 0}, "depth"),
         ({"queries": np.array([[np.nan, 1], [0, 1]])}, "queries"),
         ({"rule": "topk-abs(0.5)", "documents": np.full((3, 2), 5.0)}, "rule topk-abs(0.5)"),
     ],

