@@ -30,22 +30,33 @@ def serve_deployments(port: int, home: str, config: PipelineConfig) -> None:
         if not is_healthy(api_url(port)):
             server = start_server(port)
         os.environ["PREFECT_API_URL"] = api_url(port)
+    parameters = deployment_parameters(home, config)
     root = Path(__file__).resolve().parent.parent
     os.chdir(root)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
     try:
-        register_and_serve(home, config)
+        register_and_serve(parameters)
     finally:
         if server is not None:
             server.terminate()
 
 
 def deployment_parameters(home: str, config: PipelineConfig) -> dict[str, Any]:
-    """Return a deployment's parameters; what nobody set stays unset, since a benchmark has a split of its own."""
-    return {"config": config.model_dump(mode="json", exclude_unset=True), "home": home}
+    """Return a deployment's parameters, with absolute paths: runs start in another folder.
+
+    What nobody set stays unset, since a benchmark has a split of its own.
+    """
+    tree = config.model_dump(mode="json", exclude_unset=True)
+    student = tree.get("student", {}).get("encoder", {})
+    places = [(tree.get("dataset", {}), "source"), (student, "model"), (tree.get("mining", {}), "judge")]
+    for group, key in [*places, *((teacher, "name") for teacher in tree.get("teachers", []))]:
+        kind, colon, path = str(group.get(key) or "").rpartition(":")
+        if kind in ("", "vectors", "cross-encoder") and path and Path(path).expanduser().exists():
+            group[key] = f"{kind}{colon}{Path(path).expanduser().resolve()}"
+    return {"config": tree, "home": home}
 
 
-def register_and_serve(home: str, config: PipelineConfig) -> None:
+def register_and_serve(parameters: dict[str, Any]) -> None:
     """Serve the flows, the whole pipeline with a paused nightly schedule."""
     from prefect import serve
     from prefect.schedules import Cron
@@ -56,7 +67,6 @@ def register_and_serve(home: str, config: PipelineConfig) -> None:
     from flows.pipeline import pipeline
     from flows.training import training
 
-    parameters = deployment_parameters(home, config)
     nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
     print(f"Prefect UI: {os.environ['PREFECT_API_URL'].removesuffix('/api')} (Ctrl-C stops)", file=sys.stderr)
     deployments: list[Any] = [

@@ -35,7 +35,7 @@ def auditing(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     table = [{key: row[key] for key in keys} for row in content["rows"]]
     create_table_artifact(table=table, key="audit", description=f"False negatives on {config.dataset.source}")
     mlflow_run = track_audit(spec, home)
-    check_false_negatives(content, config.mining.rule, config.audit.max_rate)
+    check_false_negatives(content, config.mining.rule, config.audit.max_rate, folder / "report.html")
     return {
         "samples": content["samples"],
         "rows": content["rows"],

@@ -60,16 +60,14 @@ class Common:
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)] = False
 
     def settings(self, evaluates: bool = False) -> Any:
-        """Return the validated configuration: the file, then --set, then the options."""
+        """Return the validated configuration."""
         return self.validated(self.tree(evaluates))
 
     def tree(self, evaluates: bool = False) -> Json:
-        """Return the settings as they were given."""
+        """Return the settings as they were given: the file, over it the named options, over them --set."""
         from flows.settings import assign, load_config, parse_assignment
 
         tree = load_config(self.config) if self.config else {}
-        for text in self.set_ or []:
-            assign(tree, *parse_assignment(text))
         split = ["evaluation", "split"] if evaluates else ["split"]
         options: list[tuple[list[str], Any]] = [
             (["dataset", "source"], self.dataset),
@@ -77,13 +75,20 @@ class Common:
             (split, self.split),
             (["seed"], self.seed),
             (["mining", "rule"], self.method),
-            (["student"], None if self.student is None else {"encoder": {"model": self.student}}),
-            (["teachers"], [{"name": name} for name in self.teacher] if self.teacher else None),
+            (["student", "encoder", "model"], self.student),
+            (["teachers"], self._teachers(tree.get("teachers"))),
         ]
         for path, value in options:
             if value is not None:
                 assign(tree, path, value)
+        for text in self.set_ or []:
+            assign(tree, *parse_assignment(text))
         return tree
+
+    def _teachers(self, configured: Any) -> list[Json] | None:
+        """Return the named teachers, each with what the file says of it."""
+        known = {one.get("name"): one for one in configured or [] if isinstance(one, dict)}
+        return [dict(known.get(name, {"name": name})) for name in self.teacher] if self.teacher else None
 
     def validated(self, tree: Json) -> Any:
         """Return the configuration that the settings mean."""
@@ -240,10 +245,10 @@ def mine(
 
     if (export is None) != (out is None):
         raise InputError("nvr mine", "--export FORMAT and --out PATH together", "only one of them")
-    if export is not None:
-        from nv_retriever.store.exports.export import find_format
+    if export is not None and out is not None:
+        from nv_retriever.store.exports.export import check_export
 
-        find_format(export)
+        check_export(export, out)
     config = common.settings()
 
     home = common.home_folder()

@@ -85,6 +85,8 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     finally:
         server.terminate()
         server.wait()
+        if server.stdin is not None:
+            server.stdin.close()
 
 
 def deliver_records() -> None:

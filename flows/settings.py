@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,15 +16,17 @@ from nv_retriever.pipeline import PipelineConfig
 Tree = dict[str, Any]
 
 
-def load_config(path: Path) -> Tree:
+def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     """Return the settings of a YAML file over those of the file that its key `extends` names, relative to it."""
     tree = load_yaml(path)
+    if path.resolve() in above:
+        raise InputError(f"{path}: extends", "a file that does not come back to itself", " -> ".join(map(str, above)))
     base = tree.pop("extends", None)
     if base is None:
         return tree
     if not isinstance(base, str):
         raise InputError(f"{path}: extends", "the path of another configuration file", repr(base))
-    result: Tree = merged(load_config(path.parent / base), tree, str(path))
+    result: Tree = merged(load_config(path.parent / base, (*above, path.resolve())), tree, str(path))
     return result
 
 
@@ -46,12 +49,25 @@ def merged(base: Any, over: Any, where: str) -> Any:
     return kept | {key: merged(kept.get(key), value, where) for key, value in over.items()}
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a group: YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a group of settings."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f"{key!r} a second time", problem_mark=mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> Tree:
     """Return the settings of a YAML file; raises InputError with the line of a mistake."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(str(path), "a configuration file", "nothing") from None
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise InputError(str(path), "a configuration file", str(error.strerror).lower()) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path} line {mark.line + 1}" if mark else str(path)
@@ -81,14 +97,14 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
 def assign(tree: Tree, path: list[str], value: Any) -> None:
     """Set a nested value; a number as a key means an element of a list."""
     node: Any = tree
-    for depth, key in enumerate(path[:-1]):
+    for depth, (key, following) in enumerate(pairwise(path)):
         if isinstance(node, list):
             try:
                 node = node[int(key)]
             except (ValueError, IndexError):
                 raise InputError(f"--set {'.'.join(path)}", f"a position below {len(node)}", key) from None
         else:
-            node = node.setdefault(key, {})
+            node = node.setdefault(key, [{}] if following == "0" else {})
         if not isinstance(node, dict | list):
             raise InputError(f"--set {'.'.join(path)}", "a group of settings", f"{'.'.join(path[: depth + 1])}={node!r}")
     if isinstance(node, list):
@@ -121,7 +137,7 @@ def config_error(error: ValidationError, where: str, model: type[BaseModel] = Pi
         valid = ", ".join(fields_at(model, path[:-1]))
         return InputError(f"{where}: {'.'.join(path)}", f"one of {valid}", f"the unknown key {path[-1]!r}")
     found = repr(first.get("input"))
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     return InputError(f"{where}: {'.'.join(path)}", message[:1].lower() + message[1:], found if len(found) < 200 else "that")
 
 

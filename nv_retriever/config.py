@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nv_retriever.errors import InputError
 
 
 class Frozen(BaseModel):
     """An immutable model that refuses unknown keys; attribute docstrings are the fields' descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        """Refuse what YAML makes of yes, no, on and off where a number is wanted: it would be 1 or 0."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields and not _takes_bool(cls.model_fields[name].annotation):
+                raise InputError(name, "no yes or no", repr(value))
+        return values
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_bool, get_args(annotation)))
 
 
 class Unfingerprinted(Frozen):

@@ -168,6 +168,9 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
 
     if config.blend is not None:
         raise one_data_set_only()
+    if (len(config.teachers) > 1) != (config.mining.ensemble != "none"):
+        wanted = "cross-sample, intra-sample or intra-sample-dedup for several teachers, none for one"
+        raise InputError("mining.ensemble", wanted, f"{config.mining.ensemble} with {len(config.teachers)} teacher(s)")
     dataset = dataset or dataset_spec(config.dataset)
     return MiningSpec(
         dataset=dataset,

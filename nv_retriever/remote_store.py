@@ -28,7 +28,10 @@ def resolve_home(home: str | None = None) -> str:
     """
     home = home or os.environ.get("NVR_HOME") or ".nvr"
     if "://" not in home:
-        return str(Path(home).resolve())
+        folder = Path(home).expanduser().resolve()
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"home {home}", "a folder", "a file")
+        return str(folder)
     url = home.rstrip("/")
     cache = Path(os.environ.get("NVR_CACHE") or Path.home() / ".cache" / "nv-retriever")
     folder = cache / f"{re.sub('[^A-Za-z0-9]+', '-', url)}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from nv_retriever.artifacts import ArtifactStore
@@ -53,16 +54,18 @@ def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, seed:
     return {metric: result.difference, "ci95": [result.low, result.high], "p": result.p, "queries": result.queries}
 
 
-def check_false_negatives(audit: dict[str, Any], rule: str, max_rate: float | None) -> None:
+def check_false_negatives(audit: dict[str, Any], rule: str, max_rate: float | None, report: Path) -> None:
     """Raise GateError when `rule`'s negatives are false more often than `max_rate` allows, or were not measured."""
     if max_rate is None:
         return
     for row in (row for row in audit["rows"] if row["rule"] == rule):
         if row["rate"] is None:
             why = next(one["recommendation"]["reason"] for one in audit["teachers"] if one["teacher"] == row["teacher"])
-            raise GateError(f"how many negatives of {rule} with {row['teacher']} are false was not measured: {why}")
+            raise GateError(
+                f"how many negatives of {rule} with {row['teacher']} are false was not measured: {why}; see {report}"
+            )
         if row["rate"] > max_rate:
             raise GateError(
                 f"{row['rate']:.2%} of the negatives that {rule} mines with {row['teacher']} are false, "
-                f"at most {max_rate:.2%} are allowed; recommended: {audit['recommended']}"
+                f"at most {max_rate:.2%} are allowed; recommended: {audit['recommended']}; see {report}"
             )

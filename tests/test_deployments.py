@@ -49,6 +49,18 @@ def test_a_served_evaluation_of_a_benchmark_keeps_the_benchmark_s_own_split():
     assert benchmark_settings(config.evaluation, "msmarco").split == "dev"
 
 
+def test_served_runs_find_folders_that_were_named_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("set", "vectors", "student"):
+        (tmp_path / name).mkdir()
+    tree = {"dataset": {"source": "set"}, "teachers": [{"name": "vectors:vectors"}, {"name": "bm25"}]}
+    config = PipelineConfig(**tree, student={"encoder": {"model": "./student"}})
+    served = deployment_parameters("home", config)["config"]
+    assert served["dataset"]["source"] == str(tmp_path / "set")
+    assert [teacher["name"] for teacher in served["teachers"]] == [f"vectors:{tmp_path / 'vectors'}", "bm25"]
+    assert served["student"]["encoder"]["model"] == str(tmp_path / "student")
+
+
 def known_pools():
     """Return the templates of the work pools that this Prefect ships, by type."""
     views = Path(prefect.__file__).parent / "server/api/collections_data/views/aggregate-worker-metadata.json"

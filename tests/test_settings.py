@@ -1,7 +1,9 @@
 import pytest
 
-from flows.settings import build_config, load_yaml, parse_assignment
+from flows.cli import Common
+from flows.settings import build_config, load_config, load_yaml, parse_assignment
 from nv_retriever.errors import InputError
+from nv_retriever.pipeline import mining_spec
 
 
 def test_unknown_keys_list_the_valid_ones():
@@ -39,6 +41,8 @@ def test_yaml_mistakes_name_the_line(tmp_path):
         {"search": {"index": "annoy"}},
         {"audit": {"target_reduction": 0.9}},
         {"mining": {"min_score": float("inf")}},
+        {"dataset": {"limit": True}},
+        {"audit": {"rules": ["foo"]}},
     ],
 )
 def test_settings_that_mean_nothing_are_errors(tree):
@@ -55,3 +59,38 @@ def test_an_index_has_one_name():
 def test_what_an_audit_takes_from_the_run_cannot_be_set_twice(audit):
     with pytest.raises(InputError, match=r"audit\.\w+: expected nothing: .* says, found"):
         build_config({"audit": audit}, "--set")
+
+
+def test_named_options_keep_the_other_settings_of_what_they_name(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("student: {layers: 1}\nteachers: [{name: minilm, encoder: {precision: fp32}}, {name: bm25}]\n")
+    both = Common(config=path, student="minilm", teacher=["minilm"], set_=["student.encoder.query_prompt='q: '"]).settings()
+    assert (both.student.layers, both.student.encoder.model) == (1, "minilm")
+    assert both.student.encoder.query_prompt == "q: "
+    assert [teacher.name for teacher in both.teachers] == ["minilm"] and both.teachers[0].encoder.precision == "fp32"
+    first = Common(set_=["teachers.0.encoder.precision=fp32"]).settings()
+    assert len(first.teachers) == 1 and first.teachers[0].encoder.precision == "fp32"
+    named = Common(teacher=["minilm"], set_=["teachers.0.encoder.precision=bf16"]).settings()
+    assert named.teachers[0].encoder.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "seed: 1\nmining: {rule: topk}\nmining: {seed: 2}\n",
+            r"a\.yaml line 3: expected YAML, found 'mining' a second time",
+        ),
+        ("extends: a.yaml\n", "a file that does not come back to itself"),
+        ("extends: .\n", "expected a configuration file, found is a directory"),
+    ],
+)
+def test_a_configuration_that_contradicts_itself_is_an_error(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_several_teachers_need_an_ensemble_before_anything_runs():
+    with pytest.raises(InputError, match="intra-sample-dedup for several teachers, none for one, found none with 2"):
+        mining_spec(build_config({"teachers": [{"name": "bm25"}, {"name": "minilm"}]}, "--set"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
 from nv_retriever.errors import InputError
@@ -52,6 +52,13 @@ class AuditConfig(Frozen):
     """Of the score histograms."""
     seed: int = Field(default=0, ge=0)
     """Of the draw and the bootstrap."""
+
+    @field_validator("rules")
+    @classmethod
+    def _canonical_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        from nv_retriever.mining.rules.parse import parse_rule
+
+        return tuple(parse_rule(rule).name for rule in rules)
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

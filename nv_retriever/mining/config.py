@@ -21,7 +21,7 @@ class MiningConfig(Frozen):
     """The positive score that the rule compares with, where a query has several positives."""
     ensemble: Literal["none", "cross-sample", "intra-sample", "intra-sample-dedup"] = "none"
     """How several teachers share a sample's negatives (paper, section 3.2)."""
-    min_score: float | None = Field(default=None, allow_inf_nan=False)
+    min_score: float | None = None
     """A floor: candidates that score lower are too easy."""
     shortfall: Literal["fewer", "relax", "random", "drop"] = "fewer"
     """What to do with a sample for which the corpus has too few allowed candidates."""
@@ -32,7 +32,7 @@ class MiningConfig(Frozen):
     judge: str | None = None
     """Reads every chosen negative: `cross-encoder:MODEL`, or `chat:URL#MODEL` (an OpenAI-compatible endpoint, its key in
     NVR_JUDGE_API_KEY). What it drops or calls a positive is replaced by the next choice."""
-    judge_margin: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    judge_margin: float = Field(default=1.0, ge=0)
     """Of a cross-encoder judge, in logits: within it of the positive's score a negative is dropped, above it relabelled."""
 
     @field_validator("rule")

@@ -92,7 +92,7 @@ def explain(
     teachers = teachers_of(candidates, plan, config.anchor, open_scorer)
     check_plan(plan, teachers)
     ids = dataset.query_ids[dataset.query_rows(split)]
-    query = _find(ids, query_id, split)
+    query = _find(ids, query_id, split, dataset)
     rows = np.flatnonzero(samples.queries == query)
     with TemporaryDirectory() as folder:
         cache = verdicts or Path(folder) / "verdicts.sqlite"
@@ -119,13 +119,13 @@ def explain(
     )
 
 
-def _find(ids: np.ndarray, query_id: str, split: str) -> int:
+def _find(ids: np.ndarray, query_id: str, split: str, dataset: Dataset) -> int:
     found = np.flatnonzero(ids == query_id)
     if not len(found):
         known = ", ".join(map(repr, ids[:3].tolist()))
-        raise InputError(
-            f"query {query_id!r}", f"a query of split {split} with a positive, such as {known}", "no such query"
-        )
+        where = [other for other in dataset.splits if query_id in dataset.query_ids[dataset.query_rows(other)]]
+        there = f"one of {', '.join(where)} (--split)" if where else "no such query"
+        raise InputError(f"query {query_id!r}", f"a query of split {split} with a positive, such as {known}", there)
     return int(found[0])
 
 

@@ -7,6 +7,7 @@ second gets an IOException at once, so that both sides open, work, close, and tr
 from __future__ import annotations
 
 import random
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,11 @@ def connect(path: Path, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPy
             if not is_conflict(error):
                 raise damaged(path, error) from error
             if time.monotonic() >= deadline:
-                raise StoreBusyError(f"{path} is in use, waited {wait_seconds:g} s: {first_line(error)}") from error
+                process = re.search(r"PID \d+", first_line(error))
+                raise StoreBusyError(
+                    f"{path} is open in another process{f' ({process[0]})' if process else ''}, waited {wait_seconds:g} s; close it there and run the same command "
+                    f"again: nothing that is finished is lost"
+                ) from error
         time.sleep(min(pause, max(deadline - time.monotonic(), 0.0)) * random.uniform(0.5, 1.0))
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -160,9 +160,9 @@ def test_the_stage_writes_json_of_the_contract_and_one_page_without_addresses(da
 def test_the_gate_fails_over_the_rate_and_only_then(dataset: Dataset) -> None:
     content = audit(dataset, "test", [table(dataset)], AuditConfig(rule="topk", resamples=100)).to_json()
     with pytest.raises(GateError, match="the negatives that topk mines with toy are false"):
-        check_false_negatives(content, "topk", 0.05)
-    check_false_negatives(content, "topk", 0.99)
-    check_false_negatives(content, "topk", None)
+        check_false_negatives(content, "topk", 0.05, Path("report.html"))
+    check_false_negatives(content, "topk", 0.99, Path("report.html"))
+    check_false_negatives(content, "topk", None, Path("report.html"))
 
 
 def test_what_was_not_measured_is_no_rate_of_zero_and_no_gate_lets_it_pass(dataset: Dataset) -> None:
@@ -170,9 +170,9 @@ def test_what_was_not_measured_is_no_rate_of_zero_and_no_gate_lets_it_pass(datas
     assert {(row.false_negatives, row.to_json()["rate"]) for row in few.rows} == {(None, None)}
     assert all(row.negatives and row.coverage for row in few.rows)
     assert "– / " in page(few).html()
-    check_false_negatives(few.to_json(), "topk", None)
+    check_false_negatives(few.to_json(), "topk", None, Path("report.html"))
     with pytest.raises(GateError, match="topk with toy are false was not measured: only 40 queries"):
-        check_false_negatives(few.to_json(), "topk", 0.5)
+        check_false_negatives(few.to_json(), "topk", 0.5, Path("report.html"))
 
 
 def test_a_percentile_is_that_of_the_run_not_of_the_samples_that_are_looked_at(dataset: Dataset) -> None:
@@ -218,5 +218,5 @@ def test_a_near_duplicate_of_a_positive_counts_whichever_copy_is_labelled(tmp_pa
 def test_wrong_usage_is_an_input_error(dataset: Dataset) -> None:
     with pytest.raises(InputError, match="candidate table"):
         audit(dataset, "test", [])
-    with pytest.raises(InputError, match="rule"):
+    with pytest.raises(ValueError, match="topk-nonsense"):
         audit(dataset, "test", [table(dataset)], AuditConfig(rules=("topk-nonsense",)))

@@ -55,10 +55,7 @@ def export(format_name: str, mining_folder: Path | str, dataset: Dataset, out: P
     `out` is a folder; formats of one file also take a file name with their suffix. An earlier export there is replaced;
     anything else there is kept, and raises InputError, as do unknown formats.
     """
-    form = find_format(format_name)
-    out = Path(out).absolute()
-    alone = out.suffix.lower() in form.alone
-    _check_place(form, out, alone)
+    form, out, alone = check_export(format_name, out)
     source = Source(mining_folder, dataset)
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -73,6 +70,14 @@ def export(format_name: str, mining_folder: Path | str, dataset: Dataset, out: P
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return result
+
+
+def check_export(format_name: str, out: Path | str) -> tuple[Format, Path, bool]:
+    """Return the format, the absolute place, and whether that is a single file; raises InputError as `export` does."""
+    form, out = find_format(format_name), Path(out).absolute()
+    alone = out.suffix.lower() in form.alone
+    _check_place(form, out, alone)
+    return form, out, alone
 
 
 def find_format(name: str) -> Format:
@@ -100,6 +105,9 @@ def _check_place(form: Format, out: Path, alone: bool) -> None:
     if not alone and out.suffix.lower() in FILE_SUFFIXES:
         suffixes = f" or a file named *{' or *'.join(form.alone)}" if form.alone else ""
         raise InputError(where, f"a folder{suffixes} for format {form.name}", f"a file name with {out.suffix}")
+    existing = next(parent for parent in (out, *out.parents) if parent.exists())
+    if existing != out and not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InputError(where, "a place below a folder that can be written", f"{existing}, which is none")
     if not out.exists() and not out.is_symlink():
         return
     if out.is_dir() == alone:
