@@ -113,14 +113,6 @@ def signature_similarity(
     return result
 
 
-def minhash_similarity(texts_a: Sequence[str], texts_b: Sequence[str], words: int = WORDS) -> npt.NDArray[np.float32]:
-    """Return the estimated Jaccard similarity of the word shingles of texts_a[i] and texts_b[i], (n,) float32."""
-    if len(texts_a) != len(texts_b):
-        raise ValueError(f"expected as many texts on both sides, found {len(texts_a)} and {len(texts_b)}")
-    rows = np.arange(len(texts_a))
-    return signature_similarity(signatures(texts_a, words=words), signatures(texts_b, words=words), rows, rows)
-
-
 def jaccard(
     shingles: Shingles, rows_a: npt.NDArray[np.integer[Any]], rows_b: npt.NDArray[np.integer[Any]]
 ) -> npt.NDArray[np.float32]:
