@@ -20,7 +20,7 @@ from nv_retriever.search.config import SearchConfig
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 from nv_retriever.training.blend import BlendSource, Task
-from nv_retriever.training.config import StudentConfig, TrainingConfig
+from nv_retriever.training.config import TrainingConfig
 
 StageName = Literal["ingest", "embed", "index", "mine", "train", "evaluate", "audit"]
 
@@ -270,7 +270,6 @@ __all__ = [
     "Location",
     "MiningSpec",
     "Spec",
-    "StudentConfig",
     "StudentSpec",
     "TeacherLocation",
     "Title",

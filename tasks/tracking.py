@@ -289,51 +289,48 @@ def promote(spec: TrainedSpec, home: str) -> None:
 
 def track_evaluation(spec: EvaluationSpec, home: str, extra: dict[str, float] | None = None) -> str:
     """Return the id of the evaluation's run, after logging scores, data set, and the per-query values."""
-    known = recorded_run(spec, home)
-    if known:
+    if known := recorded_run(spec, home):
         return known
-    folder = ArtifactStore(home).open(spec.ref)
-    client, experiment = open_client(home)
-    source, split = spec.dataset.config.source, spec.evaluation.split
-    run_id = find_or_create(
-        client, experiment, spec, f"evaluate {spec.system} on {source}", {"nvr.dataset": source, "nvr.system": spec.system}
-    )
-    log_params(client, run_id, spec.describe())
-    log_dataset(client, run_id, spec.dataset, home, f"evaluation {split}")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | (extra or {})
-    log_metrics(client, run_id, {metric_name(f"{source}/{name.replace('@', '_')}"): v for name, v in metrics.items()})
-    for name in ("metrics.json", "per_query.parquet"):
-        client.log_artifact(run_id, str(folder / name))
-    client.set_terminated(run_id)
-    note_run(spec, home, run_id)
-    return run_id
+    folder, source = ArtifactStore(home).open(spec.ref), spec.dataset.config.source
+    scores = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | (extra or {})
+    metrics = {metric_name(f"{source}/{name.replace('@', '_')}"): value for name, value in scores.items()}
+    name, context = f"evaluate {spec.system} on {source}", f"evaluation {spec.evaluation.split}"
+    files = [folder / "metrics.json", folder / "per_query.parquet"]
+    return _track(spec, home, name, context, metrics, files, {"nvr.system": spec.system})
 
 
 def track_audit(spec: AuditSpec, home: str) -> str:
     """Return the id of the audit's run, after logging its rates, its table and its page."""
-    known = recorded_run(spec, home)
-    if known:
+    if known := recorded_run(spec, home):
         return known
-    folder = ArtifactStore(home).open(spec.ref)
+    folder, source = ArtifactStore(home).open(spec.ref), spec.dataset.config.source
+    metrics = {
+        metric_name(f"{row['teacher']}/{row['rule']}") + f"/{key}": row[key]
+        for row in json.loads((folder / "audit.json").read_text(encoding="utf-8"))["rows"]
+        for key in ("rate", "hardness", "coverage")
+        if row[key] is not None
+    }
+    files = [folder / name for name in ("report.html", "audit.json", "table.md")]
+    return _track(spec, home, f"audit {source}", f"audit {spec.split}", metrics, files, {})
+
+
+def _track(
+    spec: EvaluationSpec | AuditSpec,
+    home: str,
+    name: str,
+    context: str,
+    metrics: dict[str, float],
+    files: list[Path],
+    tags: dict[str, str],
+) -> str:
+    """Log a finished artifact's run all at once and return its id."""
     client, experiment = open_client(home)
-    source = spec.dataset.config.source
-    run_id = find_or_create(client, experiment, spec, f"audit {source}", {"nvr.dataset": source})
+    run_id = find_or_create(client, experiment, spec, name, {"nvr.dataset": spec.dataset.config.source, **tags})
     log_params(client, run_id, spec.describe())
-    log_dataset(client, run_id, spec.dataset, home, f"audit {spec.split}")
-    rows = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["rows"]
-    names = {(row["teacher"], row["rule"]): metric_name(f"{row['teacher']}/{row['rule']}") for row in rows}
-    log_metrics(
-        client,
-        run_id,
-        {
-            f"{names[row['teacher'], row['rule']]}/{key}": row[key]
-            for row in rows
-            for key in ("rate", "hardness", "coverage")
-            if row[key] is not None
-        },
-    )
-    for name in ("report.html", "audit.json", "table.md"):
-        client.log_artifact(run_id, str(folder / name))
+    log_dataset(client, run_id, spec.dataset, home, context)
+    log_metrics(client, run_id, metrics)
+    for file in files:
+        client.log_artifact(run_id, str(file))
     client.set_terminated(run_id)
     note_run(spec, home, run_id)
     return run_id

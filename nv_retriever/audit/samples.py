@@ -39,21 +39,6 @@ class Labelled:
     visible: BoolArray
     """(n,) a positive of the audited split, which may be the one that is shown."""
 
-    @staticmethod
-    def of(
-        n_queries: int,
-        queries: npt.NDArray[np.integer],
-        documents: IntArray,
-        scores: FloatArray,
-        groups: IntArray,
-        visible: BoolArray,
-    ) -> Labelled:
-        """Return the rows in their canonical order, from columns (n,) in any order."""
-        order = np.lexsort((documents, queries))
-        counts = np.bincount(queries, minlength=n_queries)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Labelled(offsets, documents[order], scores[order], groups[order], visible[order])
-
     def where(self, mask: BoolArray) -> Labelled:
         """Return the rows that `mask` (n,) selects."""
         offsets = bounds(mask)[self.offsets]

@@ -122,12 +122,7 @@ class Canonical:
                 f"select {columns} from labels where {unknown} order by file, row limit 10"
             ):
                 expected, name = ("the id of a query", query) if no_query else ("the id of a document", document)
-                problems.add(
-                    Place(*place),
-                    expected,
-                    shorten(name),
-                    "--set dataset.on_unknown=skip leaves such labels out and counts them",
-                )
+                problems.add(Place(*place), expected, shorten(name), _UNKNOWN_HINT)
                 problems.count = total
             problems.check()
         known = "query_row is not null and doc_row is not null"

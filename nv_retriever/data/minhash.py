@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from nv_retriever.data.text import normalise
 from nv_retriever.ragged import bounds, ranges
+from nv_retriever.splitmix import GOLDEN, U64Array, scramble
 
-U64Array = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
 """(n_texts, permutations) uint32."""
 
@@ -46,13 +46,6 @@ class Shingles:
         return owner, self.hashes[inside]
 
 
-def _mix(values: U64Array) -> U64Array:
-    """Return a bijective scrambling of 64-bit values (the finaliser of splitmix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def shingle(texts: Sequence[str], words: int = WORDS) -> Shingles:
     """Return the sets of `words` consecutive normalised words of each text; shorter texts are one shingle."""
     vocabulary: dict[str, int] = {}
@@ -74,7 +67,7 @@ def shingle(texts: Sequence[str], words: int = WORDS) -> Shingles:
         part = (
             np.where(inside, values[np.minimum(at + step, max(len(values) - 1, 0))], np.uint64(step)) if len(at) else values
         )
-        hashes = _mix(hashes * np.uint64(0x9E3779B97F4A7C15) + part)
+        hashes = scramble(hashes * GOLDEN + part)
     return _distinct(owner, hashes, len(texts))
 
 
@@ -118,14 +111,6 @@ def signature_similarity(
         empty = (a == np.iinfo(np.uint32).max).all(axis=1)
         result[part] = np.where(empty, 0, (a == b).mean(axis=1))
     return result
-
-
-def minhash_similarity(texts_a: Sequence[str], texts_b: Sequence[str], words: int = WORDS) -> npt.NDArray[np.float32]:
-    """Return the estimated Jaccard similarity of the word shingles of texts_a[i] and texts_b[i], (n,) float32."""
-    if len(texts_a) != len(texts_b):
-        raise ValueError(f"expected as many texts on both sides, found {len(texts_a)} and {len(texts_b)}")
-    rows = np.arange(len(texts_a))
-    return signature_similarity(signatures(texts_a, words=words), signatures(texts_b, words=words), rows, rows)
 
 
 def jaccard(
@@ -196,7 +181,7 @@ def _candidates(found: Signatures, threshold: float, most: int) -> npt.NDArray[n
     for start in range(0, found.shape[1] - width + 1, width):
         key = np.zeros(len(filled), np.uint64)
         for column in range(start, start + width):
-            key = _mix(key * np.uint64(0x9E3779B97F4A7C15) + found[filled, column])
+            key = scramble(key * GOLDEN + found[filled, column])
         order = np.argsort(key, kind="stable")
         ordered, rows = key[order], filled[order]
         parts, at = [result], np.arange(len(rows))

@@ -9,24 +9,15 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.records import Source
 from nv_retriever.errors import InputError
 
-_FORUMS = (
-    "android",
-    "english",
-    "gaming",
-    "gis",
-    "mathematica",
-    "physics",
-    "programmers",
-    "stats",
-    "tex",
-    "unix",
-    "webmasters",
-    "wordpress",
+FORUMS = (
+    *("android", "english", "gaming", "gis", "mathematica", "physics"),
+    *("programmers", "stats", "tex", "unix", "webmasters", "wordpress"),
 )
+"""Of CQADupStack."""
 BEIR_NAMES = (
     *("arguana", "climate-fever", "dbpedia-entity", "fever", "fiqa", "hotpotqa", "msmarco", "nfcorpus", "nq", "quora"),
     *("scidocs", "scifact", "trec-covid", "webis-touche2020"),
-    *(f"cqadupstack-{forum}" for forum in _FORUMS),
+    *(f"cqadupstack-{forum}" for forum in FORUMS),
 )
 
 

@@ -16,7 +16,6 @@ HashArray = npt.NDArray[np.bytes_]
 """Content hashes, dtype S16; compare them with ==, np.isin, np.unique."""
 
 HASH_BYTES = 16
-_EXPECTED = "text with the fields {text} and, if wanted, {title}"
 
 
 def normalise(text: str) -> str:

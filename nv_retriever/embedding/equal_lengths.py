@@ -11,12 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nv_retriever.embedding.packed_bert import SHORT
 from nv_retriever.embedding.pooling import pool
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
-
-SHORT = 32
-"""Products of few rows, and attention over few tokens, take kernels with other rounding: shorter texts are all filled up to
-this length and masked, so that every text has one shape, whatever its companions."""
 
 
 class EqualLengths:
@@ -34,6 +31,8 @@ class EqualLengths:
 
     def __call__(self, batch: list[list[int]], skip: int) -> Tensor:
         """Return pooled float32 vectors (len(batch), dim) of token lists, which come by descending length."""
+        # Products of few rows, and attention over few tokens, take kernels with other rounding: shorter texts are all filled
+        # up to one length and masked, so that every text has one shape, whatever its companions.
         groups = groupby(batch, key=lambda tokens: max(len(tokens), SHORT))
         return torch.cat([self._equal(list(group), length, skip) for length, group in groups])
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nv_retriever.data.open import FORUMS
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.config import EvaluationConfig
 
@@ -31,11 +32,6 @@ class BeirSet:
     mteb_tasks: tuple[str, ...] = ()
     """The tasks of the sources where there are several."""
 
-
-FORUMS = (
-    *("android", "english", "gaming", "gis", "mathematica", "physics"),
-    *("programmers", "stats", "tex", "unix", "webmasters", "wordpress"),
-)
 
 BEIR: tuple[BeirSet, ...] = (
     BeirSet("ArguAna", ("arguana",), "ArguAna", 1406, 8674, ignore_identical_ids=True),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,13 +54,9 @@ def _all_sums(values: Values) -> Iterator[Values]:
 
 
 def bootstrap_interval(
-    values: npt.ArrayLike,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-    method: Literal["percentile", "bca"] = "bca",
+    values: npt.ArrayLike, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Return a bootstrap interval of the mean of `values` (n,), or None for fewer than two values.
+    """Return the BCa bootstrap interval of the mean of `values` (n,), or None for fewer than two values.
 
     BCa corrects the percentile interval for bias and skewness (Efron 1987). Closed forms for the mean replace scipy's
     jackknife, whose memory grows with n²; otherwise the numbers are those of `scipy.stats.bootstrap`.
@@ -77,10 +72,7 @@ def bootstrap_interval(
         return float(data[0]), float(data[0])
     means = np.concatenate(list(_bootstrap_means(data, resamples, seed)))
     low = (1 - confidence) / 2
-    levels = np.array([low, 1 - low])
-    if method == "bca":
-        levels = _bca_levels(data, means, levels)
-    ends = np.quantile(means, levels)
+    ends = np.quantile(means, _bca_levels(data, means, np.array([low, 1 - low])))
     return float(ends[0]), float(ends[1])
 
 

@@ -46,11 +46,11 @@ class Judge(Protocol):
 class CrossEncoderJudge:
     """Compares the candidate's logit with the positive's: above it by more than `margin` is a positive, within it a drop."""
 
-    def __init__(self, model: str, margin: float = 1.0, trust_remote_code: bool = False) -> None:
+    def __init__(self, model: str, margin: float = 1.0) -> None:
         from sentence_transformers import CrossEncoder
 
         self.name, self._margin = f"cross-encoder:{model}", margin
-        self._model = CrossEncoder(model, trust_remote_code=trust_remote_code)
+        self._model = CrossEncoder(model)
 
     def judge(self, cases: Sequence[Case]) -> list[Judgement]:
         """Score (query, positive) and (query, candidate) once each and compare."""

@@ -12,9 +12,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.splitmix import GOLDEN, scramble
+
 Keys = npt.NDArray[np.uint64]
-_GOLDEN, _FIRST, _SECOND = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-_S30, _S27, _S31, _S11 = (np.uint64(x) for x in (30, 27, 31, 11))
 
 
 def id_keys(ids: Iterable[str]) -> Keys:
@@ -23,25 +23,17 @@ def id_keys(ids: Iterable[str]) -> Keys:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-def _scramble(values: Keys) -> Keys:
-    """Return the values through the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
-    values = values + _GOLDEN
-    values = (values ^ (values >> _S30)) * _FIRST
-    values = (values ^ (values >> _S27)) * _SECOND
-    return values ^ (values >> _S31)
-
-
 def mix(seed: int, *keys: Keys) -> Keys:
     """Return one well-mixed 64-bit hash per element of the broadcast keys."""
-    mixed = _scramble(np.array([seed], np.int64).astype(np.uint64))
+    mixed = scramble(np.array([seed], np.int64).astype(np.uint64) + GOLDEN)
     for key in keys:
-        mixed = _scramble(mixed ^ key)
+        mixed = scramble((mixed ^ key) + GOLDEN)
     return mixed
 
 
 def uniform(hashes: Keys) -> npt.NDArray[np.float64]:
     """Return numbers inside the open interval (0, 1), 53 bits each."""
-    return ((hashes >> _S11).astype(np.float64) + 0.5) * 2.0**-53
+    return ((hashes >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 def gumbel(hashes: Keys) -> npt.NDArray[np.float64]:

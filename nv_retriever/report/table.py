@@ -1,4 +1,4 @@
-"""One table, four outputs: Markdown, HTML, a rich table for the terminal, plain rows."""
+"""One table, three outputs: Markdown, HTML, plain rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import rich.table
 
 Cell = str | int | float | None
 PROSE = 60
@@ -113,16 +109,3 @@ class Table:
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
         kind = "scroll prose" if ' class="prose"' in classes else "scroll"
         return f'<figure>{caption}<div class="{kind}" tabindex="0">{table}</div></figure>'
-
-    def rich(self) -> rich.table.Table:
-        """Return the table for the terminal."""
-        import rich.table
-        from rich.markup import escape as rich_escape
-
-        table = rich.table.Table(title=rich_escape(self.caption) or None, title_justify="left")
-        for index, name in enumerate(self.columns):
-            table.add_column(rich_escape(name), justify="right" if self.numeric(index) else "left")
-        for number, row in enumerate(self.texts()):
-            texts = [rich_escape(text) for text in row]
-            table.add_row(*(f"[bold]{t}[/bold]" if (number, c) in self.strong else t for c, t in enumerate(texts)))
-        return table

@@ -85,10 +85,3 @@ def _positives_of_same_text(rows: Index, hashes: npt.NDArray[np.bytes_], positiv
     shared = np.flatnonzero(counts[texts[rows]] > 1)
     owner, found = join(texts[rows[shared]], texts[positives[0]])
     return shared[owner], positives[1][found]
-
-
-def reasons_of(exclusions: Exclusions, query: int) -> dict[int, Reason]:
-    """Return {document row: reason} of one query, for people."""
-    part = slice(int(exclusions.offsets[query]), int(exclusions.offsets[query + 1]))
-    documents, reasons = exclusions.documents[part].tolist(), exclusions.reasons[part].tolist()
-    return {document: Reason(reason) for document, reason in zip(documents, reasons, strict=True)}

@@ -72,8 +72,6 @@ TABLES = {
 FILES = {"triples": TRIPLES, "shortfalls": SHORTFALL, "verdicts": VERDICTS}
 """The artifact's file of each table; only triples.parquet must be there."""
 
-TEXT_VIEWS = ("documents", "queries", "triples_text")
-
 
 def create_tables() -> str:
     """Return the statements that create all tables and say which version of the schema they are."""

@@ -183,10 +183,6 @@ class Encoder:
         )
         return chosen, fidelity
 
-    def release(self) -> None:
-        """Free the weights."""
-        self._loops.clear()
-
     def _settle(self, texts: Sequence[str], role: Role) -> Precision:
         """Settle the path of direct calls on the first call's texts, once for this object."""
         if self._settled is None:

@@ -10,7 +10,7 @@ from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 
 
 def parse_teacher(text: str, encoder: EncoderConfig | None = None) -> TeacherConfig:
-    """Return the teacher of a name; `format_teacher` gives the name back. Raises InputError for an incomplete one.
+    """Return the teacher of a name; raises InputError for an incomplete one.
 
     >>> parse_teacher("endpoint:http://127.0.0.1:8000/v1#bge-m3").kind
     'endpoint'
@@ -18,11 +18,6 @@ def parse_teacher(text: str, encoder: EncoderConfig | None = None) -> TeacherCon
     teacher = TeacherConfig(name=text.strip(), encoder=encoder or EncoderConfig())
     check_teacher(teacher)
     return teacher
-
-
-def format_teacher(teacher: TeacherConfig) -> str:
-    """Return the name that `parse_teacher` reads."""
-    return teacher.name
 
 
 def check_teacher(teacher: TeacherConfig) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from nv_retriever.search.types import FloatArray, IntArray
+from nv_retriever.splitmix import GOLDEN, U64Array, scramble
 from nv_retriever.training.known import KnownPositives
 from nv_retriever.training.samples import Samples
 from nv_retriever.training.tokens import Tokens
@@ -22,13 +23,9 @@ from nv_retriever.training.tokens import Tokens
 IndexArray = npt.NDArray[np.int64]
 
 
-def mix(keys: npt.NDArray[np.uint64], salt: int) -> npt.NDArray[np.uint64]:
-    """Return a hash of each key and the salt (splitmix64), (n,) uint64: random numbers that depend on ids only."""
-    with np.errstate(over="ignore"):
-        x = keys + np.uint64((salt * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+def mix(keys: U64Array, salt: int) -> U64Array:
+    """Return a hash of each key and the salt, (n,) uint64: random numbers that depend on ids only."""
+    return scramble(keys + np.uint64((salt + 1) * int(GOLDEN) % 2**64))
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Source:
 class BatchOrder:
     """Which samples each step sees: batches of one data set each, in an order drawn from the seed and the samples' ids."""
 
-    def __init__(self, keys: Sequence[npt.NDArray[np.uint64]], batch_size: int, seed: int, smallest: int = 1) -> None:
+    def __init__(self, keys: Sequence[U64Array], batch_size: int, seed: int, smallest: int = 1) -> None:
         self._keys, self._batch_size, self._seed = keys, batch_size, seed
         counts = [(len(k) // batch_size) + (len(k) % batch_size >= smallest) for k in keys]
         self.per_epoch = sum(counts)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nv_retriever.audit.samples import Labelled
 from nv_retriever.mining.randomness import IdKeys
+from nv_retriever.search.candidates import offsets_of
 from nv_retriever.search.types import Exclusions, TopK
 
 
@@ -46,13 +47,12 @@ class World:
         rows = [
             (q, d, self.scores[q, d], self.groups[d], d in self.positives[q])
             for q in range(self.n_queries)
-            for d in sorted(self.excluded(q), reverse=True)
+            for d in sorted(self.excluded(q))
             if self.groups[d] in {self.groups[p] for p in self.positives[q]}
         ]
         columns = list(zip(*rows, strict=True)) or [()] * 5
-        return Labelled.of(
-            self.n_queries,
-            np.array(columns[0], np.int32),
+        return Labelled(
+            offsets_of(np.array(columns[0], np.int32), self.n_queries),
             np.array(columns[1], np.int32),
             np.array(columns[2], np.float32),
             np.array(columns[3], np.int32),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nv_retriever.data import minhash
-from nv_retriever.data.minhash import band_width, jaccard, minhash_similarity, near_duplicate_pairs, shingle, signatures
+from nv_retriever.data.minhash import band_width, jaccard, near_duplicate_pairs, shingle, signature_similarity, signatures
 from nv_retriever.data.text import normalise
 
 TEXTS = st.lists(st.text("abcd \n", max_size=24), max_size=12)
@@ -47,13 +47,12 @@ def test_jaccard_is_exact(texts, words):
 def test_estimates_are_near_and_equal_texts_are_equal():
     texts = varied(200)
     a, b = np.arange(0, 150), np.arange(50, 200)
-    estimate = minhash_similarity([texts[i] for i in a], [texts[i] for i in b])
+    found = signatures(texts)
+    estimate = signature_similarity(found, found, a, b)
     truth = jaccard(shingle(texts), a, b)
     assert np.abs(estimate - truth).max() < 0.2 and abs((estimate - truth).mean()) < 0.02
-    assert minhash_similarity(["One  two three four"], ["one two THREE four"]) == 1
-    assert minhash_similarity(["", "a"], ["", "..."]).tolist() == [0, 0]
-    with pytest.raises(ValueError, match="found 1 and 2"):
-        minhash_similarity(["a"], ["a", "b"])
+    same = signatures(["One  two three four", "", "..."]), signatures(["one two THREE four", "", "a"])
+    assert signature_similarity(*same, np.arange(3), np.arange(3)).tolist() == [1, 0, 0]
 
 
 def test_signatures_are_the_same_in_any_block_and_in_every_process(monkeypatch):

@@ -12,8 +12,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from datasets_on_disk import dataset_of
 
 from nv_retriever.data.text import normalise
-from nv_retriever.search.exclusions import build_exclusions, reasons_of
+from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import Reason
+
+
+def reasons_of(exclusions, query):
+    part = slice(*exclusions.offsets[query : query + 2])
+    return dict(zip(exclusions.documents[part].tolist(), map(Reason, exclusions.reasons[part]), strict=True))
 
 
 def brute_force(dataset, split, exclude_same_id):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,6 +29,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.troubles, self.requests, self.texts, self.lock, self.dim = [], [], [], threading.Lock(), 5
         self.broken_after = None
+        self.arrivals = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server = self.server
         with server.lock:
+            server.arrivals.append(time.monotonic())
             trouble = server.troubles.pop(0) if server.troubles else None
             server.requests.append((self.path, body["model"], self.headers.get("Authorization"), len(body["input"])))
             if server.broken_after is not None and len(server.requests) > server.broken_after:
@@ -194,10 +197,14 @@ def test_the_key_comes_from_the_environment(server, monkeypatch, name):
 
 def test_requests_keep_their_distance(server, monkeypatch):
     monkeypatch.setenv("NVR_ENDPOINT_REQUESTS_PER_MINUTE", "600")
+    monkeypatch.setenv("NVR_ENDPOINT_BATCH", "1")
     running = embedder(server)
     assert running.interval == pytest.approx(0.1)
+    start = time.monotonic()
     list(running.encode_windows(iter([["a", "b", "c", "d", "e"]]), "document", "fp32"))
-    assert running._next_request > 0 and len(server.requests) == 2
+    # Since the start, not since the request before: an arrival is late where the machine is busy, and never early.
+    waited = np.sort(server.arrivals) - start
+    assert len(waited) == 5 and (waited >= 0.1 * np.arange(5)).all()
 
 
 @pytest.mark.parametrize("name", ["NVR_ENDPOINT_BATCH", "NVR_ENDPOINT_CONCURRENCY"])

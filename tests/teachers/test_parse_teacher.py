@@ -6,7 +6,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import BM25Config, EncoderConfig, TeacherConfig
 from nv_retriever.teachers.endpoint import EndpointEmbedder
 from nv_retriever.teachers.open import open_embedder, open_scorer
-from nv_retriever.teachers.parse import endpoint_parts, format_teacher, parse_teacher, target, teacher_digest
+from nv_retriever.teachers.parse import endpoint_parts, parse_teacher, target, teacher_digest
 
 NAMES = {
     "minilm": "encoder",
@@ -23,8 +23,8 @@ NAMES = {
 @pytest.mark.parametrize(("name", "kind"), NAMES.items())
 def test_names_round_trip(name, kind):
     teacher = parse_teacher(name)
-    assert (teacher.kind, format_teacher(teacher)) == (kind, name)
-    assert parse_teacher(format_teacher(teacher)) == teacher
+    assert (teacher.kind, teacher.name) == (kind, name)
+    assert parse_teacher(teacher.name) == teacher
 
 
 @pytest.mark.parametrize(
