@@ -50,10 +50,9 @@ def connect(path: Path, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPy
                 raise damaged(path, error) from error
             if time.monotonic() >= deadline:
                 process = re.search(r"PID \d+", first_line(error))
-                raise StoreBusyError(
-                    f"{path} is open in another process{f' ({process[0]})' if process else ''}, waited {wait_seconds:g} s; close it there and run the same command "
-                    f"again: nothing that is finished is lost"
-                ) from error
+                who = f"another process ({process[0]})" if process else "another process"
+                hint = "close it there and run the same command again: nothing that is finished is lost"
+                raise StoreBusyError(f"{path} is open in {who}, waited {wait_seconds:g} s; {hint}") from error
         time.sleep(min(pause, max(deadline - time.monotonic(), 0.0)) * random.uniform(0.5, 1.0))
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
