@@ -155,6 +155,20 @@ def test_mlflow_holds_curves_scores_inputs_and_the_registered_model(first, home)
     assert all("animals/nDCG_10" in r.data.metrics for r in evaluations)
 
 
+def test_one_test_query_gives_no_interval_and_no_champion(folder, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    one = tmp_path / "one"
+    shutil.copytree(folder, one)
+    labels = one / "qrels" / "test.tsv"
+    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:2]))
+    home = tmp_path / "home"
+    difference = pipeline(config(one), str(home))["evaluation"]["difference"]
+    assert (difference["ci95"], difference["queries"]) == ([None, None], 1)
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    assert set(client.get_registered_model("nv-retriever-one").aliases) == {"newest"}
+
+
 def test_a_failing_input_fails_the_run(folder, home):
     from nv_retriever.errors import InputError
 
