@@ -14,10 +14,10 @@ Run = Mapping[str, Mapping[str, float]]
 Judgements = Mapping[str, Mapping[str, int]]
 
 
-def parse_metrics(names: Sequence[str], depth: int) -> list[Any]:
+def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
     """Return the ir_measures objects of `names` without repeats; raises InputError for an unknown or a too deep one.
 
-    A cutoff below `depth` would silently measure less than its name says.
+    A cutoff beyond `depth` would silently measure less than its name says.
     """
     import ir_measures
 
@@ -36,7 +36,9 @@ def parse_metrics(names: Sequence[str], depth: int) -> list[Any]:
                 "metrics", "a measure with an installed provider", repr(name), "ir_measures needs an extra package"
             )
         cutoff = measure.params.get("cutoff")
-        if cutoff is not None and not 1 <= cutoff <= depth:
+        if cutoff is not None and cutoff < 1:
+            raise InputError("metrics", "a cutoff of at least 1", repr(name))
+        if cutoff is not None and depth is not None and cutoff > depth:
             raise InputError(
                 "metrics", f"a cutoff of 1 to depth = {depth}", repr(name), "set evaluation.depth to at least it"
             )
