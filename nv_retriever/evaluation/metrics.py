@@ -22,6 +22,7 @@ def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
     import ir_measures
 
     measures: list[Any] = []
+    providers = [one for one in ir_measures.DefaultPipeline.providers if one.is_available()]  # the first one computes
     for name in names:
         try:
             measure = ir_measures.parse_measure(name)
@@ -35,6 +36,9 @@ def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
             raise InputError(
                 "metrics", "a measure with an installed provider", repr(name), "ir_measures needs an extra package"
             )
+        if next(one for one in providers if one.supports(measure)).NAME == "gdeval":
+            found = f"{name!r}, which ir_measures leaves to gdeval: a script that reads numbers only"
+            raise InputError("metrics", "a measure whose provider takes queries' ids that are text", found)
         cutoff = measure.params.get("cutoff")
         if cutoff is not None and cutoff < 1:
             raise InputError("metrics", "a cutoff of at least 1", repr(name))

@@ -168,6 +168,20 @@ def test_wrong_metrics_are_refused_before_anything_runs(setting):
         build_config({"evaluation": setting}, "test")
 
 
+@pytest.mark.parametrize("name", ["ERR@10", "nDCG(dcg='exp-log2')@10"])
+def test_measures_of_a_provider_that_takes_no_text_ids_are_refused(name):
+    with pytest.raises(InputError, match="gdeval"):
+        build_config({"evaluation": {"metrics": [name]}}, "test")
+
+
+def test_every_other_provider_takes_text_ids(tmp_path):
+    measures = ("AP", "SetF", "Judged@10", "Compat(p=0.9)", "RR@10", "infAP", "Rprec", "NumRelRet", "nDCG(gains={1:2})@10")
+    dataset = MemoryDataset.of(["a b", "c"], ["q 1"], {"q 1": {"a b": 1}})
+    config = EvaluationConfig(metrics=measures)
+    metrics = write_evaluation(tmp_path, BruteForceScorer([[0.1, 0.2]]), dataset, "test", config, "m")["metrics"]
+    assert tuple(metrics) == config.metrics and np.isfinite(list(metrics.values())).all()
+
+
 def test_other_measures_and_repeats():
     assert [str(m) for m in parse_metrics(["P@5", "Success@10", "nDCG@10", "P@5", "R(rel=2)@50"], 100)] == [
         "P@5",
