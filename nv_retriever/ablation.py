@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,8 +16,15 @@ from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, d
 from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
 from nv_retriever.teachers.config import TeacherConfig
 
+if TYPE_CHECKING:
+    from nv_retriever.search.types import ScoreKind
+
+logger = logging.getLogger(__name__)
+
 RANDOM = "random"
 """Negatives drawn from the whole corpus: a rule that keeps nothing, filled up at random."""
+NOTHING = "topk-marginpos(1000000)"
+"""That rule: scores of no kind lie so far below a positive's."""
 ORACLE = "oracle"
 """The upper bound: `topk` by a miner that also knows the labels that `dataset.known_positives` hides."""
 SINGLE = "single"
@@ -76,7 +85,7 @@ class CellSpec:
 def method_config(base: MiningConfig, name: str) -> MiningConfig:
     """Return the mining configuration of a method."""
     if name == RANDOM:
-        return base.model_copy(update={"rule": "topk-abs(-1)", "shortfall": "random"})
+        return base.model_copy(update={"rule": NOTHING, "shortfall": "random"})
     if name == ORACLE:
         return base.model_copy(update={"rule": "topk", "oracle": True})
     return base.model_copy(update={"rule": name})
@@ -100,6 +109,48 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
         mining = base.mining.model_copy(update={"ensemble": name})
         found.append(("ensembles", name, base.model_copy(update={"teachers": config.teachers, "mining": mining})))
     return found
+
+
+def meaningful(config: AblationConfig) -> AblationConfig:
+    """Return the study without those of the default methods that mean nothing for the first teacher's scores (logged).
+
+    Raises InputError where another rule means nothing for the scores of a teacher: before anything runs.
+    """
+    from nv_retriever.mining.rules.base import check_kind
+    from nv_retriever.mining.rules.parse import parse_rule
+
+    first = config.pipeline.teachers[0]
+    kinds = {teacher: score_kind(teacher) for teacher in (first, *config.teachers)}
+    if config.methods == PAPER_METHODS:
+        rules = {name: parse_rule(method_config(config.pipeline.mining, name).rule) for name in config.methods}
+        out = [name for name, rule in rules.items() if kinds[first] not in rule.kinds]
+        if out:
+            logger.warning("left out, without a meaning for %s scores of %s: %s", kinds[first], first.label, ", ".join(out))
+            config = config.model_copy(update={"methods": tuple(name for name in config.methods if name not in out)})
+    for _, _, variant in variants(config):
+        for teacher in variant.teachers:
+            check_kind(parse_rule(variant.mining.rule), kinds[teacher], teacher.label)
+    return config
+
+
+def score_kind(teacher: TeacherConfig) -> ScoreKind:
+    """Return what a teacher's scores are, without its weights."""
+    if teacher.kind == "bm25":
+        return "bm25"
+    if teacher.kind == "cross-encoder":
+        return "logit"
+    if teacher.kind == "vectors":
+        from nv_retriever.teachers.parse import target
+        from nv_retriever.teachers.precomputed import PrecomputedVectors
+
+        return PrecomputedVectors(Path(target(teacher)), teacher.encoder.normalize).score_kind
+    if teacher.kind == "endpoint":
+        from nv_retriever.teachers.endpoint import EndpointEmbedder
+
+        return EndpointEmbedder.of(teacher).score_kind
+    from nv_retriever.teachers.encoder import resolve_encoder
+
+    return resolve_encoder(teacher.encoder_config()).score_kind
 
 
 def plan_ablation(config: AblationConfig) -> list[CellSpec]:
