@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -11,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, dataset_spec, evaluation_spec, student_spec
 from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
@@ -62,11 +65,31 @@ class AblationConfig(Frozen):
     def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name if name in (RANDOM, ORACLE) else MiningConfig(rule=name).rule for name in methods)
 
+    @field_validator("selections")
+    @classmethod
+    def _known_selections(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(MiningConfig(selection=name).selection for name in names)
+
+    @model_validator(mode="after")
+    def _every_cell_once(self) -> Self:
+        for name in ("methods", "selections", "ensembles", "seeds"):
+            each_once(f"ablation.{name}", getattr(self, name))
+        hint = "a link to one of the folders has a name of its own"
+        each_once("ablation.teachers", [teacher.label for teacher in self.teachers], hint)
+        return self
+
     @model_validator(mode="after")
     def _oracle_has_something_to_know(self) -> Self:
         if ORACLE in self.methods and self.pipeline.dataset.known_positives is None:
             raise ValueError("oracle knows hidden labels: set dataset.known_positives (without them it is topk)")
         return self
+
+
+def each_once(where: str, names: Sequence[object], hint: str = "") -> None:
+    """Raise InputError for a name that comes twice: cells are told apart by it."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(where, "every name once", f"{twice} more than once", hint)
 
 
 @dataclass(frozen=True)
@@ -154,7 +177,14 @@ def score_kind(teacher: TeacherConfig) -> ScoreKind:
 
 
 def plan_ablation(config: AblationConfig) -> list[CellSpec]:
-    """Return every cell; cells that are equal (a method that answers two questions) share their artifacts."""
+    """Return every cell; cells that are equal (a method that answers two questions) share their artifacts.
+
+    Raises InputError for data sets of the same name.
+    """
+    from nv_retriever.data.open import open_source
+
+    names = [open_source(one).name for one in (config.pipeline.dataset, *config.evaluate_on)]
+    each_once("data sets of the study (--dataset, --evaluate-on)", names, "rename the folder or file of one")
     dataset = dataset_spec(config.pipeline.dataset)
     measured = [dataset, *(dataset_spec(other) for other in config.evaluate_on)]
     cells = []

@@ -7,7 +7,7 @@ import pytest
 
 from flows.settings import build_ablation, build_config
 from nv_retriever import mine
-from nv_retriever.ablation import PAPER_METHODS, meaningful, method_config, score_kind
+from nv_retriever.ablation import PAPER_METHODS, meaningful, method_config, plan_ablation, score_kind
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.ablation import Ablation, Cell, overlaps
 from nv_retriever.evaluation.ablation_report import Question, ablation_page, datasets_table, results_table
@@ -162,3 +162,27 @@ def test_the_kind_of_a_teachers_scores_is_known_before_anything_runs(tmp_path):
         for encoder in (EncoderConfig(), dots)
     ]
     assert found == ["cosine", "dot", "cosine", "dot", "cosine", "dot", "bm25", "bm25", "logit", "logit"]
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        {"methods": ["topk-percpos(0.95)", "topk-percpos(0.950)"]},
+        {"selections": ["top(4)", "top( 4 )"]},
+        {"seeds": [0, 1, 0]},
+        {"teachers": [{"name": "/runs/a/model"}, {"name": "/runs/b/model"}]},
+        {"ensembles": ["cross-sample", "cross-sample"]},
+    ],
+)
+def test_equal_names_in_a_study_are_refused_before_anything_runs(twice):
+    (name,) = twice
+    with pytest.raises(InputError, match=f"ablation.{name}: expected every name once"):
+        study(**twice)
+
+
+def test_data_sets_of_one_name_are_refused_by_the_plan(tmp_path, write_beir):
+    first, second = (write_beir(tmp_path / parent / "animals") for parent in "ab")
+    with pytest.raises(InputError, match="animals more than once"):
+        plan_ablation(study({"dataset": {"source": str(first)}}, evaluate_on=[{"source": str(second)}]))
+    second.rename(tmp_path / "others")
+    assert plan_ablation(study({"dataset": {"source": str(first)}}, evaluate_on=[{"source": str(tmp_path / "others")}]))
