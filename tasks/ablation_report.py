@@ -44,7 +44,8 @@ def write_ablation_report(
     }
     subtitle, scores = subtitle_of(config, cells, store), reference_scores(references, store)
     shared = overlaps(by_teacher)
-    page = ablation_page(questions, shared, subtitle=subtitle, references=scores)
+    metric = config.pipeline.evaluation.metrics[0]
+    page = ablation_page(questions, shared, subtitle=subtitle, metric=metric, references=scores)
     page.write(folder / "report.html")
     page.write_markdown(folder / "report.md")
     write_cells(folder / "cells.parquet", {question.title: question.ablation for question in questions})
@@ -79,14 +80,14 @@ def reference_scores(references: Sequence[EvaluationSpec], store: ArtifactStore)
 def question_of(
     name: str, config: AblationConfig, cells: list[CellSpec], audit: AuditSpec | None, store: ArtifactStore
 ) -> Any:
-    """Return one table's cells, with the paper's numbers and the measured false negatives beside."""
+    """Return one table's cells, with the paper's numbers (of its own metric) and the measured false negatives beside."""
     from nv_retriever.evaluation.ablation import Ablation, Cell
     from nv_retriever.evaluation.ablation_report import Question
-    from nv_retriever.evaluation.paper_numbers import of_question
+    from nv_retriever.evaluation.paper_numbers import METRIC, of_question
 
-    own = [cell for cell in cells if cell.question == name]
+    own, metric = [cell for cell in cells if cell.question == name], config.pipeline.evaluation.metrics[0]
     read = [
-        Cell.of(store.open(evaluation.ref), cell.name, cell.name, cell.seed, evaluation.evaluation.metrics[0])
+        Cell.of(store.open(evaluation.ref), cell.name, cell.name, cell.seed, metric)
         for cell in own
         for evaluation in cell.evaluations
     ]
@@ -97,7 +98,7 @@ def question_of(
         title=TITLES[name],
         ablation=Ablation(read, "teacher" if name == "teachers" else "method"),
         baseline=config.baseline if config.baseline in names else names[0],
-        paper=of_question(name),
+        paper=of_question(name) if metric == METRIC else {},
         false_negatives=counted or audited,
         counted=bool(counted),
     )
