@@ -28,13 +28,13 @@ def write_ablation_report(
     references: Sequence[EvaluationSpec],
     home: str,
 ) -> dict[str, Any]:
-    """Write the report, its tables and its cells below `reports/`, in a folder named by the cells; return the places."""
+    """Write the report, its tables and its cells below `reports/`, in a folder named by the study; return the places."""
     from nv_retriever.evaluation.ablation import overlaps
     from nv_retriever.evaluation.ablation_cells import write_cells
     from nv_retriever.evaluation.ablation_report import ablation_page
 
     store = ArtifactStore(home)
-    folder = store.home / "reports" / f"ablation-{fingerprint([str(cell.checkpoint.ref) for cell in cells])[:12]}"
+    folder = store.home / "reports" / f"ablation-{study_fingerprint(config, cells, audit, references)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     questions = [question_of(name, config, cells, audit, store) for name in dict.fromkeys(cell.question for cell in cells)]
     by_teacher = {
@@ -56,6 +56,16 @@ def write_ablation_report(
     study = {"subtitle": subtitle, "references": scores, "false_negatives": rates, "overlaps": overlap}
     write_json(folder / "study.json", study)
     return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"), "tables": tables}
+
+
+def study_fingerprint(
+    config: AblationConfig, cells: Sequence[CellSpec], audit: AuditSpec | None, references: Sequence[EvaluationSpec]
+) -> str:
+    """Return the fingerprint of all that a report shows: another data set, metric or baseline is another report."""
+    shown = [
+        [cell.question, cell.name, cell.seed, cell.checkpoint, [str(one.ref) for one in cell.evaluations]] for cell in cells
+    ]
+    return fingerprint([shown, config.baseline, audit, list(references)])
 
 
 def subtitle_of(config: AblationConfig, cells: list[CellSpec], store: ArtifactStore) -> str:

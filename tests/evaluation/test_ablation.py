@@ -7,14 +7,25 @@ import pytest
 
 from flows.settings import build_ablation, build_config
 from nv_retriever import mine
-from nv_retriever.ablation import PAPER_METHODS, meaningful, method_config, plan_ablation, score_kind
+from nv_retriever.ablation import (
+    PAPER_METHODS,
+    meaningful,
+    method_config,
+    plan_ablation,
+    plan_audit,
+    plan_references,
+    score_kind,
+)
+from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.ablation import Ablation, Cell, overlaps
 from nv_retriever.evaluation.ablation_report import Question, ablation_page, datasets_table, results_table
+from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.paper_numbers import BEIR, METHODS
 from nv_retriever.evaluation.seeds import mean_interval
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from tasks.ablation_report import study_fingerprint
 
 EFFECTS = {"topk": 0.0, "topk-shift(10)": 0.002, "topk-percpos(0.95)": 0.05}
 
@@ -178,6 +189,22 @@ def test_equal_names_in_a_study_are_refused_before_anything_runs(twice):
     (name,) = twice
     with pytest.raises(InputError, match=f"ablation.{name}: expected every name once"):
         study(**twice)
+
+
+def test_a_report_is_named_by_all_that_it_shows(write_beir, tmp_path):
+    folders = [write_beir(tmp_path / name) for name in ("animals", "others")]
+    base = study({"dataset": {"source": str(folders[0])}}, methods=["topk", "random"], selections=[])
+    elsewhere = base.model_copy(update={"evaluate_on": (DatasetConfig(source=str(folders[1])),)})
+    pipeline = base.pipeline.model_copy(update={"evaluation": EvaluationConfig(metrics=("R@5",))})
+    metric = base.model_copy(update={"pipeline": pipeline})
+    baseline = base.model_copy(update={"baseline": "random"})
+    bare = base.model_copy(update={"references": False})
+    unaudited = base.model_copy(update={"audited": False})
+    names = [
+        study_fingerprint(one, plan_ablation(one), plan_audit(one), plan_references(one))
+        for one in (base, elsewhere, metric, baseline, bare, unaudited, base.model_copy())
+    ]
+    assert names[0] == names[-1] and len(set(names)) == 6
 
 
 def test_data_sets_of_one_name_are_refused_by_the_plan(tmp_path, write_beir):

@@ -80,6 +80,8 @@ def test_an_ablation_from_cells_to_report(folder, tmp_path):
     evaluation = measured.pipeline.evaluation.model_copy(update={"metrics": ("R@5", "nDCG@10")})
     pipeline = measured.pipeline.model_copy(update={"evaluation": evaluation})
     other = ablation(measured.model_copy(update={"pipeline": pipeline}), str(home))
+    assert other["report"] != result["report"] and other["mlflow_run_id"] != result["mlflow_run_id"]
+    assert Path(result["markdown"]).read_text() == text
     labelled = Path(other["markdown"]).read_text()
     assert "| R@5 |" in labelled and "R@5 of systems that were not trained here" in labelled
     assert "nDCG@10" not in labelled and "paper |" not in labelled
