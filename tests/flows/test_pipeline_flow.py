@@ -12,6 +12,7 @@ from flows.mining import mining
 from flows.pipeline import pipeline
 from flows.settings import build_config
 from nv_retriever.artifacts import CACHE_RECORD
+from nv_retriever.pipeline import plan_run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -65,6 +66,13 @@ def test_models_are_measured_in_fp32(first, home):
     used = {stage["artifact"].split("/")[1] for stage in first["stages"] if stage["stage"] == "embed"}
     of_student = [found for name, found in manifests.items() if name in used and found["spec"]["precision"] == "fp32"]
     assert len(of_student) == 4 and all(found["counts"]["precision"] == "fp32" for found in of_student)
+
+
+def test_the_precision_of_an_evaluation_trains_nothing_again(folder):
+    usual, fast = (plan_run(config(folder, student__encoder={"precision": one})) for one in ("auto", "bf16"))
+    assert fast.checkpoint.ref == usual.checkpoint.ref and fast.trained.ref != usual.trained.ref
+    assert (usual.trained.documents.precision, fast.trained.documents.precision) == ("fp32", "bf16")
+    assert fast.trained.documents.location.encoder.precision == "bf16"  # what the evaluation's encoder is opened with
 
 
 def test_second_run_is_cached(first, folder, home):
