@@ -25,8 +25,6 @@ class EvaluationConfig(Frozen):
     text as well (auto): collections that number queries and documents alike would lose relevant documents."""
     resamples: int = Field(default=10_000, ge=100)
     """Of the randomisation test and the bootstrap."""
-    confidence: float = Field(default=0.95, gt=0, lt=1)
-    """Of the intervals."""
 
     @field_validator("metrics")
     @classmethod
