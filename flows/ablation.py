@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows.execution import execute
 from flows.summary import flow_run_id, stage_table, stages_json
-from nv_retriever.ablation import AblationConfig, plan_ablation, plan_audit, plan_references
+from nv_retriever.ablation import AblationConfig, meaningful, plan_ablation, plan_audit, plan_references
 from nv_retriever.remote_store import resolve_home
 from tasks.ablation_report import write_ablation_report
 from tasks.checks import check_leakage
@@ -27,7 +27,7 @@ def ablation(config: AblationConfig = AblationConfig(), home: str | None = None)
         config: the questions, the seeds, the data sets; finished cells come from the cache.
         home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
     """
-    home = resolve_home(home)
+    home, config = resolve_home(home), meaningful(config)
     cells, audit, references = plan_ablation(config), plan_audit(config), plan_references(config)
     pipeline = config.pipeline
     measured = cells[0].evaluations

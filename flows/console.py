@@ -63,10 +63,9 @@ def show_mined(console: Console, mining: Json) -> None:
 
 def difference_cells(metric: str, difference: Json) -> dict[str, str]:
     """Return how the trained student differs from its base in a metric, with interval and p-value: text by column."""
-    low, high = difference["ci95"]
     return {
         f"Δ {metric} to base": f"{difference[metric]:+.4f}",
-        "95 % interval": f"[{low:+.4f}, {high:+.4f}]",
+        "95 % interval": interval(difference["ci95"]),
         "p": f"{difference['p']:.2g}",
     }
 
@@ -166,6 +165,6 @@ def show_ablation(result: Json) -> None:
 
 
 def interval(ends: list[float | None]) -> str:
-    """Return an interval's ends, or nothing where there are none."""
+    """Return an interval's ends, or a dash where a single query (and seed) gives none."""
     low, high = ends
-    return "" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
+    return "–" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"

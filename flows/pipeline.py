@@ -50,7 +50,8 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
         track_evaluation(spec, home)
     systems = {spec.system: metrics_json(spec, home) for spec in plan.evaluations}
     difference = compare_json(plan.base, plan.trained, home, config.seed)
-    if difference["ci95"][0] > 0:
+    low, _ = difference["ci95"]
+    if low is not None and low > 0:
         promote(plan.checkpoint, home)
     stage_table(reports)
     for one in mined:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, dataset_spec, evaluation_spec, student_spec
 from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
 from nv_retriever.teachers.config import TeacherConfig
 
+if TYPE_CHECKING:
+    from nv_retriever.search.types import ScoreKind
+
+logger = logging.getLogger(__name__)
+
 RANDOM = "random"
 """Negatives drawn from the whole corpus: a rule that keeps nothing, filled up at random."""
+NOTHING = "topk-marginpos(1000000)"
+"""That rule: scores of no kind lie so far below a positive's."""
 ORACLE = "oracle"
 """The upper bound: `topk` by a miner that also knows the labels that `dataset.known_positives` hides."""
 SINGLE = "single"
@@ -53,11 +65,31 @@ class AblationConfig(Frozen):
     def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name if name in (RANDOM, ORACLE) else MiningConfig(rule=name).rule for name in methods)
 
+    @field_validator("selections")
+    @classmethod
+    def _known_selections(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(MiningConfig(selection=name).selection for name in names)
+
+    @model_validator(mode="after")
+    def _every_cell_once(self) -> Self:
+        for name in ("methods", "selections", "ensembles", "seeds"):
+            each_once(f"ablation.{name}", getattr(self, name))
+        hint = "a link to one of the folders has a name of its own"
+        each_once("ablation.teachers", [teacher.label for teacher in self.teachers], hint)
+        return self
+
     @model_validator(mode="after")
     def _oracle_has_something_to_know(self) -> Self:
         if ORACLE in self.methods and self.pipeline.dataset.known_positives is None:
             raise ValueError("oracle knows hidden labels: set dataset.known_positives (without them it is topk)")
         return self
+
+
+def each_once(where: str, names: Sequence[object], hint: str = "") -> None:
+    """Raise InputError for a name that comes twice: cells are told apart by it."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(where, "every name once", f"{twice} more than once", hint)
 
 
 @dataclass(frozen=True)
@@ -76,7 +108,7 @@ class CellSpec:
 def method_config(base: MiningConfig, name: str) -> MiningConfig:
     """Return the mining configuration of a method."""
     if name == RANDOM:
-        return base.model_copy(update={"rule": "topk-abs(-1)", "shortfall": "random"})
+        return base.model_copy(update={"rule": NOTHING, "shortfall": "random"})
     if name == ORACLE:
         return base.model_copy(update={"rule": "topk", "oracle": True})
     return base.model_copy(update={"rule": name})
@@ -102,8 +134,57 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
     return found
 
 
+def meaningful(config: AblationConfig) -> AblationConfig:
+    """Return the study without those of the default methods that mean nothing for the first teacher's scores (logged).
+
+    Raises InputError where another rule means nothing for the scores of a teacher: before anything runs.
+    """
+    from nv_retriever.mining.rules.base import check_kind
+    from nv_retriever.mining.rules.parse import parse_rule
+
+    first = config.pipeline.teachers[0]
+    kinds = {teacher: score_kind(teacher) for teacher in (first, *config.teachers)}
+    if config.methods == PAPER_METHODS:
+        rules = {name: parse_rule(method_config(config.pipeline.mining, name).rule) for name in config.methods}
+        out = [name for name, rule in rules.items() if kinds[first] not in rule.kinds]
+        if out:
+            logger.warning("left out, without a meaning for %s scores of %s: %s", kinds[first], first.label, ", ".join(out))
+            config = config.model_copy(update={"methods": tuple(name for name in config.methods if name not in out)})
+    for _, _, variant in variants(config):
+        for teacher in variant.teachers:
+            check_kind(parse_rule(variant.mining.rule), kinds[teacher], teacher.label)
+    return config
+
+
+def score_kind(teacher: TeacherConfig) -> ScoreKind:
+    """Return what a teacher's scores are, without its weights."""
+    if teacher.kind == "bm25":
+        return "bm25"
+    if teacher.kind == "cross-encoder":
+        return "logit"
+    if teacher.kind == "vectors":
+        from nv_retriever.teachers.parse import target
+        from nv_retriever.teachers.precomputed import PrecomputedVectors
+
+        return PrecomputedVectors(Path(target(teacher)), teacher.encoder.normalize).score_kind
+    if teacher.kind == "endpoint":
+        from nv_retriever.teachers.endpoint import EndpointEmbedder
+
+        return EndpointEmbedder.of(teacher).score_kind
+    from nv_retriever.teachers.encoder import resolve_encoder
+
+    return resolve_encoder(teacher.encoder_config()).score_kind
+
+
 def plan_ablation(config: AblationConfig) -> list[CellSpec]:
-    """Return every cell; cells that are equal (a method that answers two questions) share their artifacts."""
+    """Return every cell; cells that are equal (a method that answers two questions) share their artifacts.
+
+    Raises InputError for data sets of the same name.
+    """
+    from nv_retriever.data.open import open_source
+
+    names = [open_source(one).name for one in (config.pipeline.dataset, *config.evaluate_on)]
+    each_once("data sets of the study (--dataset, --evaluate-on)", names, "rename the folder or file of one")
     dataset = dataset_spec(config.pipeline.dataset)
     measured = [dataset, *(dataset_spec(other) for other in config.evaluate_on)]
     cells = []

@@ -94,11 +94,14 @@ def dataset_spec(config: DatasetConfig) -> DatasetSpec:
 
 
 def student_spec(config: StudentConfig) -> StudentSpec:
-    """Return the specification of the untrained student."""
+    """Return the specification of the untrained student.
+
+    The precision of its encoder is how it is evaluated; how it is trained is `training.precision`.
+    """
     from nv_retriever.teachers.encoder import resolve_encoder
 
     return StudentSpec(
-        identity=resolve_encoder(config.encoder),
+        identity=resolve_encoder(config.encoder).model_copy(update={"precision": "auto"}),
         layers=config.layers,
         bidirectional=config.bidirectional,
         pool_prompt=config.pool_prompt,

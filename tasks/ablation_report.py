@@ -28,13 +28,13 @@ def write_ablation_report(
     references: Sequence[EvaluationSpec],
     home: str,
 ) -> dict[str, Any]:
-    """Write the report, its tables and its cells below `reports/`, in a folder named by the cells; return the places."""
+    """Write the report, its tables and its cells below `reports/`, in a folder named by the study; return the places."""
     from nv_retriever.evaluation.ablation import overlaps
     from nv_retriever.evaluation.ablation_cells import write_cells
     from nv_retriever.evaluation.ablation_report import ablation_page
 
     store = ArtifactStore(home)
-    folder = store.home / "reports" / f"ablation-{fingerprint([str(cell.checkpoint.ref) for cell in cells])[:12]}"
+    folder = store.home / "reports" / f"ablation-{study_fingerprint(config, cells, audit, references)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     questions = [question_of(name, config, cells, audit, store) for name in dict.fromkeys(cell.question for cell in cells)]
     by_teacher = {
@@ -44,7 +44,8 @@ def write_ablation_report(
     }
     subtitle, scores = subtitle_of(config, cells, store), reference_scores(references, store)
     shared = overlaps(by_teacher)
-    page = ablation_page(questions, shared, subtitle=subtitle, references=scores)
+    metric = config.pipeline.evaluation.metrics[0]
+    page = ablation_page(questions, shared, subtitle=subtitle, metric=metric, references=scores)
     page.write(folder / "report.html")
     page.write_markdown(folder / "report.md")
     write_cells(folder / "cells.parquet", {question.title: question.ablation for question in questions})
@@ -55,6 +56,16 @@ def write_ablation_report(
     study = {"subtitle": subtitle, "references": scores, "false_negatives": rates, "overlaps": overlap}
     write_json(folder / "study.json", study)
     return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"), "tables": tables}
+
+
+def study_fingerprint(
+    config: AblationConfig, cells: Sequence[CellSpec], audit: AuditSpec | None, references: Sequence[EvaluationSpec]
+) -> str:
+    """Return the fingerprint of all that a report shows: another data set, metric or baseline is another report."""
+    shown = [
+        [cell.question, cell.name, cell.seed, cell.checkpoint, [str(one.ref) for one in cell.evaluations]] for cell in cells
+    ]
+    return fingerprint([shown, config.baseline, audit, list(references)])
 
 
 def subtitle_of(config: AblationConfig, cells: list[CellSpec], store: ArtifactStore) -> str:
@@ -79,14 +90,14 @@ def reference_scores(references: Sequence[EvaluationSpec], store: ArtifactStore)
 def question_of(
     name: str, config: AblationConfig, cells: list[CellSpec], audit: AuditSpec | None, store: ArtifactStore
 ) -> Any:
-    """Return one table's cells, with the paper's numbers and the measured false negatives beside."""
+    """Return one table's cells, with the paper's numbers (of its own metric) and the measured false negatives beside."""
     from nv_retriever.evaluation.ablation import Ablation, Cell
     from nv_retriever.evaluation.ablation_report import Question
-    from nv_retriever.evaluation.paper_numbers import of_question
+    from nv_retriever.evaluation.paper_numbers import METRIC, of_question
 
-    own = [cell for cell in cells if cell.question == name]
+    own, metric = [cell for cell in cells if cell.question == name], config.pipeline.evaluation.metrics[0]
     read = [
-        Cell.of(store.open(evaluation.ref), cell.name, cell.name, cell.seed, evaluation.evaluation.metrics[0])
+        Cell.of(store.open(evaluation.ref), cell.name, cell.name, cell.seed, metric)
         for cell in own
         for evaluation in cell.evaluations
     ]
@@ -97,7 +108,7 @@ def question_of(
         title=TITLES[name],
         ablation=Ablation(read, "teacher" if name == "teachers" else "method"),
         baseline=config.baseline if config.baseline in names else names[0],
-        paper=of_question(name),
+        paper=of_question(name) if metric == METRIC else {},
         false_negatives=counted or audited,
         counted=bool(counted),
     )

@@ -44,7 +44,7 @@ def check_leakage(
 
 
 def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, seed: int) -> dict[str, Any]:
-    """Return difference, interval and p-value of the first metric, trained minus base, paired by query."""
+    """Return difference, 95 % interval and p-value of the first metric, trained minus base, paired by query."""
     from nv_retriever.evaluation.compare import compare
 
     store = ArtifactStore(home)

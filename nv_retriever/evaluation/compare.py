@@ -28,7 +28,9 @@ class Comparison(Frozen):
     queries: int
 
 
-def compare(a_folder: Path, b_folder: Path, metric: str, config: EvaluationConfig, seed: int = 0) -> Comparison:
+def compare(
+    a_folder: Path, b_folder: Path, metric: str, config: EvaluationConfig, seed: int = 0, confidence: float = 0.95
+) -> Comparison:
     """Compare evaluation `b` with the baseline `a` query by query; raises InputError where the queries are not the same.
 
     The interval and the test speak of other queries of the same kind; one trained model is taken as it is (for other
@@ -40,7 +42,7 @@ def compare(a_folder: Path, b_folder: Path, metric: str, config: EvaluationConfi
         names = [f"{one.info['dataset']}/{one.info['split']} ({one.info['queries']} queries)" for one in (a, b)]
         raise InputError("comparison", "two evaluations of the same queries", f"{names[0]} and {names[1]}")
     differences = b_values - a_values
-    interval = bootstrap_interval(differences, config.confidence, config.resamples, seed)
+    interval = bootstrap_interval(differences, confidence, config.resamples, seed)
     return Comparison(
         metric=metric,
         a=float(a_values.mean()),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
 
@@ -17,7 +17,7 @@ class EvaluationConfig(Frozen):
     split: str = "test"
     """The qrels split."""
     metrics: tuple[str, ...] = METRICS
-    """Names of ir_measures."""
+    """Names of ir_measures, in its own spelling (`NDCG@10` becomes `nDCG@10`): results are stored under it."""
     depth: int = Field(default=100, ge=1)
     """Documents retrieved per query."""
     ignore_identical_ids: bool | Literal["auto"] = "auto"
@@ -25,5 +25,18 @@ class EvaluationConfig(Frozen):
     text as well (auto): collections that number queries and documents alike would lose relevant documents."""
     resamples: int = Field(default=10_000, ge=100)
     """Of the randomisation test and the bootstrap."""
-    confidence: float = Field(default=0.95, gt=0, lt=1)
-    """Of the intervals."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _canonical_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from nv_retriever.evaluation.metrics import parse_metrics
+
+        return tuple(str(measure) for measure in parse_metrics(names))
+
+    @model_validator(mode="after")
+    def _metrics_within_the_depth(self) -> Self:
+        if self.model_fields_set & {"metrics", "depth"}:  # the defaults fit, and are read without ir_measures
+            from nv_retriever.evaluation.metrics import parse_metrics
+
+            parse_metrics(self.metrics, self.depth)
+        return self

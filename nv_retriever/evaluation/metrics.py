@@ -14,14 +14,15 @@ Run = Mapping[str, Mapping[str, float]]
 Judgements = Mapping[str, Mapping[str, int]]
 
 
-def parse_metrics(names: Sequence[str], depth: int) -> list[Any]:
+def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
     """Return the ir_measures objects of `names` without repeats; raises InputError for an unknown or a too deep one.
 
-    A cutoff below `depth` would silently measure less than its name says.
+    A cutoff beyond `depth` would silently measure less than its name says.
     """
     import ir_measures
 
     measures: list[Any] = []
+    providers = [one for one in ir_measures.DefaultPipeline.providers if one.is_available()]  # the first one computes
     for name in names:
         try:
             measure = ir_measures.parse_measure(name)
@@ -35,8 +36,13 @@ def parse_metrics(names: Sequence[str], depth: int) -> list[Any]:
             raise InputError(
                 "metrics", "a measure with an installed provider", repr(name), "ir_measures needs an extra package"
             )
+        if next(one for one in providers if one.supports(measure)).NAME == "gdeval":
+            found = f"{name!r}, which ir_measures leaves to gdeval: a script that reads numbers only"
+            raise InputError("metrics", "a measure whose provider takes queries' ids that are text", found)
         cutoff = measure.params.get("cutoff")
-        if cutoff is not None and not 1 <= cutoff <= depth:
+        if cutoff is not None and cutoff < 1:
+            raise InputError("metrics", "a cutoff of at least 1", repr(name))
+        if cutoff is not None and depth is not None and cutoff > depth:
             raise InputError(
                 "metrics", f"a cutoff of 1 to depth = {depth}", repr(name), "set evaluation.depth to at least it"
             )

@@ -9,6 +9,9 @@ from typing import Literal
 
 Student = Literal["e5-large", "mistral-7b"]
 
+METRIC = "nDCG@10"
+"""What all of the numbers are."""
+
 TEACHERS: dict[str, float] = {
     "bm25": 0.5002,
     "random": 0.5248,

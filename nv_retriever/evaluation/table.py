@@ -21,6 +21,7 @@ def systems_table(
     metric: str = "nDCG@10",
     baseline: str | None = None,
     correction: Correction = "holm",
+    confidence: float = 0.95,
 ) -> Table:
     """Return a table of evaluated systems {name: evaluation folder}, in the given order.
 
@@ -30,11 +31,11 @@ def systems_table(
     results = {name: EvaluationResult.open(folder) for name, folder in systems.items()}
     base = baseline if baseline is not None else next(iter(systems))
     others = [name for name in systems if name != base]
-    comparisons = {name: compare(systems[base], systems[name], metric, config) for name in others}
+    comparisons = {name: compare(systems[base], systems[name], metric, config, confidence=confidence) for name in others}
     p_values = dict(zip(others, correct([comparisons[name].p for name in others], correction), strict=True))
     metrics = [name for name in results[base].metrics if all(name in result.metrics for result in results.values())]
     corrected = correction if correction != "none" and len(others) > 1 else ""
-    columns = ["system", *metrics, f"difference in {metric}", f"{config.confidence:.0%} interval".replace("%", " %")]
+    columns = ["system", *metrics, f"difference in {metric}", f"{100 * confidence:g} % interval"]
     columns.append(f"p ({corrected})" if corrected else "p")
     rows: list[list[Cell]] = []
     for name, result in results.items():

@@ -5,11 +5,27 @@ import math
 import numpy as np
 import pytest
 
+from flows.settings import build_ablation, build_config
+from nv_retriever import mine
+from nv_retriever.ablation import (
+    PAPER_METHODS,
+    meaningful,
+    method_config,
+    plan_ablation,
+    plan_audit,
+    plan_references,
+    score_kind,
+)
+from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.ablation import Ablation, Cell, overlaps
 from nv_retriever.evaluation.ablation_report import Question, ablation_page, datasets_table, results_table
+from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.paper_numbers import BEIR, METHODS
 from nv_retriever.evaluation.seeds import mean_interval
+from nv_retriever.mining.config import MiningConfig
+from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from tasks.ablation_report import study_fingerprint
 
 EFFECTS = {"topk": 0.0, "topk-shift(10)": 0.002, "topk-percpos(0.95)": 0.05}
 
@@ -109,3 +125,91 @@ def test_the_report_is_complete_in_both_forms(tmp_path):
 
 def test_the_papers_mean_is_the_mean_of_its_numbers():
     assert np.mean(list(BEIR.values())) == pytest.approx(60.90, abs=0.005)
+
+
+def study(settings=None, **ablation):
+    return build_ablation(build_config(settings or {}, "test"), ablation)
+
+
+@pytest.mark.parametrize("score", ["cosine", "dot"])
+def test_random_negatives_are_drawn_whatever_the_scores_are(score):
+    generator = np.random.default_rng(0)
+    queries, documents = (generator.normal(size=(n, 4)).astype(np.float32) for n in (6, 40))
+    if score == "cosine":
+        queries, documents = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (queries, documents))
+        documents[7] = -queries[0]  # the lowest score that there is
+    settings = method_config(MiningConfig(), "random").model_dump(include={"rule", "shortfall"})
+    found = mine(queries, documents, {row: row for row in range(6)}, negatives=4, **settings)
+    assert len(found) and set(found.table.column("reason").to_pylist()) == {"random"}
+    assert (found.negative_score < found.positive_score).all()
+    if score == "cosine":
+        before = mine(
+            queries, documents, {row: row for row in range(6)}, negatives=4, rule="topk-abs(-1)", shortfall="random"
+        )
+        names = [name for name in found.table.column_names if name not in ("run_id", "limit_score")]
+        assert found.table.select(names).equals(before.table.select(names))
+
+
+def test_default_methods_without_a_meaning_for_the_teachers_scores_are_left_out(caplog):
+    bm25 = {"teachers": [{"name": "bm25"}]}
+    assert meaningful(study(bm25)).methods == tuple(name for name in PAPER_METHODS if name != "topk-abs(0.7)")
+    assert "bm25 scores of bm25: topk-abs(0.7)" in caplog.text
+    with pytest.raises(InputError, match=r"topk-abs\(0.7\): expected scores of kind cosine, found bm25"):
+        meaningful(study(bm25, methods=["topk", "topk-abs(0.7)"]))
+    with pytest.raises(InputError, match=r"topk-abs\(0.6\): expected scores of kind cosine, found bm25"):
+        two = [{"name": "minilm"}, {"name": "bm25"}]
+        meaningful(study({"mining": {"rule": "topk-abs(0.6)"}}, methods=["topk"], teachers=two))
+    assert meaningful(study()) == study()
+
+
+def test_the_kind_of_a_teachers_scores_is_known_before_anything_runs(tmp_path):
+    for part in ("documents", "queries"):
+        np.save(tmp_path / f"{part}.npy", np.eye(2, dtype=np.float32))
+        (tmp_path / f"{part}.txt").write_text("a\nb\n")
+    dots = EncoderConfig(normalize=False)
+    found = [
+        score_kind(TeacherConfig(name=name, encoder=encoder))
+        for name in ("minilm", "endpoint:http://127.0.0.1:9#m", f"vectors:{tmp_path}", "bm25", "cross-encoder:any")
+        for encoder in (EncoderConfig(), dots)
+    ]
+    assert found == ["cosine", "dot", "cosine", "dot", "cosine", "dot", "bm25", "bm25", "logit", "logit"]
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        {"methods": ["topk-percpos(0.95)", "topk-percpos(0.950)"]},
+        {"selections": ["top(4)", "top( 4 )"]},
+        {"seeds": [0, 1, 0]},
+        {"teachers": [{"name": "/runs/a/model"}, {"name": "/runs/b/model"}]},
+        {"ensembles": ["cross-sample", "cross-sample"]},
+    ],
+)
+def test_equal_names_in_a_study_are_refused_before_anything_runs(twice):
+    (name,) = twice
+    with pytest.raises(InputError, match=f"ablation.{name}: expected every name once"):
+        study(**twice)
+
+
+def test_a_report_is_named_by_all_that_it_shows(write_beir, tmp_path):
+    folders = [write_beir(tmp_path / name) for name in ("animals", "others")]
+    base = study({"dataset": {"source": str(folders[0])}}, methods=["topk", "random"], selections=[])
+    elsewhere = base.model_copy(update={"evaluate_on": (DatasetConfig(source=str(folders[1])),)})
+    pipeline = base.pipeline.model_copy(update={"evaluation": EvaluationConfig(metrics=("R@5",))})
+    metric = base.model_copy(update={"pipeline": pipeline})
+    baseline = base.model_copy(update={"baseline": "random"})
+    bare = base.model_copy(update={"references": False})
+    unaudited = base.model_copy(update={"audited": False})
+    names = [
+        study_fingerprint(one, plan_ablation(one), plan_audit(one), plan_references(one))
+        for one in (base, elsewhere, metric, baseline, bare, unaudited, base.model_copy())
+    ]
+    assert names[0] == names[-1] and len(set(names)) == 6
+
+
+def test_data_sets_of_one_name_are_refused_by_the_plan(tmp_path, write_beir):
+    first, second = (write_beir(tmp_path / parent / "animals") for parent in "ab")
+    with pytest.raises(InputError, match="animals more than once"):
+        plan_ablation(study({"dataset": {"source": str(first)}}, evaluate_on=[{"source": str(second)}]))
+    second.rename(tmp_path / "others")
+    assert plan_ablation(study({"dataset": {"source": str(first)}}, evaluate_on=[{"source": str(tmp_path / "others")}]))

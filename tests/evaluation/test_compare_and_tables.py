@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from brute_force_scorer import BruteForceScorer, MemoryDataset
 
+from flows.settings import build_config
 from nv_retriever.errors import ArtifactError, InputError
 from nv_retriever.evaluation.build import write_evaluation
 from nv_retriever.evaluation.compare import compare
@@ -71,3 +72,14 @@ def test_systems_side_by_side(folders):
     assert table.rows[2][-1] == "1.0000"
     assert "**" in table.markdown()
     assert systems_table(folders, CONFIG, baseline="better").rows[1][-1] is None
+
+
+def test_the_confidence_of_an_interval_is_an_argument_and_no_setting_of_a_run(folders):
+    usual, narrow = (
+        compare(folders["base"], folders["better"], "nDCG@10", CONFIG, confidence=level) for level in (0.95, 0.5)
+    )
+    assert usual == compare(folders["base"], folders["better"], "nDCG@10", CONFIG)
+    assert usual.low < narrow.low < narrow.high < usual.high
+    assert "50 % interval" in systems_table(folders, CONFIG, confidence=0.5).columns
+    with pytest.raises(InputError, match="unknown key 'confidence'"):
+        build_config({"evaluation": {"confidence": 0.5}}, "test")

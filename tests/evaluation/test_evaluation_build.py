@@ -10,10 +10,11 @@ from brute_force_scorer import BruteForceScorer, MemoryDataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.settings import build_config
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation import build
 from nv_retriever.evaluation.build import write_evaluation
-from nv_retriever.evaluation.config import EvaluationConfig
+from nv_retriever.evaluation.config import METRICS, EvaluationConfig
 from nv_retriever.evaluation.metrics import parse_metrics
 from nv_retriever.evaluation.results import EvaluationResult
 from nv_retriever.evaluation.run_file import strictly_descending
@@ -142,6 +143,43 @@ def test_a_query_without_results_counts_as_zero(tmp_path):
 def test_wrong_metrics_are_input_errors(name):
     with pytest.raises(InputError, match="metrics: expected"):
         parse_metrics([name], depth=100)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (("NDCG@10", "MAP", "MRR@10", "R(rel=2)@50"), ("nDCG@10", "AP", "RR@10", "R(rel=2)@50")),
+        (("NDCG@10", "nDCG@10"), ("nDCG@10",)),
+        (METRICS, METRICS),
+    ],
+)
+def test_metrics_are_configured_under_the_names_that_results_have(small, tmp_path, given, stored):
+    config = EvaluationConfig(metrics=given)
+    assert config.metrics == stored
+    write_evaluation(tmp_path, BruteForceScorer(np.ones((5, 30))), small, "test", config, "m")
+    assert tuple(EvaluationResult.open(tmp_path).metrics) == stored
+
+
+@pytest.mark.parametrize(
+    "setting", [{"metrics": ["nonsense@10"]}, {"metrics": ["R@1000"]}, {"metrics": []}, {"depth": 20}, {"metrics": ["R@0"]}]
+)
+def test_wrong_metrics_are_refused_before_anything_runs(setting):
+    with pytest.raises(InputError, match="metrics: expected"):
+        build_config({"evaluation": setting}, "test")
+
+
+@pytest.mark.parametrize("name", ["ERR@10", "nDCG(dcg='exp-log2')@10"])
+def test_measures_of_a_provider_that_takes_no_text_ids_are_refused(name):
+    with pytest.raises(InputError, match="gdeval"):
+        build_config({"evaluation": {"metrics": [name]}}, "test")
+
+
+def test_every_other_provider_takes_text_ids(tmp_path):
+    measures = ("AP", "SetF", "Judged@10", "Compat(p=0.9)", "RR@10", "infAP", "Rprec", "NumRelRet", "nDCG(gains={1:2})@10")
+    dataset = MemoryDataset.of(["a b", "c"], ["q 1"], {"q 1": {"a b": 1}})
+    config = EvaluationConfig(metrics=measures)
+    metrics = write_evaluation(tmp_path, BruteForceScorer([[0.1, 0.2]]), dataset, "test", config, "m")["metrics"]
+    assert tuple(metrics) == config.metrics and np.isfinite(list(metrics.values())).all()
 
 
 def test_other_measures_and_repeats():

@@ -12,6 +12,7 @@ from flows.mining import mining
 from flows.pipeline import pipeline
 from flows.settings import build_config
 from nv_retriever.artifacts import CACHE_RECORD
+from nv_retriever.pipeline import plan_run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -65,6 +66,13 @@ def test_models_are_measured_in_fp32(first, home):
     used = {stage["artifact"].split("/")[1] for stage in first["stages"] if stage["stage"] == "embed"}
     of_student = [found for name, found in manifests.items() if name in used and found["spec"]["precision"] == "fp32"]
     assert len(of_student) == 4 and all(found["counts"]["precision"] == "fp32" for found in of_student)
+
+
+def test_the_precision_of_an_evaluation_trains_nothing_again(folder):
+    usual, fast = (plan_run(config(folder, student__encoder={"precision": one})) for one in ("auto", "bf16"))
+    assert fast.checkpoint.ref == usual.checkpoint.ref and fast.trained.ref != usual.trained.ref
+    assert (usual.trained.documents.precision, fast.trained.documents.precision) == ("fp32", "bf16")
+    assert fast.trained.documents.location.encoder.precision == "bf16"  # what the evaluation's encoder is opened with
 
 
 def test_second_run_is_cached(first, folder, home):
@@ -153,6 +161,20 @@ def test_mlflow_holds_curves_scores_inputs_and_the_registered_model(first, home)
     evaluations = client.search_runs([run.info.experiment_id], "tags.`nvr.stage` = 'evaluate'")
     assert {r.data.tags["nvr.system"] for r in evaluations} >= {"base", "bm25", "trained"}
     assert all("animals/nDCG_10" in r.data.metrics for r in evaluations)
+
+
+def test_one_test_query_gives_no_interval_and_no_champion(folder, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    one = tmp_path / "one"
+    shutil.copytree(folder, one)
+    labels = one / "qrels" / "test.tsv"
+    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:2]))
+    home = tmp_path / "home"
+    difference = pipeline(config(one), str(home))["evaluation"]["difference"]
+    assert (difference["ci95"], difference["queries"]) == ([None, None], 1)
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    assert set(client.get_registered_model("nv-retriever-one").aliases) == {"newest"}
 
 
 def test_a_failing_input_fails_the_run(folder, home):

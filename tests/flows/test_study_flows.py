@@ -71,8 +71,21 @@ def test_an_ablation_from_cells_to_report(folder, tmp_path):
     assert len(children) == 4 and all("animals/nDCG_10" in child.data.metrics for child in children)
     assert not client.search_registered_models()  # students of a study are no models to serve
 
+    assert "| nDCG@10 |" in text and rows[0]["paper"] == 0.5407
+
     cached = ablation(config(folder, seeds=(0,)), str(home))
     assert all(stage["cached"] for stage in cached["stages"]) and cached["cells"] == 2
+
+    measured = config(folder)
+    evaluation = measured.pipeline.evaluation.model_copy(update={"metrics": ("R@5", "nDCG@10")})
+    pipeline = measured.pipeline.model_copy(update={"evaluation": evaluation})
+    other = ablation(measured.model_copy(update={"pipeline": pipeline}), str(home))
+    assert other["report"] != result["report"] and other["mlflow_run_id"] != result["mlflow_run_id"]
+    assert Path(result["markdown"]).read_text() == text
+    labelled = Path(other["markdown"]).read_text()
+    assert "| R@5 |" in labelled and "R@5 of systems that were not trained here" in labelled
+    assert "nDCG@10" not in labelled and "paper |" not in labelled
+    assert all(row["paper"] is None for rows in other["tables"].values() for row in rows)
 
 
 def test_teachers_and_ensembles_beside_the_one_teacher(folder, tmp_path):
