@@ -1,0 +1,65 @@
+"""The student: what training, evaluation and plain sentence-transformers make of its folder agrees."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.teachers.encoder import open_encoder
+from nv_retriever.training.build import write_student
+from nv_retriever.training.config import StudentConfig
+from nv_retriever.training.student import open_model
+
+TEXTS = ["the cat eats", "an old dog sleeps by the river " * 30]
+
+
+def agree(model: Path, **settings: Any) -> Any:
+    """Return the student's folder, loaded plainly, after a look that it gives the vectors which it is evaluated with."""
+    from sentence_transformers import SentenceTransformer
+
+    config = EncoderConfig(model=str(model), precision="fp32", **settings)
+    folder = model.parent / "student"
+    write_student(folder, StudentConfig(encoder=config))
+    plain, ours = SentenceTransformer(str(folder / "model"), device="cpu"), open_encoder(config, folder / "model")
+    scaled = {"normalize_embeddings": ours.identity.normalize}
+    np.testing.assert_allclose(plain.encode_query(TEXTS, **scaled), ours.encode_queries(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(plain.encode_document(TEXTS, **scaled), ours.encode_documents(TEXTS), atol=1e-5)
+    prompts = {"query": ours.identity.query_prompt, "document": ours.identity.document_prompt}
+    for encoder in (plain, open_model(folder / "model")):
+        assert {role: encoder.prompts[role] for role in prompts} == prompts
+    return plain
+
+
+@pytest.mark.parametrize("plain_transformers", [False, True])
+def test_a_student_of_a_family_keeps_its_preset(bert: Path, tmp_path: Path, plain_transformers: bool) -> None:
+    source = bert.parent / "raw" if plain_transformers else bert
+    e5, bge = (shutil.copytree(source, tmp_path / name / name) for name in ("e5-small-v2", "bge-small-en-v1.5"))
+    assert agree(e5).prompts["document"] == "passage: "
+    student = agree(bge)
+    assert student.prompts == {"query": "Represent this sentence for searching relevant passages: ", "document": ""}
+    assert student[1].pooling_mode == ("cls" if plain_transformers else "mean")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "expected"),
+    [
+        ({"query": "Q: ", "passage": "P: "}, None, ("Q: ", "P: ")),
+        ({"query": "Q: ", "corpus": "C: "}, "query", ("Q: ", "C: ")),
+        ({"query": "Q: ", "passage": "P: ", "document": ""}, None, ("Q: ", "")),
+        ({"any": "A: "}, "any", ("A: ", "A: ")),
+        ({"query": "Q: ", "document": ""}, "query", ("Q: ", "")),
+    ],
+)
+def test_prompts_are_resolved_once(
+    bert: Path, tmp_path: Path, prompts: dict[str, str], default: str | None, expected: tuple[str, str]
+) -> None:
+    model = shutil.copytree(bert, tmp_path / "model")
+    file = model / "config_sentence_transformers.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prompts": prompts, "default_prompt_name": default}))
+    trained = open_model(model).prompts  # what a training of this folder itself takes
+    assert (trained["query"], trained["document"]) == expected
+    assert (agree(model).prompts["query"], agree(model).prompts["document"]) == expected
