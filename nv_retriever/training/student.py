@@ -23,6 +23,8 @@ def open_student(config: StudentConfig) -> Any:
 
     identity = resolve_encoder(config.encoder)
     encoder = _open(config.encoder, getattr(torch, config.dtype))
+    if not isinstance(getattr(encoder[0], "auto_model", None), nn.Module):
+        raise InputError("student", "a model whose first module is a transformer", type(encoder[0]).__name__)
     if config.layers is not None:
         truncate(encoder, config.layers)
     if config.bidirectional:
@@ -73,6 +75,7 @@ def _write_identity(encoder: Any, identity: EncoderIdentity, config: StudentConf
     elif config.encoder.normalize is False:
         for name in has:
             del encoder[int(name)]
+    encoder.similarity_fn_name = identity.similarity
     encoder.prompts |= {"query": identity.query_prompt, "document": identity.document_prompt}
     encoder.max_seq_length = max(identity.query_max_length, identity.document_max_length)
     if encoder.tokenizer is not None and encoder.tokenizer.pad_token is None:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
 from nv_retriever.training.build import write_student
 from nv_retriever.training.config import StudentConfig
-from nv_retriever.training.student import open_model
+from nv_retriever.training.student import cosine_student, open_model
 
 TEXTS = ["the cat eats", "an old dog sleeps by the river " * 30]
 
@@ -29,6 +30,7 @@ def agree(model: Path, **settings: Any) -> Any:
     np.testing.assert_allclose(plain.encode_query(TEXTS, **scaled), ours.encode_queries(TEXTS), atol=1e-5)
     np.testing.assert_allclose(plain.encode_document(TEXTS, **scaled), ours.encode_documents(TEXTS), atol=1e-5)
     prompts = {"query": ours.identity.query_prompt, "document": ours.identity.document_prompt}
+    assert plain.similarity_fn_name == ours.identity.similarity
     for encoder in (plain, open_model(folder / "model")):
         assert {role: encoder.prompts[role] for role in prompts} == prompts
     return plain
@@ -63,3 +65,22 @@ def test_prompts_are_resolved_once(
     trained = open_model(model).prompts  # what a training of this folder itself takes
     assert (trained["query"], trained["document"]) == expected
     assert (agree(model).prompts["query"], agree(model).prompts["document"]) == expected
+
+
+@pytest.mark.parametrize("normalize", [None, True, False])
+def test_a_student_is_trained_by_the_similarity_it_is_evaluated_by(
+    bert: Path, tmp_path: Path, normalize: bool | None
+) -> None:
+    model = shutil.copytree(bert, tmp_path / "model")
+    assert cosine_student(agree(model, normalize=normalize)) == (normalize is not False)
+
+
+def test_static_embeddings_are_no_student(bert: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    static = StaticEmbedding(Tokenizer.from_file(str(bert.parent / "raw" / "tokenizer.json")), embedding_dim=16)
+    SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "static"), create_model_card=False)
+    with pytest.raises(InputError, match="found StaticEmbedding"):
+        write_student(tmp_path / "student", StudentConfig(encoder=EncoderConfig(model=str(tmp_path / "static"))))
