@@ -76,7 +76,7 @@ class PackedBert:
         return pool(states, starts, lengths, skip, self.identity.pooling, self.identity.normalize)
 
     def _positions(self, ids: Index, starts: Index, lengths: Index) -> Index:
-        """Return each token's position in its text; RoBERTa counts from behind the padding's, which a padding token keeps."""
+        """Return each token's position in its text; RoBERTa counts from behind the padding's, which padding tokens keep."""
         if self.padding is None:
             return np.arange(len(ids)) - np.repeat(starts, lengths)
         counted = ids != self.padding
