@@ -21,7 +21,7 @@ from nv_retriever.training.card import model_card
 from nv_retriever.training.development import Development, EarlyStopping
 from nv_retriever.training.job import Mined, TrainingJob
 from nv_retriever.training.known import KnownPositives
-from nv_retriever.training.samples import Samples, first_samples, read_samples
+from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
 from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
 from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import (
@@ -84,6 +84,12 @@ class Run:
         if self.config.distillation and len(samples.score_kinds) > 1:
             found = ", ".join(samples.score_kinds)
             raise InputError("training.distillation", "teacher scores of one kind", found, "distil from one teacher")
+        if self.config.distillation and mixes_teachers(mined.mining_folder):
+            found, hint = (
+                "samples with negatives of several",
+                "distil from one teacher, or mine with a cross-sample ensemble",
+            )
+            raise InputError("training.distillation", "negatives of one teacher in a sample", found, hint)
         if not len(samples):
             raise InputError(str(mined.mining_folder), "at least one mined sample", "none")
         return samples
