@@ -76,6 +76,8 @@ class Run:
         if stopping:
             callbacks.append(stopping)
         trainer = RetrieverTrainer(model, arguments, batches, callbacks)
+        if stopping and stopping.exhausted:  # killed after its last step: the best weights are there
+            return self._export(trainer, stopping, samples, resumed)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._export(trainer, stopping, samples, trainer.state.global_step)
 
