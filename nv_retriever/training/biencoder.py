@@ -78,10 +78,11 @@ class BiEncoder(nn.Module):
 
     def _masked(self, batch: dict[str, Any], similarities: Tensor) -> Tensor:
         weights = cast(Tensor, batch["log_weights"])
-        if self.settings.guide is None:
+        guide = self.settings.guide
+        if guide is None or (guide.scores == "teacher" and "guide_scores" not in batch):  # without in-batch negatives
             return weights
-        scores = similarities.detach() if self.settings.guide.scores == "student" else batch["guide_scores"]
-        return weights.masked_fill(guide_mask(scores, batch["positives"], batch["own"], self.settings.guide), -torch.inf)
+        scores = similarities.detach() if guide.scores == "student" else batch["guide_scores"]
+        return weights.masked_fill(guide_mask(scores, batch["positives"], batch["own"], guide), -torch.inf)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are trained, by name: all that a resumed run needs of the weights."""

@@ -150,7 +150,8 @@ class Run:
         )
 
     def _guide(self, mined: Mined) -> Any:
-        if self.config.guide is None or self.config.guide.scores == "student":
+        in_batch = self.config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
+        if self.config.guide is None or self.config.guide.scores == "student" or not in_batch:
             return None
         if mined.guide is None:
             raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
