@@ -50,8 +50,10 @@ class BiEncoder(nn.Module):
             features = transformer(features)
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in rest:
-            features = module(features)
-        vectors = cast(Tensor, features["sentence_embedding"])
+            half = any(parameter.dtype == torch.bfloat16 for parameter in module.parameters())  # it gets float32 states
+            with torch.autocast(ids.device.type, torch.bfloat16, enabled=half):
+                features = module(features)
+        vectors = cast(Tensor, features["sentence_embedding"]).float()
         return nn.functional.normalize(vectors, dim=-1) if self.cosine else vectors
 
     def loss(self, vectors: Tensor, batch: dict[str, Any]) -> Tensor:
