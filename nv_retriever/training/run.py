@@ -19,7 +19,7 @@ from nv_retriever.training.batches import Batches, BatchOrder, Source
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.card import model_card
 from nv_retriever.training.development import Development, EarlyStopping
-from nv_retriever.training.job import Mined, TrainingJob
+from nv_retriever.training.job import Mined, TrainingJob, development_source
 from nv_retriever.training.known import KnownPositives
 from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
 from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
@@ -189,7 +189,7 @@ class Run:
         config = self.config.early_stopping
         if config is None:
             return None
-        mined = self.mined[0]
+        mined = development_source(self.mined, config.split)
         development = Development(mined.dataset, config)
         root, (query_prompt, document_prompt) = self.steps_folder / "development", self._prompts(mined)
         queries = self._tokens(root / "queries", development.query_rows, mined.dataset.query_texts, query_prompt, True)

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nv_retriever.config import Runtime
+from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
-from nv_retriever.training.build import write_student
-from nv_retriever.training.config import StudentConfig
+from nv_retriever.training.adapters import add_adapters
+from nv_retriever.training.build import write_checkpoint, write_student
+from nv_retriever.training.config import LoraConfig, StudentConfig, TrainingConfig
 from nv_retriever.training.student import cosine_student, open_model
 
 TEXTS = ["the cat eats", "an old dog sleeps by the river " * 30]
@@ -84,3 +87,30 @@ def test_static_embeddings_are_no_student(bert: Path, tmp_path: Path) -> None:
     SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "static"), create_model_card=False)
     with pytest.raises(InputError, match="found StaticEmbedding"):
         write_student(tmp_path / "student", StudentConfig(encoder=EncoderConfig(model=str(tmp_path / "static"))))
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+def test_a_bfloat16_student_may_have_a_dense_module(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, lora: LoraConfig | None
+) -> None:
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    encoder = open_model(bert)
+    encoder.insert(2, Dense(32, 8))
+    encoder.save(str(tmp_path / "dense"), create_model_card=False)
+    write_student(
+        tmp_path / "student", StudentConfig(encoder=EncoderConfig(model=str(tmp_path / "dense")), dtype="bfloat16")
+    )
+    config = TrainingConfig(max_steps=2, batch_size=4, lora=lora, precision="fp32")
+    student, runtime = tmp_path / "student" / "model", Runtime(device="cpu", workers=1)
+    info = write_checkpoint(tmp_path / "out", animals, "train", mined, student, config, 0, runtime)
+    assert np.isfinite(info["loss"])
+
+
+def test_adapters_of_no_layer_are_refused(bert: Path) -> None:
+    for targets in (("nope",), ("query", "nope")):
+        with pytest.raises(InputError, match=r"names of linear layers \(.*query.*\), found 'nope'"):
+            add_adapters(open_model(bert), LoraConfig(targets=targets))
+    encoder = open_model(bert)
+    add_adapters(encoder, LoraConfig(targets=("query", "attention.output.dense")))
+    assert any(parameter.requires_grad for parameter in encoder.parameters())
