@@ -74,6 +74,7 @@ class StudentSpec(Spec):
     """The untrained student."""
 
     kind: ClassVar[str] = "model"
+    version: ClassVar[int] = 2
     stage: ClassVar[StageName] = "train"
     identity: EncoderIdentity
     layers: int | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -46,10 +47,11 @@ class SentenceTransformersLoop:
 
     def encode(self, texts: Sequence[str], role: Role) -> FloatArray:
         """Return vectors (n, dim) float32 in the order of `texts`."""
-        self.model.max_seq_length = self.identity.max_length(role)
+        with suppress(AttributeError):  # models without positions (static embeddings) cut nothing
+            self.model.max_seq_length = self.identity.max_length(role)
         vectors = self.model.encode(
             list(texts),
-            prompt=self.identity.prompt(role) or None,
+            prompt=self.identity.prompt(role),  # an empty one too: else the model's default prompt would be put there
             batch_size=32,
             show_progress_bar=False,
             convert_to_numpy=True,

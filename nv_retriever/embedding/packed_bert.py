@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nv_retriever.embedding.pooling import pool
+from nv_retriever.embedding.pooling import Index, pool
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
@@ -49,7 +49,7 @@ class PackedBert:
         self.words = self._keep(weights["embeddings.word_embeddings.weight"])
         first_type = self._keep(weights["embeddings.token_type_embeddings.weight"][0])
         self.positions = self._keep(weights["embeddings.position_embeddings.weight"]) + first_type
-        self.first_position = 0 if config.model_type == "bert" else int(config.pad_token_id) + 1
+        self.padding = None if config.model_type == "bert" else int(config.pad_token_id)
         self.norm = self._norm(weights, "embeddings.LayerNorm")
         self.layers = [self._layer(weights, f"encoder.layer.{number}") for number in range(config.num_hidden_layers)]
         self.variable_length = _variable_length_attention() if device.type == "cuda" and precision == "bf16" else None
@@ -68,12 +68,21 @@ class PackedBert:
         starts = np.cumsum(lengths) - lengths
         ids, positions = (np.zeros(max(total, MIN_ROWS), np.int64) for _ in range(2))
         ids[:total] = np.concatenate([np.asarray(tokens, np.int64) for tokens in batch])
-        positions[:total] = np.arange(total) - np.repeat(starts, lengths) + self.first_position
+        positions[:total] = self._positions(ids[:total], starts, lengths)
         index, places = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
         states = functional.layer_norm(self.words[index] + self.positions[places], (self.width,), *self.norm, self.eps)
         for layer in self.layers:
             states = self._forward(states, layer, lengths, total)
         return pool(states, starts, lengths, skip, self.identity.pooling, self.identity.normalize)
+
+    def _positions(self, ids: Index, starts: Index, lengths: Index) -> Index:
+        """Return each token's position in its text; RoBERTa counts from behind the padding's, which padding tokens keep."""
+        if self.padding is None:
+            return np.arange(len(ids)) - np.repeat(starts, lengths)
+        counted = ids != self.padding
+        running = np.cumsum(np.append(0, counted))
+        positions: Index = (running[1:] - np.repeat(running[starts], lengths)) * counted + self.padding
+        return positions
 
     def _forward(self, states: Tensor, layer: dict[str, tuple[Tensor, Tensor]], lengths: Any, total: int) -> Tensor:
         mixed = self._attend(functional.linear(states.to(self.dtype), *layer["qkv"]), lengths, total)

@@ -14,9 +14,11 @@ def pool(states: Tensor, starts: Index, lengths: Index, skip: int, mode: str, no
     """Return the vectors (n, dim) float32 of sequences that lie in `states` (tokens, dim) at `starts`, `lengths` long.
 
     The first `skip` tokens (an instruction) are left out. A sequence is reduced by itself, in the order of its tokens, so
-    that its vector does not depend on the others.
+    that its vector does not depend on the others. One without any token has the vector of zeros.
     """
     states = states.float()
+    empty = lengths == 0
+    starts = np.where(empty, 0, starts)  # there is no state of theirs
     kept = np.maximum(lengths - skip, 0)
     begin = starts + (lengths - kept)
     if mode == "mean":
@@ -28,6 +30,7 @@ def pool(states: Tensor, starts: Index, lengths: Index, skip: int, mode: str, no
         # As in sentence-transformers: a text that is all instruction has its first token pooled.
         at = np.where(kept > 0, begin, starts) if mode == "cls" else starts + lengths - 1
         vectors = states[torch.from_numpy(at).to(states.device)]
+    vectors[torch.from_numpy(empty).to(states.device)] = 0
     return functional.normalize(vectors, dim=1) if normalize else vectors
 
 

@@ -20,7 +20,8 @@ from nv_retriever.teachers.model_folder import ModelFolder, content_digest, loca
 from nv_retriever.teachers.presets import Preset, find_preset
 
 logger = logging.getLogger(__name__)
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+"""What sentence-transformers looks for, first one first."""
 DEFAULT_LENGTH = 512
 
 
@@ -61,8 +62,8 @@ def _resolve(config: EncoderConfig, files: ModelFolder) -> EncoderIdentity:
         normalize=normalize,
         similarity="cosine" if normalize else "dot",
         pool_prompt=preset.pool_prompt if preset.pool_prompt is not None and not files.has_modules else files.pool_prompt,
-        query_prompt=_first(config.query_prompt, _own_prompt(files, ("query",)), preset.query_prompt),
-        document_prompt=_first(config.document_prompt, _own_prompt(files, DOCUMENT_PROMPTS), preset.document_prompt),
+        query_prompt=_first(config.query_prompt, own_prompt(files, "query"), preset.query_prompt),
+        document_prompt=_first(config.document_prompt, own_prompt(files, "document"), preset.document_prompt),
         query_max_length=query_length,
         document_max_length=document_length,
         precision=config.precision,
@@ -74,10 +75,13 @@ def _first(*values: str | None) -> str:
     return next((value for value in values if value is not None), "")
 
 
-def _own_prompt(files: ModelFolder, names: Sequence[str]) -> str | None:
-    """Return the folder's prompt for a role; empty ones that sentence-transformers writes by default say nothing."""
-    named = next((files.prompts[name] for name in names if files.prompts.get(name)), None)
-    return named if named is not None else files.prompts.get(files.default_prompt or "")
+def own_prompt(files: ModelFolder, role: Role) -> str | None:
+    """Return the folder's prompt for a role: its first one by name, even an empty one, else its default; None for no prompt.
+
+    As in sentence-transformers an empty `document` hides a `passage`. It writes empty ones by itself: a preset may follow.
+    """
+    named = next((files.prompts[name] for name in PROMPT_NAMES[role] if name in files.prompts), None)
+    return (named if named is not None else files.prompts.get(files.default_prompt or "")) or None
 
 
 def _pooling(config: EncoderConfig, files: ModelFolder, preset: Preset) -> Any:

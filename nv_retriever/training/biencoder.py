@@ -50,8 +50,10 @@ class BiEncoder(nn.Module):
             features = transformer(features)
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in rest:
-            features = module(features)
-        vectors = cast(Tensor, features["sentence_embedding"])
+            half = any(parameter.dtype == torch.bfloat16 for parameter in module.parameters())  # it gets float32 states
+            with torch.autocast(ids.device.type, torch.bfloat16, enabled=half):
+                features = module(features)
+        vectors = cast(Tensor, features["sentence_embedding"]).float()
         return nn.functional.normalize(vectors, dim=-1) if self.cosine else vectors
 
     def loss(self, vectors: Tensor, batch: dict[str, Any]) -> Tensor:
@@ -78,10 +80,11 @@ class BiEncoder(nn.Module):
 
     def _masked(self, batch: dict[str, Any], similarities: Tensor) -> Tensor:
         weights = cast(Tensor, batch["log_weights"])
-        if self.settings.guide is None:
+        guide = self.settings.guide
+        if guide is None or (guide.scores == "teacher" and "guide_scores" not in batch):  # without in-batch negatives
             return weights
-        scores = similarities.detach() if self.settings.guide.scores == "student" else batch["guide_scores"]
-        return weights.masked_fill(guide_mask(scores, batch["positives"], batch["own"], self.settings.guide), -torch.inf)
+        scores = similarities.detach() if guide.scores == "student" else batch["guide_scores"]
+        return weights.masked_fill(guide_mask(scores, batch["positives"], batch["own"], guide), -torch.inf)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are trained, by name: all that a resumed run needs of the weights."""

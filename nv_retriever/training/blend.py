@@ -79,10 +79,23 @@ class BlendConfig(Frozen):
         for stage in self.stages:
             if not self.of(stage):
                 raise ValueError(f"the stage {stage.name!r} has no source of its tasks ({', '.join(stage.tasks)})")
+            self._check_labelled(stage)
         unused = {source.task for source in self.sources} - {task for stage in self.stages for task in stage.tasks}
         if unused:
             raise ValueError(f"no stage takes the sources of the task {min(unused)!r}")
         return self
+
+    def _check_labelled(self, stage: BlendStage) -> None:
+        """Raise ValueError where sources from labels, without in-batch negatives and scores, would learn nothing."""
+        tasks, training = {source.task for source in self.of(stage)}, stage.training
+        if labelled := sorted(tasks - {"retrieval"}):
+            taken = f"the stage {stage.name!r} takes sources of the task {labelled[0]!r}, which learn from"
+            if training.negatives == 0:
+                raise ValueError(f"{taken} their own negatives only, but negatives is 0")
+            if training.distillation:
+                raise ValueError(f"{taken} labels, which have no teacher scores for distillation")
+        if training.early_stopping and "retrieval" not in tasks:
+            raise ValueError(f"early_stopping measures a retrieval source, but the stage {stage.name!r} has none")
 
     def of(self, stage: BlendStage) -> tuple[BlendSource, ...]:
         """Return the sources of a stage."""

@@ -76,6 +76,7 @@ def run_training_process(folder: Path, job: TrainingJob, on_log: OnLog | None = 
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
     if not done.exists():
+        job.check(int(os.environ.get("WORLD_SIZE", "1")))
         from accelerate import PartialState
 
         from nv_retriever.training.run import Run

@@ -50,6 +50,12 @@ class DistillationConfig(Frozen):
     temperature: float = Field(default=0.05, gt=0)
     """Divides the teacher's scores in KL."""
 
+    @model_validator(mode="after")
+    def _temperature(self) -> Self:
+        if self.loss != "kl" and self.temperature != DistillationConfig.model_fields["temperature"].default:
+            raise ValueError("distillation.temperature divides scores in kl only: leave it out for margin-mse")
+        return self
+
 
 class GuideConfig(Frozen):
     """Mask in-batch passages that look like false negatives to a guide (as GISTEmbed does), by the positive-aware limit.

@@ -84,6 +84,13 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         """The first step with the highest score."""
         return max(self.scores, key=lambda item: (item[1], -item[0]))[0]
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has ended."""
+        return (
+            len([step for step, _ in self.scores if step > self.best_step]) >= self.config.patience if self.scores else False
+        )
+
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Score, keep the best, stop."""
         if state.global_step % self.config.every and state.global_step != state.max_steps:
@@ -94,8 +101,7 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero and self.best_step == state.global_step:
             save_trainable(model, self.best)
         self.write(state.global_step, {METRIC: score})
-        since = [step for step, _ in self.scores if step > self.best_step]
-        control.should_training_stop = control.should_training_stop or len(since) >= self.config.patience
+        control.should_training_stop = control.should_training_stop or self.exhausted
 
     def measure(self, model: BiEncoder) -> float:
         """Return nDCG@10 of the student as it is."""

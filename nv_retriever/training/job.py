@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.config import Runtime
+from nv_retriever.errors import InputError
 from nv_retriever.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ class Mined:
         return cls(**{**values, **paths, "guide": guide})
 
 
+def development_source(sources: Sequence[Mined], split: str) -> Mined:
+    """Return the source that early stopping measures: the first one with the split, labelled sources last; or InputError."""
+    found = [source for source in sources if split in source.dataset.splits]
+    if not found:
+        names = ", ".join(f"{source.dataset.name} with {', '.join(source.dataset.splits)}" for source in sources)
+        hint = f"name another split, or add qrels/{split}.tsv to a data set"
+        raise InputError("training.early_stopping.split", f"a source with a split {split!r}", names, hint)
+    return min(found, key=lambda source: source.in_batch_negatives is False)
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """The student of a model folder, trained on one source or several; every batch is of one of them."""
@@ -55,6 +66,26 @@ class TrainingJob:
     config: TrainingConfig
     seed: int
     runtime: Runtime
+
+    def check(self, processes: int) -> None:
+        """Raise InputError for what cannot be trained in so many processes (of all machines), before anything is done."""
+        import torch
+
+        from nv_retriever.teachers.model_folder import read_model_folder
+
+        config = self.config
+        if self.runtime.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("device", "a GPU that torch can use", "none", "use device auto or cpu")
+        if config.strategy == "fsdp" and processes == 1:
+            hint = "set training.processes, or leave strategy at ddp"
+            raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)
+        limit = read_model_folder(self.model_folder).position_limit
+        for name, length in (("query", config.query_max_length), ("document", config.document_max_length)):
+            if limit is not None and length > limit:
+                where = f"training.{name}_max_length"
+                raise InputError(where, f"at most the student's {limit} positions", str(length))
+        if config.early_stopping:
+            development_source(self.sources, config.early_stopping.split)
 
     def as_json(self) -> dict[str, Any]:
         """Return the job as plain values."""

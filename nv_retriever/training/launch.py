@@ -31,6 +31,7 @@ def launch_training_job(
     output's end where a process fails.
     """
     nodes = nodes or NodesConfig()
+    job.check(job.config.processes * nodes.nodes)
     folder.mkdir(parents=True, exist_ok=True)
     path, output = (folder / f"launch-{nodes.node_rank}.{suffix}" for suffix in ("json", "txt"))
     write_json(path, {"folder": str(folder), "job": job.as_json()})

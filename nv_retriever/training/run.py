@@ -19,9 +19,9 @@ from nv_retriever.training.batches import Batches, BatchOrder, Source
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.card import model_card
 from nv_retriever.training.development import Development, EarlyStopping
-from nv_retriever.training.job import Mined, TrainingJob
+from nv_retriever.training.job import Mined, TrainingJob, development_source
 from nv_retriever.training.known import KnownPositives
-from nv_retriever.training.samples import Samples, first_samples, read_samples
+from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
 from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
 from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import (
@@ -76,6 +76,8 @@ class Run:
         if stopping:
             callbacks.append(stopping)
         trainer = RetrieverTrainer(model, arguments, batches, callbacks)
+        if stopping and stopping.exhausted:  # killed after its last step: the best weights are there
+            return self._export(trainer, stopping, samples, resumed)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._export(trainer, stopping, samples, trainer.state.global_step)
 
@@ -84,6 +86,12 @@ class Run:
         if self.config.distillation and len(samples.score_kinds) > 1:
             found = ", ".join(samples.score_kinds)
             raise InputError("training.distillation", "teacher scores of one kind", found, "distil from one teacher")
+        if self.config.distillation and mixes_teachers(mined.mining_folder):
+            found, hint = (
+                "samples with negatives of several",
+                "distil from one teacher, or mine with a cross-sample ensemble",
+            )
+            raise InputError("training.distillation", "negatives of one teacher in a sample", found, hint)
         if not len(samples):
             raise InputError(str(mined.mining_folder), "at least one mined sample", "none")
         return samples
@@ -142,7 +150,8 @@ class Run:
         )
 
     def _guide(self, mined: Mined) -> Any:
-        if self.config.guide is None or self.config.guide.scores == "student":
+        in_batch = self.config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
+        if self.config.guide is None or self.config.guide.scores == "student" or not in_batch:
             return None
         if mined.guide is None:
             raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
@@ -180,7 +189,7 @@ class Run:
         config = self.config.early_stopping
         if config is None:
             return None
-        mined = self.mined[0]
+        mined = development_source(self.mined, config.split)
         development = Development(mined.dataset, config)
         root, (query_prompt, document_prompt) = self.steps_folder / "development", self._prompts(mined)
         queries = self._tokens(root / "queries", development.query_rows, mined.dataset.query_texts, query_prompt, True)

@@ -83,6 +83,13 @@ def read_samples(dataset: Dataset, mining: Path) -> Samples:
     return _with_bare_samples(samples, dataset, mining)
 
 
+def mixes_teachers(mining: Path) -> bool:
+    """Return whether some sample of a mining artifact has negatives of several teachers: their scores do not compare."""
+    table = pq.read_table(mining / "triples.parquet", columns=["query_id", "positive_id", "teacher"])
+    counts = table.group_by(["query_id", "positive_id"]).aggregate([("teacher", "count_distinct")])
+    return bool(pc.any(pc.greater(counts["teacher_count_distinct"], 1)).as_py())
+
+
 def first_samples(samples: Samples, limit: int | None) -> Samples:
     """Return at most `limit` samples, those of the smallest keys; their order stays."""
     if limit is None or limit >= len(samples):

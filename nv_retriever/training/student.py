@@ -11,6 +11,9 @@ from torch import nn
 
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.teachers.encoder import own_prompt, resolve_encoder
+from nv_retriever.teachers.identity import EncoderIdentity
+from nv_retriever.teachers.model_folder import locate_model, read_model_folder
 from nv_retriever.training.config import StudentConfig
 
 
@@ -18,26 +21,33 @@ def open_student(config: StudentConfig) -> Any:
     """Return the untrained student as a SentenceTransformer on the CPU; raises InputError for what it cannot be."""
     import torch
 
+    identity = resolve_encoder(config.encoder)
     encoder = _open(config.encoder, getattr(torch, config.dtype))
+    if not isinstance(getattr(encoder[0], "auto_model", None), nn.Module):
+        raise InputError("student", "a model whose first module is a transformer", type(encoder[0]).__name__)
     if config.layers is not None:
         truncate(encoder, config.layers)
     if config.bidirectional:
         make_bidirectional(encoder)
-    _apply_overrides(encoder, config)
+    _write_identity(encoder, identity, config)
     return encoder
 
 
 def open_model(folder: Path) -> Any:
-    """Return the model of a plain sentence-transformers folder, on the CPU, in its stored dtype."""
+    """Return the model of a plain sentence-transformers folder, on the CPU, in its stored dtype.
+
+    Its prompts `query` and `document` are those that our own encoder takes, so that training and evaluation agree.
+    """
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "auto"}, local_files_only=True)
+    encoder = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "auto"}, local_files_only=True)
+    files = read_model_folder(folder)
+    encoder.prompts |= {"query": own_prompt(files, "query") or "", "document": own_prompt(files, "document") or ""}
+    return encoder
 
 
 def _open(config: EncoderConfig, dtype: Any) -> Any:
     from sentence_transformers import SentenceTransformer
-
-    from nv_retriever.teachers.model_folder import locate_model
 
     folder = locate_model(config.model, config.revision, config.trust_remote_code)
     try:
@@ -49,29 +59,25 @@ def _open(config: EncoderConfig, dtype: Any) -> Any:
         raise InputError("student", "a sentence-transformers or transformers encoder", repr(config.model), reason) from None
 
 
-def _apply_overrides(encoder: Any, config: StudentConfig) -> None:
-    """Write the encoder's configured pooling, normalisation, prompts and lengths into the model itself."""
+def _write_identity(encoder: Any, identity: EncoderIdentity, config: StudentConfig) -> None:
+    """Write what the encoder is (configured, its folder's, its preset's) into the model itself: nothing else is kept."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
-    wanted = config.encoder
     pooling = next((module for module in encoder.children() if isinstance(module, Pooling)), None)
     if pooling is not None:
-        if wanted.pooling is not None:
-            pooling.pooling_mode = wanted.pooling
-        if not config.pool_prompt:
+        if identity.pooling != "own":
+            pooling.pooling_mode = identity.pooling
+        if not (config.pool_prompt and identity.pool_prompt):
             pooling.include_prompt = False
     has = [name for name, module in encoder.named_children() if isinstance(module, Normalize)]
-    if wanted.normalize is True and not has:
+    if config.encoder.normalize is True and not has:
         encoder.append(Normalize())
-    elif wanted.normalize is False:
+    elif config.encoder.normalize is False:
         for name in has:
             del encoder[int(name)]
-    for role, prompt in (("query", wanted.query_prompt), ("document", wanted.document_prompt)):
-        if prompt is not None:
-            encoder.prompts[role] = prompt
-    lengths = [length for length in (wanted.query_max_length, wanted.document_max_length) if length is not None]
-    if lengths:
-        encoder.max_seq_length = max(lengths)
+    encoder.similarity_fn_name = identity.similarity
+    encoder.prompts |= {"query": identity.query_prompt, "document": identity.document_prompt}
+    encoder.max_seq_length = max(identity.query_max_length, identity.document_max_length)
     if encoder.tokenizer is not None and encoder.tokenizer.pad_token is None:
         encoder.tokenizer.pad_token = encoder.tokenizer.eos_token
 

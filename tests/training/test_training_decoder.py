@@ -35,7 +35,9 @@ def first_states(encoder: object, *texts: str) -> list[torch.Tensor]:
 
 def test_the_first_token_sees_the_last_one_only_in_a_bidirectional_student(mistral: Path) -> None:
     for bidirectional in (False, True):
-        encoder = open_student(StudentConfig(encoder=EncoderConfig(model=str(mistral)), bidirectional=bidirectional))
+        encoder = open_student(
+            StudentConfig(encoder=EncoderConfig(model=str(mistral), pooling="mean"), bidirectional=bidirectional)
+        )
         a, b = first_states(encoder, "a question", "a questiox")
         first = int(
             encoder.tokenizer(["a question", "a question with padding beside it"], padding=True)["attention_mask"][0].index(
@@ -47,10 +49,10 @@ def test_the_first_token_sees_the_last_one_only_in_a_bidirectional_student(mistr
 
 def test_an_encoder_is_bidirectional_already_and_truncation_has_a_limit(bert: Path, mistral: Path) -> None:
     assert open_student(StudentConfig(encoder=EncoderConfig(model=str(bert)), bidirectional=True)) is not None
-    student = open_student(StudentConfig(encoder=EncoderConfig(model=str(mistral)), layers=1))
+    student = open_student(StudentConfig(encoder=EncoderConfig(model=str(mistral), pooling="mean"), layers=1))
     assert student[0].auto_model.config.num_hidden_layers == len(student[0].auto_model.layers) == 1
     with pytest.raises(InputError, match="at most 2"):
-        open_student(StudentConfig(encoder=EncoderConfig(model=str(mistral)), layers=3))
+        open_student(StudentConfig(encoder=EncoderConfig(model=str(mistral), pooling="mean"), layers=3))
 
 
 def test_the_instruction_is_attended_to_but_not_pooled(mistral: Path, tmp_path: Path) -> None:
@@ -67,7 +69,9 @@ def test_the_instruction_is_attended_to_but_not_pooled(mistral: Path, tmp_path: 
 
 
 def test_merged_adapters_equal_unmerged_ones(mistral: Path) -> None:
-    encoder = open_student(StudentConfig(encoder=EncoderConfig(model=str(mistral)), bidirectional=True)).eval()
+    encoder = open_student(
+        StudentConfig(encoder=EncoderConfig(model=str(mistral), pooling="mean"), bidirectional=True)
+    ).eval()
     add_adapters(encoder, LoraConfig(rank=4, alpha=8))
     trained = [p for p in encoder.parameters() if p.requires_grad]
     assert trained and sum(p.numel() for p in trained) < sum(p.numel() for p in encoder.parameters()) / 2

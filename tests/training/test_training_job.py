@@ -4,10 +4,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import torch
+
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.training.config import TrainingConfig
-from nv_retriever.training.job import Mined, TrainingJob
+from nv_retriever.errors import InputError
+from nv_retriever.training.build import run_training_job
+from nv_retriever.training.config import EarlyStoppingConfig, TrainingConfig
+from nv_retriever.training.job import Mined, TrainingJob, development_source
+from nv_retriever.training.labelled import class_samples, write_labelled
 
 
 def test_a_job_survives_json(animals: Dataset, tmp_path: Path) -> None:
@@ -19,3 +25,37 @@ def test_a_job_survives_json(animals: Dataset, tmp_path: Path) -> None:
     back = TrainingJob.from_json(json.loads(json.dumps(job.as_json())))
     assert [source.dataset.folder for source in back.sources] == [animals.folder, animals.folder]
     assert replace(back, sources=[replace(source, dataset=animals) for source in back.sources]) == job
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "message"),
+    [
+        ({}, "cuda", "a GPU that torch can use"),
+        ({"strategy": "fsdp"}, "cpu", "fsdp with one process"),
+        ({"query_max_length": 129}, "cpu", r"query_max_length: expected at most the student's 128 positions, found 129"),
+        ({"document_max_length": 600}, "cpu", "128 positions, found 600"),
+        ({"early_stopping": {"split": "nowhere"}}, "cpu", "a source with a split 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_at_the_start(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, settings: dict[str, object], device: str, message: str
+) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    config = TrainingConfig.model_validate(settings)
+    job = TrainingJob([Mined(animals, "train", mined)], bert, config, 0, Runtime(device=device, workers=1))
+    with pytest.raises(InputError, match=message):
+        run_training_job(tmp_path / "out", job)
+    assert not (tmp_path / "out" / "steps").exists()
+
+
+def test_early_stopping_measures_a_retrieval_source(animals: Dataset, mined: Path, bert: Path, tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(12)]
+    write_labelled(tmp_path / "classes", class_samples(texts, [str(i % 2) for i in range(12)], 3, 0), "classes")
+    classes = Dataset.open(tmp_path / "classes" / "dataset")
+    labelled = Mined(classes, "train", tmp_path / "classes", in_batch_negatives=False)
+    sources = [labelled, Mined(animals, "train", mined)]
+    assert development_source(sources, "train") is sources[1]
+    config = TrainingConfig(batch_size=4, max_steps=2, early_stopping=EarlyStoppingConfig(every=1, split="test"))
+    info = run_training_job(tmp_path / "out", TrainingJob(sources, bert, config, 0, Runtime(device="cpu", workers=1)))
+    assert 0 <= info["development"] <= 1

@@ -12,6 +12,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.training.build import write_checkpoint
 from nv_retriever.training.config import EarlyStoppingConfig, LoraConfig, TrainingConfig
+from nv_retriever.training.run import Run
 from nv_retriever.training.trainer import COMPLETE
 
 HERE = Path(__file__).parent
@@ -57,3 +58,25 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert not (killed / "steps").exists()
     again = write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME)
     assert again == info and json.loads((killed / "training.json").read_text()) == info
+
+
+def test_a_training_killed_after_its_early_stop_does_not_train_on(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {"epochs": 9, "batch_size": 4, "save_every": 2, "log_every": 1, "learning_rate": 1e-12}  # no better score
+    config = TrainingConfig(**steps, early_stopping=EarlyStoppingConfig(every=2, patience=1))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    expected = write_checkpoint(whole, animals, "train", mined, bert, config, 0, RUNTIME)
+    assert (expected["steps"], expected["best_step"]) == (4, 2)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "_export", die)
+        write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME)
+    info = write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME)
+    assert {**info, "train_seconds": 0} == {**expected, "train_seconds": 0}
+    assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
+    first, second = load_file(whole / "model" / "model.safetensors"), load_file(killed / "model" / "model.safetensors")
+    assert all((first[key] == second[key]).all() for key in first)

@@ -177,6 +177,7 @@ def test_settings_without_effect_are_refused() -> None:
         {"gradient_caching": True, "gradient_checkpointing": True},
         {"warmup_ratio": 0.2, "warmup_steps": 10},
         {"guide": {"rule": "perc"}},
+        {"distillation": {"loss": "margin-mse", "temperature": 0.1}},
     ):
         with pytest.raises(ValueError):
             TrainingConfig.model_validate(settings)

@@ -1,0 +1,116 @@
+"""The student: what training, evaluation and plain sentence-transformers make of its folder agrees."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nv_retriever.config import Runtime
+from nv_retriever.data.dataset import Dataset
+from nv_retriever.errors import InputError
+from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.teachers.encoder import open_encoder
+from nv_retriever.training.adapters import add_adapters
+from nv_retriever.training.build import write_checkpoint, write_student
+from nv_retriever.training.config import LoraConfig, StudentConfig, TrainingConfig
+from nv_retriever.training.student import cosine_student, open_model
+
+TEXTS = ["the cat eats", "an old dog sleeps by the river " * 30]
+
+
+def agree(model: Path, **settings: Any) -> Any:
+    """Return the student's folder, loaded plainly, after a look that it gives the vectors which it is evaluated with."""
+    from sentence_transformers import SentenceTransformer
+
+    config = EncoderConfig(model=str(model), precision="fp32", **settings)
+    folder = model.parent / "student"
+    write_student(folder, StudentConfig(encoder=config))
+    plain, ours = SentenceTransformer(str(folder / "model"), device="cpu"), open_encoder(config, folder / "model")
+    scaled = {"normalize_embeddings": ours.identity.normalize}
+    np.testing.assert_allclose(plain.encode_query(TEXTS, **scaled), ours.encode_queries(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(plain.encode_document(TEXTS, **scaled), ours.encode_documents(TEXTS), atol=1e-5)
+    prompts = {"query": ours.identity.query_prompt, "document": ours.identity.document_prompt}
+    assert plain.similarity_fn_name == ours.identity.similarity
+    for encoder in (plain, open_model(folder / "model")):
+        assert {role: encoder.prompts[role] for role in prompts} == prompts
+    return plain
+
+
+@pytest.mark.parametrize("plain_transformers", [False, True])
+def test_a_student_of_a_family_keeps_its_preset(bert: Path, tmp_path: Path, plain_transformers: bool) -> None:
+    source = bert.parent / "raw" if plain_transformers else bert
+    e5, bge = (shutil.copytree(source, tmp_path / name / name) for name in ("e5-small-v2", "bge-small-en-v1.5"))
+    assert agree(e5).prompts["document"] == "passage: "
+    student = agree(bge)
+    assert student.prompts == {"query": "Represent this sentence for searching relevant passages: ", "document": ""}
+    assert student[1].pooling_mode == ("cls" if plain_transformers else "mean")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "expected"),
+    [
+        ({"query": "Q: ", "passage": "P: "}, None, ("Q: ", "P: ")),
+        ({"query": "Q: ", "corpus": "C: "}, "query", ("Q: ", "C: ")),
+        ({"query": "Q: ", "passage": "P: ", "document": ""}, None, ("Q: ", "")),
+        ({"any": "A: "}, "any", ("A: ", "A: ")),
+        ({"query": "Q: ", "document": ""}, "query", ("Q: ", "")),
+    ],
+)
+def test_prompts_are_resolved_once(
+    bert: Path, tmp_path: Path, prompts: dict[str, str], default: str | None, expected: tuple[str, str]
+) -> None:
+    model = shutil.copytree(bert, tmp_path / "model")
+    file = model / "config_sentence_transformers.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prompts": prompts, "default_prompt_name": default}))
+    trained = open_model(model).prompts  # what a training of this folder itself takes
+    assert (trained["query"], trained["document"]) == expected
+    assert (agree(model).prompts["query"], agree(model).prompts["document"]) == expected
+
+
+@pytest.mark.parametrize("normalize", [None, True, False])
+def test_a_student_is_trained_by_the_similarity_it_is_evaluated_by(
+    bert: Path, tmp_path: Path, normalize: bool | None
+) -> None:
+    model = shutil.copytree(bert, tmp_path / "model")
+    assert cosine_student(agree(model, normalize=normalize)) == (normalize is not False)
+
+
+def test_static_embeddings_are_no_student(bert: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    static = StaticEmbedding(Tokenizer.from_file(str(bert.parent / "raw" / "tokenizer.json")), embedding_dim=16)
+    SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "static"), create_model_card=False)
+    with pytest.raises(InputError, match="found StaticEmbedding"):
+        write_student(tmp_path / "student", StudentConfig(encoder=EncoderConfig(model=str(tmp_path / "static"))))
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+def test_a_bfloat16_student_may_have_a_dense_module(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, lora: LoraConfig | None
+) -> None:
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    encoder = open_model(bert)
+    encoder.insert(2, Dense(32, 8))
+    encoder.save(str(tmp_path / "dense"), create_model_card=False)
+    write_student(
+        tmp_path / "student", StudentConfig(encoder=EncoderConfig(model=str(tmp_path / "dense")), dtype="bfloat16")
+    )
+    config = TrainingConfig(max_steps=2, batch_size=4, lora=lora, precision="fp32")
+    student, runtime = tmp_path / "student" / "model", Runtime(device="cpu", workers=1)
+    info = write_checkpoint(tmp_path / "out", animals, "train", mined, student, config, 0, runtime)
+    assert np.isfinite(info["loss"])
+
+
+def test_adapters_of_no_layer_are_refused(bert: Path) -> None:
+    for targets in (("nope",), ("query", "nope")):
+        with pytest.raises(InputError, match=r"names of linear layers \(.*query.*\), found 'nope'"):
+            add_adapters(open_model(bert), LoraConfig(targets=targets))
+    encoder = open_model(bert)
+    add_adapters(encoder, LoraConfig(targets=("query", "attention.output.dense")))
+    assert any(parameter.requires_grad for parameter in encoder.parameters())
