@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nv_retriever.embedding.pooling import Index, pool
+from nv_retriever.embedding.pooling import pool
+from nv_retriever.ragged import Index
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
