@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nv_retriever.data.lines import files_digest, iter_json, iter_lines, open_binary
-from nv_retriever.data.pairs import Columns, PairSource, Row, detect_columns
+from nv_retriever.data.pairs import PairSource, RecordColumns, Row, detect_columns
 from nv_retriever.data.records import Place, Problems, shorten, split_name
 from nv_retriever.errors import InputError
 
@@ -47,11 +47,14 @@ class PairFiles(PairSource):
     def rows(self, problems: Problems) -> Iterator[Row]:
         """Yield the rows of all files."""
         for file in self.files:
-            columns: Columns | None = None
+            records, columns = RecordColumns(str(file), self._given), None
             for place, names, cells in _read(file, problems):
-                if columns is None:
+                if ".json" in file.name:
+                    columns = records.of(place, names)
+                elif columns is None:
                     columns = detect_columns(str(file), names, self._given)
                 yield Row(place, cells, columns, self._splits.get(file, ""))
+            records.finish()
 
 
 def _read(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:

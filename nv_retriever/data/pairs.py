@@ -43,6 +43,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "split": ("split",),
 }
 """Roles and the column names that are recognised, the first found wins."""
+OPTIONAL = frozenset(ROLES) - {"query", "positive"}
 _NUMBERED_NEGATIVE = re.compile(r"^(hard_)?neg(ative)?_?\d+$")
 
 
@@ -77,6 +78,46 @@ def detect_columns(where: str, names: Sequence[str], given: Mapping[str, str]) -
             )
     numbered = sorted((n for n in names if _NUMBERED_NEGATIVE.match(n.lower()) and n not in taken), key=_number)
     return Columns(role, tuple([role["negative"]] if "negative" in role else []) + tuple(numbered))
+
+
+class RecordColumns:
+    """The columns of records that may lack keys (JSON lines): detected for each set of keys, the same for all of a file."""
+
+    def __init__(self, file: str, given: Mapping[str, str]) -> None:
+        self._file, self._given = file, given
+        self._known: dict[tuple[str, ...], Columns] = {}
+        self._first: dict[tuple[tuple[str, str], ...], tuple[Place, set[str]]] = {}
+
+    def of(self, place: Place, names: Sequence[str]) -> Columns:
+        """Return a record's columns; raises InputError where query or positive is missing or may be another."""
+        key = tuple(names)
+        if key not in self._known:
+            here = {role: name for role, name in self._given.items() if name in names or role not in OPTIONAL}
+            columns = detect_columns(str(place), names, here)
+            self._check_same(place, names, columns.role)
+            self._known[key] = columns
+        return self._known[key]
+
+    def _check_same(self, place: Place, names: Sequence[str], roles: Mapping[str, str]) -> None:
+        """A record without `positive` must not take `text` for it where another record has both."""
+        key = tuple(sorted(roles.items()))
+        for other, (first, others) in self._first.items():
+            for role, name in other:
+                mine = roles.get(role, name)
+                if mine != name and (mine in others or name in names):
+                    found = f"{mine!r} here and {name!r} at {first.unit} {first.row}"
+                    hint = f"--set dataset.columns.{role}=COLUMN says which it is"
+                    raise InputError(str(place), f"one column for the {role}", found, hint)
+        if key in self._first:
+            self._first[key][1].update(names)
+        else:
+            self._first[key] = (place, set(names))
+
+    def finish(self) -> None:
+        """Raise InputError for a given column that no record has."""
+        present = {name for names in self._known for name in names}
+        if self._known and (absent := sorted(set(self._given.values()) - present)):
+            raise InputError(self._file, f"a column {absent[0]!r}", f"the columns {', '.join(sorted(present))}")
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -121,6 +121,41 @@ def test_columns_by_configuration(tmp_path):
     assert sorted(data.query_texts()) == ["q0", "q1", "q2"] and data.splits == ("dev",)
 
 
+def test_records_with_other_keys_than_the_first(tmp_path):
+    rows = [
+        {"query": "q0", "positive": "a0"},
+        {"query": "q1", "positive": "a1", "negative": "n1", "split": "test"},
+        {"query": "q2", "positive": "a2", "score": 0},
+        {"split": "dev", "answer": "a3", "question": "q3"},
+    ]
+    for name in ("a.jsonl", "a.json"):
+        data = ingest(write(tmp_path / name, rows), tmp_path / name.replace(".", "-"), columns={"negative": "negative"})
+        texts = dict(zip(data.document_ids, data.document_texts(), strict=True))
+        queries = dict(zip(data.query_ids, data.query_texts(), strict=True))
+        found = {(queries[q], texts[d], g) for q, d, g in labelled(data)}
+        assert found == {("q0", "a0", 1), ("q1", "a1", 1), ("q1", "n1", 0), ("q2", "a2", 0), ("q3", "a3", 1)}
+        assert [queries[data.query_ids[row]] for row in data.query_rows("test")] == ["q1"]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "message"),
+    [
+        ({"query": "b"}, {}, r"a.jsonl line 2: expected a column for the positive .*found the columns query;"),
+        ({"query": "b"}, {"positive": "positive"}, r"a.jsonl line 2: expected a column 'positive', found the columns query"),
+        ({"query": "b", "positive": "y"}, {"negative": "bad"}, r"a.jsonl: expected a column 'bad', found the columns"),
+        (
+            {"query": "b", "text": "y"},
+            {},
+            r"a.jsonl line 2: expected one column for the positive, found 'text' here and 'positive' at line 1",
+        ),
+    ],
+)
+def test_records_that_lack_a_column(tmp_path, row, columns, message):
+    with pytest.raises(InputError, match=message):
+        rows = [{"query": "a", "positive": "x", "text": "z"}, row]
+        ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out", columns=columns)
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [
