@@ -18,7 +18,9 @@ from nv_retriever.data.records import Place, Problems, shorten, split_name
 from nv_retriever.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-_SPLIT_IN_NAME = re.compile(r"^(train|training|dev|validation|valid|val|test)\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_SPLIT_WORDS = ("train", "training", "dev", "validation", "valid", "val", "test")
+_TEST_WORDS = ("testing", "eval", "evaluation")
 
 
 def pair_files(folder: Path) -> list[Path]:
@@ -28,15 +30,25 @@ def pair_files(folder: Path) -> list[Path]:
     return next((files for files in found if files), [])
 
 
+def split_in_name(name: str) -> str:
+    """Return the split that a file's name says (`train-00000.parquet`, `pairs_test.csv`), "" where it says none or two.
+
+    It is a word between other characters than letters, of those that Hugging Face's `datasets` knows.
+    """
+    words = [word.lower() for word in _WORD.findall(name)]
+    found = {split_name(word) for word in words if word in _SPLIT_WORDS} | {"test" for word in words if word in _TEST_WORDS}
+    return found.pop() if len(found) == 1 else ""
+
+
 class PairFiles(PairSource):
-    """The source behind one or more files of pairs; files named by their splits (`train-00000.parquet`) keep them."""
+    """The source behind one or more files of pairs; files named by their splits keep them."""
 
     def __init__(self, files: list[Path], name: str, columns: Mapping[str, str]) -> None:
         self.files, self.name, self._given = files, name, columns
         for file in files:
             if not file.name.endswith(SUFFIXES):
                 raise InputError(str(file), f"a file named {', '.join(SUFFIXES)}", file.suffix or "no suffix")
-        named = {file: split_name(match.group(1)) for file in files if (match := _SPLIT_IN_NAME.match(file.name))}
+        named = {file: split_in_name(file.name) for file in files}
         self._splits = named if len(set(named.values())) > 1 else {}
 
     def digest(self) -> str:

@@ -9,6 +9,7 @@ from data_helpers import ingest, labelled
 
 from nv_retriever.data.build import source_digest
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.pair_files import split_in_name
 from nv_retriever.data.pairs import document_id
 from nv_retriever.data.splits import assign_splits
 from nv_retriever.errors import InputError
@@ -234,6 +235,28 @@ def test_a_folder_of_splits_and_shards(tmp_path):
     before = source_digest(config)
     write(tmp_path / "set/data/validation.parquet", [{"query": "dev?", "positive": "d", "negative": "f"}])
     assert source_digest(config) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("train_pairs.csv", "train"), ("pairs_train.csv", "train"), ("PAIRS-TEST.jsonl", "test"), ("my.val.0.csv", "dev")),
+        *(("test2.csv", "test"), ("evaluation.csv", "test"), ("training.v2.jsonl.gz", "train"), ("2024_dev", "dev")),
+        *(("trainers.csv", ""), ("contest.csv", ""), ("train_test.csv", ""), ("latest.csv", ""), ("pairs.csv", "")),
+    ],
+)
+def test_a_split_is_a_word_of_a_name(name, split):
+    assert split_in_name(name) == split
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("train_pairs", "test_pairs"), ("pairs_train", "pairs_test"), ("a-train", "b-eval")]
+)
+def test_files_named_by_splits_are_not_shuffled_together(tmp_path, train, test):
+    write(tmp_path / "set" / f"{train}.csv", ROWS[:9])
+    write(tmp_path / "set" / f"{test}.csv", ROWS[9:12])
+    data = ingest(tmp_path / "set", tmp_path / "out")
+    assert data.splits == ("train", "test") and (len(data.query_rows("train")), len(data.query_rows("test"))) == (9, 3)
 
 
 def test_hash_splits_do_not_depend_on_other_rows_and_none_is_empty():
