@@ -49,7 +49,11 @@ class PairFiles(PairSource):
             if not file.name.endswith(SUFFIXES):
                 raise InputError(str(file), f"a file named {', '.join(SUFFIXES)}", file.suffix or "no suffix")
         named = {file: split_in_name(file.name) for file in files}
-        self._splits = named if len(set(named.values())) > 1 else {}
+        if set(named.values()) == {""}:
+            named = dict.fromkeys(files, split_in_name(name))
+        # Nothing but dev or test is a table of its own, which a hash splits; nothing but train is what training wants.
+        said = set(named.values())
+        self._splits = named if said == {"train"} or len(said) > 1 else {}
 
     def digest(self) -> str:
         """Return the digest of the files' names and contents."""

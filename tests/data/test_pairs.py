@@ -259,6 +259,22 @@ def test_files_named_by_splits_are_not_shuffled_together(tmp_path, train, test):
     assert data.splits == ("train", "test") and (len(data.query_rows("train")), len(data.query_rows("test"))) == (9, 3)
 
 
+@pytest.mark.parametrize("path", ["train.csv", "my-train-pairs.csv", "set/train.csv", "set-train/pairs.csv"])
+def test_what_is_named_train_is_all_train(tmp_path, caplog, path):
+    file = write(tmp_path / path, ROWS)
+    data = ingest(file.parent if "/" in path else file, tmp_path / "out")
+    assert data.splits == ("train",) and len(data.query_rows("train")) == 12 and not caplog.records
+
+
+@pytest.mark.parametrize("path", ["pairs.csv", "test.csv"])
+def test_splits_by_hash_are_told(tmp_path, caplog, path):
+    data = ingest(write(tmp_path / path, ROWS), tmp_path / "out")
+    dev, test = (len(data.query_rows(split)) for split in ("dev", "test"))
+    (record,) = caplog.records
+    told = f"{dev} of the 12 queries that no split is given for are kept for dev and {test} for test"
+    assert told in record.getMessage() and "column split" in record.getMessage()
+
+
 def test_hash_splits_do_not_depend_on_other_rows_and_none_is_empty():
     import numpy as np
 
