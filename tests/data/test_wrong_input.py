@@ -99,6 +99,11 @@ CASES = {
     "two cells": (append("qrels/test.tsv", "q1\td1\n"), r"test.tsv line 5: expected three cells separated by tabs, found 2"),
     "no header": (put("qrels/test.tsv", "q1\td1\t1\n"), r"test.tsv line 1: expected the header query-id, corpus-id, score"),
     "empty file": (put("qrels/test.tsv", ""), r"test.tsv: .*an empty file"),
+    "labels of another kind": (
+        put("qrels/test.txt", HEADER),
+        r"qrels/test.txt: expected files named SPLIT.tsv or SPLIT.tsv.gz only, found test.txt",
+    ),
+    "labels twice": (put("qrels/test.tsv.gz", gzip.compress(HEADER.encode())), r"either test.tsv or test.tsv.gz"),
     "no labels": (
         lambda f: [put(f"qrels/{s}.tsv", HEADER)(f) for s in ("train", "test")],
         r"at least one positive label, found no labels",
