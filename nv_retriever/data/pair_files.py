@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,12 @@ def _read_parquet(path: Path) -> Iterator[tuple[Place, list[str], Mapping[str, A
 
 def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
     csv.field_size_limit(1 << 30)
-    reader = csv.reader((line + "\n" for _, line in iter_lines(path, problems)), delimiter=delimiter, strict=True)
+    lines = (line + "\n" for _, line in iter_lines(path, problems))
+    header = next(lines, "")
+    # Passages of TSV files begin with quotes of their own (BEIR, MS MARCO): quotes enclose cells where the header has them.
+    quoting = csv.QUOTE_NONE if delimiter == "\t" and not header.startswith('"') else csv.QUOTE_MINIMAL
+    reader = csv.reader(chain([header] if header else [], lines), delimiter=delimiter, quoting=quoting, strict=True)
+    hint = "put the header's cells in quotes too where quotes enclose cells" if quoting == csv.QUOTE_NONE else ""
     try:
         names = next(reader, [])
         if len(set(names)) != len(names) or not names:
@@ -112,7 +118,7 @@ def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[
             if len(cells) == len(names):
                 yield place, names, dict(zip(names, cells, strict=True))
             elif cells:
-                problems.add(place, f"{len(names)} cells", f"{len(cells)}: {shorten(delimiter.join(cells))}")
+                problems.add(place, f"{len(names)} cells", f"{len(cells)}: {shorten(delimiter.join(cells))}", hint)
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num}", "a CSV row", str(error)) from None
 

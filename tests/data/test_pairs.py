@@ -219,6 +219,18 @@ def test_wrong_files(tmp_path, name, text, message):
         ingest(tmp_path / name, tmp_path / "out")
 
 
+def test_quotes_of_tsv_are_text_unless_the_header_is_quoted(tmp_path):
+    rows = ['q0\t"an open quote', "q1\tplain", 'q2\tits end"', 'q3\t"Alien" is a film']
+    (tmp_path / "a.tsv").write_text("\n".join(["query\tpositive", *rows, ""]))
+    texts = ingest(tmp_path / "a.tsv", tmp_path / "a").document_texts()
+    assert sorted(texts) == ['"Alien" is a film', '"an open quote', 'its end"', "plain"]
+    (tmp_path / "b.tsv").write_text('"query"\t"positive"\n"q0"\t"says ""hi""\tand\nleaves"\n')
+    assert ingest(tmp_path / "b.tsv", tmp_path / "b").document_texts() == ['says "hi"\tand\nleaves']
+    (tmp_path / "c.tsv").write_text('query\tpositive\nq0\t"two\nlines"\n')
+    with pytest.raises(InputError, match=r"c.tsv line 3: expected 2 cells, found 1: .*; put the header's cells in quotes"):
+        ingest(tmp_path / "c.tsv", tmp_path / "c")
+
+
 def test_multi_line_cells_keep_their_place(tmp_path):
     (tmp_path / "a.csv").write_text('query,positive\n"two\nlines",x\nq,\n')
     with pytest.raises(InputError, match=r"a.csv line 4: expected a text that is not empty"):
