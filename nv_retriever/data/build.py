@@ -65,6 +65,8 @@ def write_dataset(folder: Path, config: DatasetConfig) -> dict[str, Any]:
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     write_json(folder / "dataset.json", info)
+    for name, count in info["skipped"].items():
+        logger.warning("%s: %d %s (skipped or noted)", config.source, count, name.replace("_", " "))
     return info
 
 

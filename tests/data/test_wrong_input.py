@@ -137,7 +137,7 @@ def test_too_many_problems_stop_early(tmp_path):
         ingest(folder, tmp_path / "out")
 
 
-def test_skip_policies_count(tmp_path):
+def test_skip_policies_count(tmp_path, caplog):
     documents = [*DOCUMENTS, ("blank", "", " "), ("titled", "Only a title", "")]
     queries = [*QUERIES, ("empty", "")]
     labels = {
@@ -161,6 +161,8 @@ def test_skip_policies_count(tmp_path):
         "labels_of_unknown_ids": 2,
     }
     assert data.info["queries_without_labels"] == 3
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 5 and f"{folder}: 2 labels of unknown ids (skipped or noted)" in told
 
 
 def test_a_broken_surrogate_is_replaced_and_counted(tmp_path):
