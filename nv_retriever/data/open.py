@@ -41,6 +41,8 @@ class DigestedSource(Source, Protocol):
 def open_source(config: DatasetConfig) -> DigestedSource:
     """Return the source that `config.source` names; raises InputError where there is nothing of that name."""
     name = config.source
+    if not name.strip():
+        raise InputError("dataset.source", "the name of a data set", repr(name), "'.' is the current folder")
     path = Path(name).expanduser()
     if name == "stdlib":
         from nv_retriever.data.stdlib import StandardLibrary

@@ -188,3 +188,10 @@ def test_nothing_there(tmp_path, source):
     for call in (lambda c: ingest(source, tmp_path / "out"), source_digest):
         with pytest.raises(InputError, match=r"found (nothing there|none of these)"):
             call(DatasetConfig(source=source))
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_a_blank_source_is_not_the_current_folder(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(write_beir(tmp_path / "set"))
+    with pytest.raises(InputError, match=r"dataset.source: expected the name of a data set, found '"):
+        source_digest(DatasetConfig(source=source))
