@@ -15,6 +15,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import file_digest
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -40,7 +41,8 @@ def iter_lines(path: Path, problems: Problems) -> Iterator[tuple[Place, str]]:
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    problems.add(place, "UTF-8", f"byte 0x{raw[error.start]:02x} at column {error.start + 1}")
+                    hint = "it is UTF-16: save it as UTF-8" if number == 1 and raw.startswith(_UTF16) else ""
+                    problems.add(place, "UTF-8", f"byte 0x{raw[error.start]:02x} at column {error.start + 1}", hint)
                     continue
                 yield place, line.rstrip("\r\n")
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

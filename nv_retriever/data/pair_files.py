@@ -105,11 +105,16 @@ def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[
     lines = (line + "\n" for _, line in iter_lines(path, problems))
     header = next(lines, "")
     # Passages of TSV files begin with quotes of their own (BEIR, MS MARCO): quotes enclose cells where the header has them.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" and not header.startswith('"') else csv.QUOTE_MINIMAL
-    reader = csv.reader(chain([header] if header else [], lines), delimiter=delimiter, quoting=quoting, strict=True)
-    hint = "put the header's cells in quotes too where quotes enclose cells" if quoting == csv.QUOTE_NONE else ""
+    quoted = delimiter != "\t" or header.startswith('"')
+    rows = chain([header] if header else [], lines)
+    reader = csv.reader(rows, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
+    hint = "" if quoted else "put the header's cells in quotes too where quotes enclose cells"
     try:
-        names = next(reader, [])
+        names = [name.strip() for name in next(reader, [])]
+        problems.check()  # a first line that is no UTF-8 was passed over: what was read is not the header
+        if len(names) == 1 and any(mark in names[0] for mark in "\t;,|"):
+            separators = "commas separate the cells of .csv files, tabs those of .tsv files"
+            raise InputError(f"{path} line 1", f"a header separated by {delimiter!r}", shorten(names[0]), separators)
         if len(set(names)) != len(names) or not names:
             raise InputError(f"{path} line 1", "a header of different column names", ", ".join(names) or "an empty file")
         start = reader.line_num + 1

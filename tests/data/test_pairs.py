@@ -207,6 +207,10 @@ def test_wrong_tables(tmp_path, rows, columns, message):
         ("a.csv", "query,query\n1,2\n", r"a.csv line 1: expected a header of different column names"),
         ("a.csv", "", r"a.csv line 1: .*an empty file"),
         ("a.csv", 'query,positive\n"x"y,z\n', r"a.csv line 2: expected a CSV row"),
+        ("a.csv", "query;positive\nq;p\n", r"a.csv line 1: expected a header separated by ',', found 'query;positive'"),
+        ("a.csv", "query\tpositive\nq\tp\n", r"a.csv line 1: expected a header separated by ','.* tabs those of .tsv"),
+        ("a.csv", "query,positive\nq,p\n".encode("utf-16"), r"line 1: expected UTF-8, found byte 0xff .*; it is UTF-16"),
+        ("a.csv", b"query,r\xe9ponse\nq,p\n", r"a.csv line 1: expected UTF-8, found byte 0xe9 at column 8"),
         ("a.json", "[1, 2]", r"a.json row 1: expected a JSON object, found int 1"),
         ("a.json", '[{"query": ', r"a.json: expected a JSON array"),
         ("a.parquet", "PAR1", r"a.parquet: expected a parquet file"),
@@ -214,7 +218,7 @@ def test_wrong_tables(tmp_path, rows, columns, message):
     ],
 )
 def test_wrong_files(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
         ingest(tmp_path / name, tmp_path / "out")
 
@@ -229,6 +233,11 @@ def test_quotes_of_tsv_are_text_unless_the_header_is_quoted(tmp_path):
     (tmp_path / "c.tsv").write_text('query\tpositive\nq0\t"two\nlines"\n')
     with pytest.raises(InputError, match=r"c.tsv line 3: expected 2 cells, found 1: .*; put the header's cells in quotes"):
         ingest(tmp_path / "c.tsv", tmp_path / "c")
+
+
+def test_spaces_around_names_of_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("query , positive\nq,p\n")
+    assert ingest(tmp_path / "a.csv", tmp_path / "out").document_texts() == ["p"]
 
 
 def test_multi_line_cells_keep_their_place(tmp_path):
