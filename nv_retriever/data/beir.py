@@ -108,7 +108,7 @@ def read_qrels(path: Path, split: str, problems: Problems) -> Iterator[Label]:
         raise InputError(str(path), f"the header {', '.join(HEADER)}", "an empty file")
 
 
-def parse_grade(value: object, place: Place, problems: Problems) -> int | None:
+def parse_grade(value: object, place: Place, problems: Problems, hint: str = "") -> int | None:
     """Return a grade as an integer (`1`, `1.0`, True); anything else is noted."""
     try:
         number = float(str(value)) if not isinstance(value, bool) else float(value)
@@ -116,5 +116,5 @@ def parse_grade(value: object, place: Place, problems: Problems) -> int | None:
             return int(number)
     except ValueError:
         pass
-    problems.add(place, "a whole number as score", shorten(value))
+    problems.add(place, "a whole number as score", shorten(value), hint)
     return None

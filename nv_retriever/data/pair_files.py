@@ -44,7 +44,7 @@ def split_in_name(name: str) -> str:
 class PairFiles(PairSource):
     """The source behind one or more files of pairs; files named by their splits keep them."""
 
-    def __init__(self, files: list[Path], name: str, columns: Mapping[str, str]) -> None:
+    def __init__(self, files: list[Path], name: str, columns: Mapping[str, str | None]) -> None:
         self.files, self.name, self._given = files, name, columns
         for file in files:
             if not file.name.endswith(SUFFIXES):

@@ -113,6 +113,42 @@ def test_known_shapes(tmp_path, row, documents, grades):
     assert sorted(g for q, _, g in labelled(data) if q == data.query_ids[query]) == grades
 
 
+def test_scores_that_are_no_labels(tmp_path):
+    rows = [{"query": f"q{i}", "positive": f"a{i}", "negative": f"n{i}", "score": 0.25 * i} for i in range(1, 5)]
+    path = write(tmp_path / "a.csv", rows)
+    with pytest.raises(InputError, match=r"line 2: expected a whole number .*'0.25'; --set dataset.columns.score=null"):
+        ingest(path, tmp_path / "a")
+    data = ingest(path, tmp_path / "b", columns={"score": None, "negative": None})
+    assert data.n_documents == 4 and {grade for _, _, grade in labelled(data)} == {1}
+    with pytest.raises(InputError, match="a column for the query"):
+        ingest(path, tmp_path / "c", columns={"query": None})
+
+
+def test_scores_empty_and_whole(tmp_path):
+    (tmp_path / "a.csv").write_text("query,positive,label\nq,a,\nq,b,0.0\nq,c,2.0\n")
+    data = ingest(tmp_path / "a.csv", tmp_path / "out")
+    texts = dict(zip(data.document_ids, data.document_texts(), strict=True))
+    assert {(texts[d], g) for _, d, g in labelled(data)} == {("a", 1), ("b", 0), ("c", 2)}
+
+
+@pytest.mark.parametrize("column", ["documents", "passages", "passage"])
+def test_labeled_lists(tmp_path, column):
+    rows = [{"query": f"q{i}", column: [f"a{i}", f"b{i}", f"c{i}"], "labels": [1, 0, 2.0]} for i in range(3)]
+    data = ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    texts = dict(zip(data.document_ids, data.document_texts(), strict=True))
+    expected = {(f"{name}{i}", grade) for name, grade in {"a": 1, "b": 0, "c": 2}.items() for i in range(3)}
+    assert {(texts[d], g) for _, d, g in labelled(data)} == expected
+    with pytest.raises(InputError, match=r"line 1: expected a score for each of 3 documents, found 2 scores"):
+        ingest(write(tmp_path / "a.jsonl", [rows[0] | {"labels": [1, 0]}]), tmp_path / "out")
+
+
+def test_ids_that_pandas_made_floats(tmp_path):
+    rows = [{"query_id": float(i), "query": f"q{i}", "positive": f"a{i}"} for i in range(3)]
+    assert list(ingest(write(tmp_path / "a.parquet", rows), tmp_path / "a").query_ids) == ["0", "1", "2"]
+    with pytest.raises(InputError, match=r"row 1: .* found 0.5; cast the column to integers or text"):
+        ingest(write(tmp_path / "b.parquet", [rows[0] | {"query_id": 0.5}]), tmp_path / "b")
+
+
 def test_columns_by_configuration(tmp_path):
     path = write(
         tmp_path / "a.csv",
