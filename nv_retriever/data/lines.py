@@ -24,9 +24,10 @@ def open_binary(path: Path) -> BinaryIO:
         raise InputError(str(path), "a file", "a folder" if path.is_dir() else "nothing there")
     with path.open("rb") as file:
         gzipped = file.read(2) == _GZIP_MAGIC
-    if path.suffix == ".gz" and not gzipped:
+    named = path.suffix.lower() == ".gz"
+    if named and not gzipped:
         raise InputError(str(path), "gzip data", "something else", "remove .gz from the name if it is plain text")
-    if path.suffix != ".gz" and gzipped:
+    if gzipped and not named:
         raise InputError(str(path), "text", "gzip data", "add .gz to the name")
     return cast(BinaryIO, gzip.open(path) if gzipped else path.open("rb"))
 

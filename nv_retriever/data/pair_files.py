@@ -24,10 +24,15 @@ _SPLIT_WORDS = ("train", "training", "dev", "validation", "valid", "val", "test"
 _TEST_WORDS = ("testing", "eval", "evaluation")
 
 
+def suffix(name: str) -> str:
+    """Return which of the suffixes a file's name ends with, in whatever case; "" for none."""
+    return next((known for known in SUFFIXES if name.lower().endswith(known)), "")
+
+
 def pair_files(folder: Path) -> list[Path]:
     """Return the data files of a folder or of its `data/` folder, sorted."""
     places = [folder, folder / "data"]
-    found = ([p for p in sorted(place.glob("*")) if p.is_file() and p.name.endswith(SUFFIXES)] for place in places)
+    found = ([p for p in sorted(place.glob("[!.]*")) if p.is_file() and suffix(p.name)] for place in places)
     return next((files for files in found if files), [])
 
 
@@ -47,7 +52,7 @@ class PairFiles(PairSource):
     def __init__(self, files: list[Path], name: str, columns: Mapping[str, str | None]) -> None:
         self.files, self.name, self._given = files, name, columns
         for file in files:
-            if not file.name.endswith(SUFFIXES):
+            if not suffix(file.name):
                 raise InputError(str(file), f"a file named {', '.join(SUFFIXES)}", file.suffix or "no suffix")
         named = {file: split_in_name(file.name) for file in files}
         if set(named.values()) == {""}:
@@ -66,7 +71,7 @@ class PairFiles(PairSource):
         for file in self.files:
             records, columns = RecordColumns(str(file), self._given), None
             for place, names, cells in _read(file, problems):
-                if ".json" in file.name:
+                if ".json" in suffix(file.name):
                     columns = records.of(place, names)
                 elif columns is None:
                     columns = detect_columns(str(file), names, self._given)
@@ -76,11 +81,11 @@ class PairFiles(PairSource):
 
 def _read(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
     """Yield (place, column names, cells) of a file's rows."""
-    stem = path.name.removesuffix(".gz")
-    if stem.endswith(".parquet"):
+    kind = suffix(path.name).removesuffix(".gz")
+    if kind == ".parquet":
         yield from _read_parquet(path)
-    elif stem.endswith((".csv", ".tsv")):
-        yield from _read_csv(path, "\t" if stem.endswith(".tsv") else ",", problems)
+    elif kind in (".csv", ".tsv"):
+        yield from _read_csv(path, "\t" if kind == ".tsv" else ",", problems)
     elif _is_array(path):
         yield from _read_array(path, problems)
     else:

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import json
 import random
 
@@ -51,6 +52,17 @@ def test_formats_agree_and_order_is_nothing(tmp_path, suffix):
     assert content(first) == content(second)
     for name in ("corpus", "queries", "qrels"):
         assert (tmp_path / "one" / f"{name}.parquet").read_bytes() == (tmp_path / "two" / f"{name}.parquet").read_bytes()
+
+
+def test_suffixes_in_capitals_and_hidden_files(tmp_path):
+    text = write(tmp_path / "a.jsonl", ROWS).read_bytes()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "A.JSONL").write_bytes(text)
+    (tmp_path / "set" / "._A.JSONL").write_bytes(b"\x00\xff")
+    (tmp_path / "B.JSONL.GZ").write_bytes(gzip.compress(text))
+    expected = content(ingest(tmp_path / "a.jsonl", tmp_path / "a"))
+    for name in ("set", "set/A.JSONL", "B.JSONL.GZ"):
+        assert content(ingest(tmp_path / name, tmp_path / "b")) == expected
 
 
 def test_triples_become_labels(tmp_path):

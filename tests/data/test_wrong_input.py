@@ -195,3 +195,12 @@ def test_a_blank_source_is_not_the_current_folder(tmp_path, monkeypatch, source)
     monkeypatch.chdir(write_beir(tmp_path / "set"))
     with pytest.raises(InputError, match=r"dataset.source: expected the name of a data set, found '"):
         source_digest(DatasetConfig(source=source))
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"), [("Scifact", "did you mean scifact?"), ("stdlb", "did you mean stdlib?"), ("qqqq", "; BEIR names")]
+)
+def test_a_name_that_is_almost_known(source, hint):
+    with pytest.raises(InputError) as error:
+        source_digest(DatasetConfig(source=source))
+    assert hint in str(error.value)
