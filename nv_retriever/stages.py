@@ -64,6 +64,7 @@ class DatasetSpec(Spec):
     """Documents, queries and labels in canonical order."""
 
     kind: ClassVar[str] = "dataset"
+    version: ClassVar[int] = 2
     stage: ClassVar[StageName] = "ingest"
     config: DatasetConfig
     digest: str

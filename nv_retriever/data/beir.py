@@ -1,4 +1,4 @@
-"""BEIR folders: corpus.jsonl[.gz], queries.jsonl[.gz], qrels/*.tsv, and judged_nonrelevant/*.tsv for grade-0 labels.
+"""BEIR folders: corpus.jsonl[.gz], queries.jsonl[.gz], qrels/*.tsv[.gz], and judged_nonrelevant/ for grade-0 labels.
 
 Thakur et al. 2021, BEIR. `judged_nonrelevant/` (an addition of ours) holds pairs that were judged and found not relevant;
 other folders beside it are left alone.
@@ -32,6 +32,17 @@ def is_beir_folder(folder: Path) -> bool:
     return any((folder / name).exists() for name in names)
 
 
+def _label_files(folder: Path) -> list[Path]:
+    """Return a folder's files of labels, without hidden ones (macOS writes ._test.tsv); raises InputError for others."""
+    files = [path for path in sorted(folder.glob("*")) if path.is_file() and not path.name.startswith(".")]
+    for path in files:
+        if not path.name.endswith((".tsv", ".tsv.gz")):
+            raise InputError(str(path), "files named SPLIT.tsv or SPLIT.tsv.gz only", path.name, "move it elsewhere")
+        if path.with_name(f"{path.name}.gz") in files:
+            raise InputError(str(folder), f"either {path.name} or {path.name}.gz", "both")
+    return files
+
+
 class BeirFolder:
     """The source behind a BEIR folder."""
 
@@ -41,7 +52,7 @@ class BeirFolder:
         self.folder = folder
         self.name = folder.resolve().name
         self.corpus, self.query_file = find_jsonl(folder, "corpus"), find_jsonl(folder, "queries")
-        self.label_files = [path for name in _LABEL_FOLDERS for path in sorted((folder / name).glob("*.tsv"))]
+        self.label_files = [path for name in _LABEL_FOLDERS for path in _label_files(folder / name)]
         if not any(path.parent.name == "qrels" for path in self.label_files):
             raise InputError(str(folder / "qrels"), "relevance labels (train.tsv, dev.tsv or test.tsv)", "no .tsv file")
 
@@ -70,10 +81,10 @@ class BeirFolder:
                 problems.add(place, "an object with '_id' and 'text'", f"keys {list(record)}")
 
     def labels(self, problems: Problems) -> Iterator[Label]:
-        """Yield the labels of qrels/*.tsv; those of judged_nonrelevant/*.tsv have grade 0 whatever their score."""
+        """Yield the labels of qrels/; those of judged_nonrelevant/ have grade 0 whatever their score."""
         for path in self.label_files:
             judged_negative = path.parent.name == "judged_nonrelevant"
-            for label in read_qrels(path, split_name(path.stem), problems):
+            for label in read_qrels(path, split_name(path.name.split(".tsv")[0]), problems):
                 yield label._replace(grade=min(label.grade, 0)) if judged_negative else label
 
 
@@ -97,7 +108,7 @@ def read_qrels(path: Path, split: str, problems: Problems) -> Iterator[Label]:
         raise InputError(str(path), f"the header {', '.join(HEADER)}", "an empty file")
 
 
-def parse_grade(value: object, place: Place, problems: Problems) -> int | None:
+def parse_grade(value: object, place: Place, problems: Problems, hint: str = "") -> int | None:
     """Return a grade as an integer (`1`, `1.0`, True); anything else is noted."""
     try:
         number = float(str(value)) if not isinstance(value, bool) else float(value)
@@ -105,5 +116,5 @@ def parse_grade(value: object, place: Place, problems: Problems) -> int | None:
             return int(number)
     except ValueError:
         pass
-    problems.add(place, "a whole number as score", shorten(value))
+    problems.add(place, "a whole number as score", shorten(value), hint)
     return None

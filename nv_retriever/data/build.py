@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from nv_retriever.data.staging import Staging
 from nv_retriever.data.text import TextView
 from nv_retriever.errors import InputError
 
+logger = logging.getLogger(__name__)
 QRELS = pa.schema(
     [
         pa.field("split", pa.dictionary(pa.int32(), pa.string())),
@@ -63,6 +65,8 @@ def write_dataset(folder: Path, config: DatasetConfig) -> dict[str, Any]:
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     write_json(folder / "dataset.json", info)
+    for name, count in info["skipped"].items():
+        logger.warning("%s: %d %s (skipped or noted)", config.source, count, name.replace("_", " "))
     return info
 
 
@@ -87,7 +91,9 @@ def _write(
     digests = [canonical.write_corpus(folder / "corpus.parquet"), canonical.write_queries(folder / "queries.parquet")]
     labels = canonical.labels()
     content = canonical.query_column("content")
-    split = assign_splits(np.asarray(labels["split"], object), labels["query_row"], content)
+    given = np.asarray(labels["split"], object)
+    split = assign_splits(given, labels["query_row"], content)
+    _tell_split_by_hash(config.source, split[given == ""], labels["query_row"][given == ""])
     positive = labels["grade"] >= config.min_grade
     if not positive.any():
         found = f"{len(positive)} labels, none of grade {config.min_grade} or more" if len(positive) else "no labels"
@@ -124,6 +130,14 @@ def _write(
         "skipped": {name: count for name, count in sorted(counts.items()) if count},
         "digest": hashlib.sha256(json.dumps([digests, config.document_template, config.min_grade]).encode()).hexdigest(),
     }
+
+
+def _tell_split_by_hash(source: str, split: npt.NDArray[np.object_], query_row: npt.NDArray[np.int32]) -> None:
+    if len(split):
+        dev, test = (len(np.unique(query_row[split == name])) for name in EVALUATION)
+        text = "%s: %d of the %d queries that no split is given for are kept for dev and %d for test, by a hash of their "
+        text += "texts; to choose, name the files by their splits (train.jsonl, test.jsonl) or add a column split"
+        logger.warning(text, source, dev, len(np.unique(query_row)), test)
 
 
 def _leaked(

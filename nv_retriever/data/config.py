@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -36,8 +37,9 @@ class DatasetConfig(Frozen):
     the others are hidden: stored apart, where only the counting of false negatives and `mining.oracle` look."""
     hiding_seed: int = Field(default=0, ge=0)
     """Of the hash that chooses the known positives."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """For files of pairs: the column of each role, e.g. {"query": "question", "positive": "answer"}."""
+    columns: Mapping[str, str | None] = Field(default_factory=dict)
+    """For files of pairs: the column of each role, e.g. {"query": "question", "positive": "answer"}; null for none, e.g.
+    {"score": null} where the column named score holds no labels."""
     revision: str | None = None
     """Revision of a data set from the hub."""
 

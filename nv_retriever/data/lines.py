@@ -15,6 +15,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import file_digest
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -23,9 +24,10 @@ def open_binary(path: Path) -> BinaryIO:
         raise InputError(str(path), "a file", "a folder" if path.is_dir() else "nothing there")
     with path.open("rb") as file:
         gzipped = file.read(2) == _GZIP_MAGIC
-    if path.suffix == ".gz" and not gzipped:
+    named = path.suffix.lower() == ".gz"
+    if named and not gzipped:
         raise InputError(str(path), "gzip data", "something else", "remove .gz from the name if it is plain text")
-    if path.suffix != ".gz" and gzipped:
+    if gzipped and not named:
         raise InputError(str(path), "text", "gzip data", "add .gz to the name")
     return cast(BinaryIO, gzip.open(path) if gzipped else path.open("rb"))
 
@@ -40,7 +42,8 @@ def iter_lines(path: Path, problems: Problems) -> Iterator[tuple[Place, str]]:
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    problems.add(place, "UTF-8", f"byte 0x{raw[error.start]:02x} at column {error.start + 1}")
+                    hint = "it is UTF-16: save it as UTF-8" if number == 1 and raw.startswith(_UTF16) else ""
+                    problems.add(place, "UTF-8", f"byte 0x{raw[error.start]:02x} at column {error.start + 1}", hint)
                     continue
                 yield place, line.rstrip("\r\n")
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

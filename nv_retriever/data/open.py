@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +33,8 @@ class DigestedSource(Source, Protocol):
 def open_source(config: DatasetConfig) -> DigestedSource:
     """Return the source that `config.source` names; raises InputError where there is nothing of that name."""
     name = config.source
+    if not name.strip():
+        raise InputError("dataset.source", "the name of a data set", repr(name), "'.' is the current folder")
     path = Path(name).expanduser()
     if name == "stdlib":
         from nv_retriever.data.stdlib import StandardLibrary
@@ -55,12 +58,14 @@ def open_source(config: DatasetConfig) -> DigestedSource:
         from nv_retriever.data.hub import open_beir
 
         return open_beir(name, config)
-    from nv_retriever.data.pair_files import SUFFIXES
+    from nv_retriever.data.pair_files import suffix
 
-    if "/" in name or name.endswith(SUFFIXES) or name.startswith((".", "~")):
+    if "/" in name or suffix(name) or name.startswith((".", "~")):
         raise InputError(name, "a BEIR folder or a file of pairs", "nothing there")
     kinds = "stdlib, a folder, a file, hf:ORG/NAME, irds:NAME, or a BEIR name"
-    raise InputError(f"data set {name!r}", kinds, "none of these", f"BEIR names: {', '.join(BEIR_NAMES)}")
+    close = get_close_matches(name.lower(), ("stdlib", *BEIR_NAMES), n=1)
+    hint = "".join(f"did you mean {one}? " for one in close) + f"BEIR names: {', '.join(BEIR_NAMES)}"
+    raise InputError(f"data set {name!r}", kinds, "none of these", hint)
 
 
 def _open_folder(folder: Path, config: DatasetConfig) -> DigestedSource:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,52 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nv_retriever.data.lines import files_digest, iter_json, iter_lines, open_binary
-from nv_retriever.data.pairs import Columns, PairSource, Row, detect_columns
+from nv_retriever.data.pairs import PairSource, RecordColumns, Row, detect_columns
 from nv_retriever.data.records import Place, Problems, shorten, split_name
 from nv_retriever.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-_SPLIT_IN_NAME = re.compile(r"^(train|training|dev|validation|valid|val|test)\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_SPLIT_WORDS = ("train", "training", "dev", "validation", "valid", "val", "test")
+_TEST_WORDS = ("testing", "eval", "evaluation")
+
+
+def suffix(name: str) -> str:
+    """Return which of the suffixes a file's name ends with, in whatever case; "" for none."""
+    return next((known for known in SUFFIXES if name.lower().endswith(known)), "")
 
 
 def pair_files(folder: Path) -> list[Path]:
     """Return the data files of a folder or of its `data/` folder, sorted."""
     places = [folder, folder / "data"]
-    found = ([p for p in sorted(place.glob("*")) if p.is_file() and p.name.endswith(SUFFIXES)] for place in places)
+    found = ([p for p in sorted(place.glob("[!.]*")) if p.is_file() and suffix(p.name)] for place in places)
     return next((files for files in found if files), [])
 
 
-class PairFiles(PairSource):
-    """The source behind one or more files of pairs; files named by their splits (`train-00000.parquet`) keep them."""
+def split_in_name(name: str) -> str:
+    """Return the split that a file's name says (`train-00000.parquet`, `pairs_test.csv`), "" where it says none or two.
 
-    def __init__(self, files: list[Path], name: str, columns: Mapping[str, str]) -> None:
+    It is a word between other characters than letters, of those that Hugging Face's `datasets` knows.
+    """
+    words = [word.lower() for word in _WORD.findall(name)]
+    found = {split_name(word) for word in words if word in _SPLIT_WORDS} | {"test" for word in words if word in _TEST_WORDS}
+    return found.pop() if len(found) == 1 else ""
+
+
+class PairFiles(PairSource):
+    """The source behind one or more files of pairs; files named by their splits keep them."""
+
+    def __init__(self, files: list[Path], name: str, columns: Mapping[str, str | None]) -> None:
         self.files, self.name, self._given = files, name, columns
         for file in files:
-            if not file.name.endswith(SUFFIXES):
+            if not suffix(file.name):
                 raise InputError(str(file), f"a file named {', '.join(SUFFIXES)}", file.suffix or "no suffix")
-        named = {file: split_name(match.group(1)) for file in files if (match := _SPLIT_IN_NAME.match(file.name))}
-        self._splits = named if len(set(named.values())) > 1 else {}
+        named = {file: split_in_name(file.name) for file in files}
+        if set(named.values()) == {""}:
+            named = dict.fromkeys(files, split_in_name(name))
+        # Nothing but dev or test is a table of its own, which a hash splits; nothing but train is what training wants.
+        said = set(named.values())
+        self._splits = named if said == {"train"} or len(said) > 1 else {}
 
     def digest(self) -> str:
         """Return the digest of the files' names and contents."""
@@ -47,20 +69,23 @@ class PairFiles(PairSource):
     def rows(self, problems: Problems) -> Iterator[Row]:
         """Yield the rows of all files."""
         for file in self.files:
-            columns: Columns | None = None
+            records, columns = RecordColumns(str(file), self._given), None
             for place, names, cells in _read(file, problems):
-                if columns is None:
+                if ".json" in suffix(file.name):
+                    columns = records.of(place, names)
+                elif columns is None:
                     columns = detect_columns(str(file), names, self._given)
                 yield Row(place, cells, columns, self._splits.get(file, ""))
+            records.finish()
 
 
 def _read(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
     """Yield (place, column names, cells) of a file's rows."""
-    stem = path.name.removesuffix(".gz")
-    if stem.endswith(".parquet"):
+    kind = suffix(path.name).removesuffix(".gz")
+    if kind == ".parquet":
         yield from _read_parquet(path)
-    elif stem.endswith((".csv", ".tsv")):
-        yield from _read_csv(path, "\t" if stem.endswith(".tsv") else ",", problems)
+    elif kind in (".csv", ".tsv"):
+        yield from _read_csv(path, "\t" if kind == ".tsv" else ",", problems)
     elif _is_array(path):
         yield from _read_array(path, problems)
     else:
@@ -82,9 +107,19 @@ def _read_parquet(path: Path) -> Iterator[tuple[Place, list[str], Mapping[str, A
 
 def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
     csv.field_size_limit(1 << 30)
-    reader = csv.reader((line + "\n" for _, line in iter_lines(path, problems)), delimiter=delimiter, strict=True)
+    lines = (line + "\n" for _, line in iter_lines(path, problems))
+    header = next(lines, "")
+    # Passages of TSV files begin with quotes of their own (BEIR, MS MARCO): quotes enclose cells where the header has them.
+    quoted = delimiter != "\t" or header.startswith('"')
+    rows = chain([header] if header else [], lines)
+    reader = csv.reader(rows, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
+    hint = "" if quoted else "put the header's cells in quotes too where quotes enclose cells"
     try:
-        names = next(reader, [])
+        names = [name.strip() for name in next(reader, [])]
+        problems.check()  # a first line that is no UTF-8 was passed over: what was read is not the header
+        if len(names) == 1 and any(mark in names[0] for mark in "\t;,|"):
+            separators = "commas separate the cells of .csv files, tabs those of .tsv files"
+            raise InputError(f"{path} line 1", f"a header separated by {delimiter!r}", shorten(names[0]), separators)
         if len(set(names)) != len(names) or not names:
             raise InputError(f"{path} line 1", "a header of different column names", ", ".join(names) or "an empty file")
         start = reader.line_num + 1
@@ -93,7 +128,7 @@ def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[
             if len(cells) == len(names):
                 yield place, names, dict(zip(names, cells, strict=True))
             elif cells:
-                problems.add(place, f"{len(names)} cells", f"{len(cells)}: {shorten(delimiter.join(cells))}")
+                problems.add(place, f"{len(names)} cells", f"{len(cells)}: {shorten(delimiter.join(cells))}", hint)
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num}", "a CSV row", str(error)) from None
 

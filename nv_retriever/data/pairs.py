@@ -1,7 +1,8 @@
 """Rows of (query, positive), (query, positive, negative …) or (query, document, score) as documents, queries and labels.
 
 Columns are recognised by their usual names, or named in `DatasetConfig.columns`. Cells may hold a text, a list of texts
-(FlagEmbedding's `pos`, `neg`), or objects with `text`, `title`, `docid` (Tevatron's `positive_passages`).
+(FlagEmbedding's `pos`, `neg`; with a list of scores sentence-transformers' labeled lists), or objects with `text`, `title`,
+`docid` (Tevatron's `positive_passages`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "positive": (
         *("positive", "pos", "positive_passages", "positives", "positive_text", "answer", "passage", "document", "context"),
         *("doc", "document_text", "passage_text", "response", "sentence2", "sentence_b", "abstract", "text"),
+        *("documents", "passages"),
     ),
     "negative": ("negative", "neg", "negative_passages", "negatives", "hard_negative", "hard_negatives", "negative_text"),
     "query_id": ("query_id", "query-id", "qid", "question_id"),
@@ -43,6 +45,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "split": ("split",),
 }
 """Roles and the column names that are recognised, the first found wins."""
+_SCORE_HINT = "--set dataset.columns.score=null takes no column for a score: every row is a positive"
+OPTIONAL = frozenset(ROLES) - {"query", "positive"}
 _NUMBERED_NEGATIVE = re.compile(r"^(hard_)?neg(ative)?_?\d+$")
 
 
@@ -55,18 +59,21 @@ class Columns:
     """All columns of negatives: the role's own and numbered ones (`negative_1`, …)."""
 
 
-def detect_columns(where: str, names: Sequence[str], given: Mapping[str, str]) -> Columns:
-    """Return the roles of a table's columns; raises InputError that lists the columns where query or positive is missing."""
+def detect_columns(where: str, names: Sequence[str], given: Mapping[str, str | None]) -> Columns:
+    """Return the roles of a table's columns; raises InputError that lists the columns where query or positive is missing.
+
+    `given` names the columns of some roles, None says that a role has none.
+    """
     if unknown := set(given) - set(ROLES):
         raise InputError("columns", f"the roles {', '.join(ROLES)}", ", ".join(sorted(unknown)))
-    if absent := sorted(set(given.values()) - set(names)):
+    role = {role: name for role, name in given.items() if name is not None}
+    if absent := sorted(set(role.values()) - set(names)):
         raise InputError(where, f"a column {absent[0]!r}", f"the columns {', '.join(names)}")
     by_lower = {name.lower(): name for name in reversed(names)}
-    taken = set(given.values())
-    role = dict(given)
+    taken = set(role.values())
     for name, aliases in ROLES.items():
         found = next((by_lower[a] for a in aliases if a in by_lower and by_lower[a] not in taken), None)
-        if name not in role and found is not None:
+        if name not in given and found is not None:
             role[name] = found
             taken.add(found)
     for name in ("query", "positive"):
@@ -75,8 +82,52 @@ def detect_columns(where: str, names: Sequence[str], given: Mapping[str, str]) -
             raise InputError(
                 where, f"a column for the {name} ({', '.join(ROLES[name][:6])}, …)", f"the columns {', '.join(names)}", hint
             )
+    if "negative" in given and given["negative"] is None:
+        return Columns(role)
     numbered = sorted((n for n in names if _NUMBERED_NEGATIVE.match(n.lower()) and n not in taken), key=_number)
     return Columns(role, tuple([role["negative"]] if "negative" in role else []) + tuple(numbered))
+
+
+class RecordColumns:
+    """The columns of records that may lack keys (JSON lines): detected for each set of keys, the same for all of a file."""
+
+    def __init__(self, file: str, given: Mapping[str, str | None]) -> None:
+        self._file, self._given = file, given
+        self._known: dict[tuple[str, ...], Columns] = {}
+        self._first: dict[tuple[tuple[str, str], ...], tuple[Place, set[str]]] = {}
+
+    def of(self, place: Place, names: Sequence[str]) -> Columns:
+        """Return a record's columns; raises InputError where query or positive is missing or may be another."""
+        key = tuple(names)
+        if key not in self._known:
+            absent = {role for role, name in self._given.items() if name is not None and name not in names}
+            here = {role: name for role, name in self._given.items() if role not in absent & OPTIONAL}
+            columns = detect_columns(str(place), names, here)
+            self._check_same(place, names, columns.role)
+            self._known[key] = columns
+        return self._known[key]
+
+    def _check_same(self, place: Place, names: Sequence[str], roles: Mapping[str, str]) -> None:
+        """A record without `positive` must not take `text` for it where another record has both."""
+        key = tuple(sorted(roles.items()))
+        for other, (first, others) in self._first.items():
+            for role, name in other:
+                mine = roles.get(role, name)
+                if mine != name and (mine in others or name in names):
+                    found = f"{mine!r} here and {name!r} at {first.unit} {first.row}"
+                    hint = f"--set dataset.columns.{role}=COLUMN says which it is"
+                    raise InputError(str(place), f"one column for the {role}", found, hint)
+        if key in self._first:
+            self._first[key][1].update(names)
+        else:
+            self._first[key] = (place, set(names))
+
+    def finish(self) -> None:
+        """Raise InputError for a given column that no record has."""
+        present = {name for names in self._known for name in names}
+        given = {name for name in self._given.values() if name is not None}
+        if self._known and (absent := sorted(given - present)):
+            raise InputError(self._file, f"a column {absent[0]!r}", f"the columns {', '.join(sorted(present))}")
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -110,6 +161,19 @@ class Row:
         """Return the positive documents (with a score column: the labelled ones)."""
         return [d for d in self._documents(self.get("positive"), "positive_id", "title") if d is not None]
 
+    def grades(self, count: int, problems: Problems) -> list[int | None]:
+        """Return the grades of the row's `count` positives: 1 without a score, None where a score is wrong (noted)."""
+        scores = self.get("score")
+        if not isinstance(scores, list | tuple):
+            return [self._grade(scores, problems)] * count
+        if len(scores) != count:
+            problems.add(self.place, f"a score for each of {count} documents", f"{len(scores)} scores", _SCORE_HINT)
+            return [None] * count
+        return [self._grade(score, problems) for score in scores]
+
+    def _grade(self, score: Any, problems: Problems) -> int | None:
+        return 1 if score is None or score == "" else parse_grade(score, self.place, problems, _SCORE_HINT)
+
     def negatives(self) -> list[Document]:
         """Return the negative documents; empty cells mean that there are fewer."""
         cells = (self._documents(self.cells.get(name), "negative_id", "negative_title") for name in self.columns.negatives)
@@ -124,7 +188,7 @@ class Row:
             if isinstance(item, Mapping):
                 identifier = next((item[k] for k in ("docid", "_id", "id", "doc_id") if item.get(k) is not None), identifier)
                 title = item.get("title", title)
-                item = item.get("text", item.get("passage"))
+                item = item.get("text", item.get("passage", item))
             if identifier is None and isinstance(item, str | None) and isinstance(title, str | None):
                 identifier = document_id(title or "", item or "")
             documents.append(Document(identifier, title, item, self.place))
@@ -172,8 +236,8 @@ class PairSource:
     def labels(self, problems: Problems) -> Iterator[Label]:
         """Yield grade 1 (or the score) for positives and grade 0 for negatives."""
         for row in self.rows(problems):
-            split, query = row.splits(), row.query().id
-            grade = 1 if row.get("score") is None else parse_grade(row.get("score"), row.place, problems)
-            if grade is not None:
-                yield from (Label(split, query, document.id, grade, row.place) for document in row.positives())
+            split, query, positives = row.splits(), row.query().id, row.positives()
+            for document, grade in zip(positives, row.grades(len(positives), problems), strict=True):
+                if grade is not None:
+                    yield Label(split, query, document.id, grade, row.place)
             yield from (Label(split, query, document.id, 0, row.place) for document in row.negatives())

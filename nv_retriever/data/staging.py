@@ -138,11 +138,14 @@ class Staging:
         problems.check()
 
     def _id(self, value: object, field: str, place: Place, problems: Problems) -> str | None:
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            value = int(value)  # pandas makes integers with gaps floats
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if isinstance(value, str) and value.strip() and not _BAD_IN_ID.search(value):
             return value
-        problems.add(place, f"{field}: an id (text without control characters, or a whole number)", shorten(value))
+        hint = "cast the column to integers or text" if isinstance(value, float) else ""
+        problems.add(place, f"{field}: an id (text without control characters, or a whole number)", shorten(value), hint)
         return None
 
     def _text(self, value: object, field: str, place: Place, problems: Problems) -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.data.dataset import Qrels
+from nv_retriever.data.records import shorten
 from nv_retriever.data.text import is_blank
 from nv_retriever.errors import InputError
 from nv_retriever.search.types import FloatArray
@@ -94,7 +95,7 @@ def read_positives(positives: Positives, queries: Side, documents: Side) -> Qrel
     pairs: set[tuple[int, int]] = set()
     for query, document in _pairs(positives, documents):
         for side, value, name in ((queries, query, "query"), (documents, document, "document")):
-            if value not in side.row_of:
+            if not isinstance(value, Hashable) or value not in side.row_of:
                 raise InputError("positives", f"a known {name}", repr(value))
         pairs.add((queries.row_of[query], documents.row_of[document]))
     if not pairs:
@@ -105,7 +106,13 @@ def read_positives(positives: Positives, queries: Side, documents: Side) -> Qrel
 
 def _pairs(positives: Positives, right: Side) -> Iterable[tuple[Any, Any]]:
     if not isinstance(positives, Mapping):
-        yield from positives
+        forms = "{query: document or documents} or pairs (query, document)"
+        if isinstance(positives, str | bytes) or not isinstance(positives, Iterable):
+            raise InputError("positives", forms, shorten(positives))
+        for pair in positives:
+            if isinstance(pair, str | bytes) or not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
+                raise InputError("positives", forms, f"{shorten(pair)} among them")
+            yield pair[0], pair[1]
         return
     for query, documents in positives.items():
         one = isinstance(documents, str | bytes) or (isinstance(documents, tuple) and documents in right.row_of)

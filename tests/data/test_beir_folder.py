@@ -126,6 +126,16 @@ def test_judged_negatives_repeats_and_grades(tmp_path):
         ingest(source, tmp_path / "c", min_grade=4)
 
 
+def test_labels_may_be_gzipped_and_hidden_files_are_none(tmp_path):
+    plain = ingest(write_beir(tmp_path / "set"), tmp_path / "a")
+    test = tmp_path / "set" / "qrels" / "test.tsv"
+    test.with_name("test.tsv.gz").write_bytes(gzip.compress(test.read_bytes()))
+    test.unlink()
+    (tmp_path / "set" / "qrels" / "._train.tsv").write_bytes(b"\x00\x05\x16\x07\xff")
+    data = ingest(tmp_path / "set", tmp_path / "b")
+    assert labelled(data) == labelled(plain) and data.splits == plain.splits == ("train", "test")
+
+
 def test_digest_follows_content_only(tmp_path):
     config = DatasetConfig(source=str(write_beir(tmp_path / "set")))
     before = source_digest(config)

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import json
 import random
 
@@ -9,6 +10,7 @@ from data_helpers import ingest, labelled
 
 from nv_retriever.data.build import source_digest
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.pair_files import split_in_name
 from nv_retriever.data.pairs import document_id
 from nv_retriever.data.splits import assign_splits
 from nv_retriever.errors import InputError
@@ -50,6 +52,17 @@ def test_formats_agree_and_order_is_nothing(tmp_path, suffix):
     assert content(first) == content(second)
     for name in ("corpus", "queries", "qrels"):
         assert (tmp_path / "one" / f"{name}.parquet").read_bytes() == (tmp_path / "two" / f"{name}.parquet").read_bytes()
+
+
+def test_suffixes_in_capitals_and_hidden_files(tmp_path):
+    text = write(tmp_path / "a.jsonl", ROWS).read_bytes()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "A.JSONL").write_bytes(text)
+    (tmp_path / "set" / "._A.JSONL").write_bytes(b"\x00\xff")
+    (tmp_path / "B.JSONL.GZ").write_bytes(gzip.compress(text))
+    expected = content(ingest(tmp_path / "a.jsonl", tmp_path / "a"))
+    for name in ("set", "set/A.JSONL", "B.JSONL.GZ"):
+        assert content(ingest(tmp_path / name, tmp_path / "b")) == expected
 
 
 def test_triples_become_labels(tmp_path):
@@ -112,6 +125,42 @@ def test_known_shapes(tmp_path, row, documents, grades):
     assert sorted(g for q, _, g in labelled(data) if q == data.query_ids[query]) == grades
 
 
+def test_scores_that_are_no_labels(tmp_path):
+    rows = [{"query": f"q{i}", "positive": f"a{i}", "negative": f"n{i}", "score": 0.25 * i} for i in range(1, 5)]
+    path = write(tmp_path / "a.csv", rows)
+    with pytest.raises(InputError, match=r"line 2: expected a whole number .*'0.25'; --set dataset.columns.score=null"):
+        ingest(path, tmp_path / "a")
+    data = ingest(path, tmp_path / "b", columns={"score": None, "negative": None})
+    assert data.n_documents == 4 and {grade for _, _, grade in labelled(data)} == {1}
+    with pytest.raises(InputError, match="a column for the query"):
+        ingest(path, tmp_path / "c", columns={"query": None})
+
+
+def test_scores_empty_and_whole(tmp_path):
+    (tmp_path / "a.csv").write_text("query,positive,label\nq,a,\nq,b,0.0\nq,c,2.0\n")
+    data = ingest(tmp_path / "a.csv", tmp_path / "out")
+    texts = dict(zip(data.document_ids, data.document_texts(), strict=True))
+    assert {(texts[d], g) for _, d, g in labelled(data)} == {("a", 1), ("b", 0), ("c", 2)}
+
+
+@pytest.mark.parametrize("column", ["documents", "passages", "passage"])
+def test_labeled_lists(tmp_path, column):
+    rows = [{"query": f"q{i}", column: [f"a{i}", f"b{i}", f"c{i}"], "labels": [1, 0, 2.0]} for i in range(3)]
+    data = ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    texts = dict(zip(data.document_ids, data.document_texts(), strict=True))
+    expected = {(f"{name}{i}", grade) for name, grade in {"a": 1, "b": 0, "c": 2}.items() for i in range(3)}
+    assert {(texts[d], g) for _, d, g in labelled(data)} == expected
+    with pytest.raises(InputError, match=r"line 1: expected a score for each of 3 documents, found 2 scores"):
+        ingest(write(tmp_path / "a.jsonl", [rows[0] | {"labels": [1, 0]}]), tmp_path / "out")
+
+
+def test_ids_that_pandas_made_floats(tmp_path):
+    rows = [{"query_id": float(i), "query": f"q{i}", "positive": f"a{i}"} for i in range(3)]
+    assert list(ingest(write(tmp_path / "a.parquet", rows), tmp_path / "a").query_ids) == ["0", "1", "2"]
+    with pytest.raises(InputError, match=r"row 1: .* found 0.5; cast the column to integers or text"):
+        ingest(write(tmp_path / "b.parquet", [rows[0] | {"query_id": 0.5}]), tmp_path / "b")
+
+
 def test_columns_by_configuration(tmp_path):
     path = write(
         tmp_path / "a.csv",
@@ -119,6 +168,41 @@ def test_columns_by_configuration(tmp_path):
     )
     data = ingest(path, tmp_path / "out", columns={"query": "frage", "positive": "antwort"})
     assert sorted(data.query_texts()) == ["q0", "q1", "q2"] and data.splits == ("dev",)
+
+
+def test_records_with_other_keys_than_the_first(tmp_path):
+    rows = [
+        {"query": "q0", "positive": "a0"},
+        {"query": "q1", "positive": "a1", "negative": "n1", "split": "test"},
+        {"query": "q2", "positive": "a2", "score": 0},
+        {"split": "dev", "answer": "a3", "question": "q3"},
+    ]
+    for name in ("a.jsonl", "a.json"):
+        data = ingest(write(tmp_path / name, rows), tmp_path / name.replace(".", "-"), columns={"negative": "negative"})
+        texts = dict(zip(data.document_ids, data.document_texts(), strict=True))
+        queries = dict(zip(data.query_ids, data.query_texts(), strict=True))
+        found = {(queries[q], texts[d], g) for q, d, g in labelled(data)}
+        assert found == {("q0", "a0", 1), ("q1", "a1", 1), ("q1", "n1", 0), ("q2", "a2", 0), ("q3", "a3", 1)}
+        assert [queries[data.query_ids[row]] for row in data.query_rows("test")] == ["q1"]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "message"),
+    [
+        ({"query": "b"}, {}, r"a.jsonl line 2: expected a column for the positive .*found the columns query;"),
+        ({"query": "b"}, {"positive": "positive"}, r"a.jsonl line 2: expected a column 'positive', found the columns query"),
+        ({"query": "b", "positive": "y"}, {"negative": "bad"}, r"a.jsonl: expected a column 'bad', found the columns"),
+        (
+            {"query": "b", "text": "y"},
+            {},
+            r"a.jsonl line 2: expected one column for the positive, found 'text' here and 'positive' at line 1",
+        ),
+    ],
+)
+def test_records_that_lack_a_column(tmp_path, row, columns, message):
+    with pytest.raises(InputError, match=message):
+        rows = [{"query": "a", "positive": "x", "text": "z"}, row]
+        ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out", columns=columns)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +255,10 @@ def test_wrong_tables(tmp_path, rows, columns, message):
         ("a.csv", "query,query\n1,2\n", r"a.csv line 1: expected a header of different column names"),
         ("a.csv", "", r"a.csv line 1: .*an empty file"),
         ("a.csv", 'query,positive\n"x"y,z\n', r"a.csv line 2: expected a CSV row"),
+        ("a.csv", "query;positive\nq;p\n", r"a.csv line 1: expected a header separated by ',', found 'query;positive'"),
+        ("a.csv", "query\tpositive\nq\tp\n", r"a.csv line 1: expected a header separated by ','.* tabs those of .tsv"),
+        ("a.csv", "query,positive\nq,p\n".encode("utf-16"), r"line 1: expected UTF-8, found byte 0xff .*; it is UTF-16"),
+        ("a.csv", b"query,r\xe9ponse\nq,p\n", r"a.csv line 1: expected UTF-8, found byte 0xe9 at column 8"),
         ("a.json", "[1, 2]", r"a.json row 1: expected a JSON object, found int 1"),
         ("a.json", '[{"query": ', r"a.json: expected a JSON array"),
         ("a.parquet", "PAR1", r"a.parquet: expected a parquet file"),
@@ -178,9 +266,26 @@ def test_wrong_tables(tmp_path, rows, columns, message):
     ],
 )
 def test_wrong_files(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
         ingest(tmp_path / name, tmp_path / "out")
+
+
+def test_quotes_of_tsv_are_text_unless_the_header_is_quoted(tmp_path):
+    rows = ['q0\t"an open quote', "q1\tplain", 'q2\tits end"', 'q3\t"Alien" is a film']
+    (tmp_path / "a.tsv").write_text("\n".join(["query\tpositive", *rows, ""]))
+    texts = ingest(tmp_path / "a.tsv", tmp_path / "a").document_texts()
+    assert sorted(texts) == ['"Alien" is a film', '"an open quote', 'its end"', "plain"]
+    (tmp_path / "b.tsv").write_text('"query"\t"positive"\n"q0"\t"says ""hi""\tand\nleaves"\n')
+    assert ingest(tmp_path / "b.tsv", tmp_path / "b").document_texts() == ['says "hi"\tand\nleaves']
+    (tmp_path / "c.tsv").write_text('query\tpositive\nq0\t"two\nlines"\n')
+    with pytest.raises(InputError, match=r"c.tsv line 3: expected 2 cells, found 1: .*; put the header's cells in quotes"):
+        ingest(tmp_path / "c.tsv", tmp_path / "c")
+
+
+def test_spaces_around_names_of_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("query , positive\nq,p\n")
+    assert ingest(tmp_path / "a.csv", tmp_path / "out").document_texts() == ["p"]
 
 
 def test_multi_line_cells_keep_their_place(tmp_path):
@@ -199,6 +304,44 @@ def test_a_folder_of_splits_and_shards(tmp_path):
     before = source_digest(config)
     write(tmp_path / "set/data/validation.parquet", [{"query": "dev?", "positive": "d", "negative": "f"}])
     assert source_digest(config) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("train_pairs.csv", "train"), ("pairs_train.csv", "train"), ("PAIRS-TEST.jsonl", "test"), ("my.val.0.csv", "dev")),
+        *(("test2.csv", "test"), ("evaluation.csv", "test"), ("training.v2.jsonl.gz", "train"), ("2024_dev", "dev")),
+        *(("trainers.csv", ""), ("contest.csv", ""), ("train_test.csv", ""), ("latest.csv", ""), ("pairs.csv", "")),
+    ],
+)
+def test_a_split_is_a_word_of_a_name(name, split):
+    assert split_in_name(name) == split
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("train_pairs", "test_pairs"), ("pairs_train", "pairs_test"), ("a-train", "b-eval")]
+)
+def test_files_named_by_splits_are_not_shuffled_together(tmp_path, train, test):
+    write(tmp_path / "set" / f"{train}.csv", ROWS[:9])
+    write(tmp_path / "set" / f"{test}.csv", ROWS[9:12])
+    data = ingest(tmp_path / "set", tmp_path / "out")
+    assert data.splits == ("train", "test") and (len(data.query_rows("train")), len(data.query_rows("test"))) == (9, 3)
+
+
+@pytest.mark.parametrize("path", ["train.csv", "my-train-pairs.csv", "set/train.csv", "set-train/pairs.csv"])
+def test_what_is_named_train_is_all_train(tmp_path, caplog, path):
+    file = write(tmp_path / path, ROWS)
+    data = ingest(file.parent if "/" in path else file, tmp_path / "out")
+    assert data.splits == ("train",) and len(data.query_rows("train")) == 12 and not caplog.records
+
+
+@pytest.mark.parametrize("path", ["pairs.csv", "test.csv"])
+def test_splits_by_hash_are_told(tmp_path, caplog, path):
+    data = ingest(write(tmp_path / path, ROWS), tmp_path / "out")
+    dev, test = (len(data.query_rows(split)) for split in ("dev", "test"))
+    (record,) = caplog.records
+    told = f"{dev} of the 12 queries that no split is given for are kept for dev and {test} for test"
+    assert told in record.getMessage() and "column split" in record.getMessage()
 
 
 def test_hash_splits_do_not_depend_on_other_rows_and_none_is_empty():

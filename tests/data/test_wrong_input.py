@@ -99,6 +99,11 @@ CASES = {
     "two cells": (append("qrels/test.tsv", "q1\td1\n"), r"test.tsv line 5: expected three cells separated by tabs, found 2"),
     "no header": (put("qrels/test.tsv", "q1\td1\t1\n"), r"test.tsv line 1: expected the header query-id, corpus-id, score"),
     "empty file": (put("qrels/test.tsv", ""), r"test.tsv: .*an empty file"),
+    "labels of another kind": (
+        put("qrels/test.txt", HEADER),
+        r"qrels/test.txt: expected files named SPLIT.tsv or SPLIT.tsv.gz only, found test.txt",
+    ),
+    "labels twice": (put("qrels/test.tsv.gz", gzip.compress(HEADER.encode())), r"either test.tsv or test.tsv.gz"),
     "no labels": (
         lambda f: [put(f"qrels/{s}.tsv", HEADER)(f) for s in ("train", "test")],
         r"at least one positive label, found no labels",
@@ -132,7 +137,7 @@ def test_too_many_problems_stop_early(tmp_path):
         ingest(folder, tmp_path / "out")
 
 
-def test_skip_policies_count(tmp_path):
+def test_skip_policies_count(tmp_path, caplog):
     documents = [*DOCUMENTS, ("blank", "", " "), ("titled", "Only a title", "")]
     queries = [*QUERIES, ("empty", "")]
     labels = {
@@ -156,6 +161,8 @@ def test_skip_policies_count(tmp_path):
         "labels_of_unknown_ids": 2,
     }
     assert data.info["queries_without_labels"] == 3
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 5 and f"{folder}: 2 labels of unknown ids (skipped or noted)" in told
 
 
 def test_a_broken_surrogate_is_replaced_and_counted(tmp_path):
@@ -181,3 +188,19 @@ def test_nothing_there(tmp_path, source):
     for call in (lambda c: ingest(source, tmp_path / "out"), source_digest):
         with pytest.raises(InputError, match=r"found (nothing there|none of these)"):
             call(DatasetConfig(source=source))
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_a_blank_source_is_not_the_current_folder(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(write_beir(tmp_path / "set"))
+    with pytest.raises(InputError, match=r"dataset.source: expected the name of a data set, found '"):
+        source_digest(DatasetConfig(source=source))
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"), [("Scifact", "did you mean scifact?"), ("stdlb", "did you mean stdlib?"), ("qqqq", "; BEIR names")]
+)
+def test_a_name_that_is_almost_known(source, hint):
+    with pytest.raises(InputError) as error:
+        source_digest(DatasetConfig(source=source))
+    assert hint in str(error.value)

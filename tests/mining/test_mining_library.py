@@ -118,6 +118,12 @@ def test_what_excludes_a_document_of_vectors_is_its_id_alone_and_only_where_ids_
     [
         ({"positives": {0: 99}}, "positives"),
         ({"positives": {}}, "positives"),
+        ({"positives": [[0], [1]]}, "positives"),
+        ({"positives": np.arange(2)}, "positives"),
+        ({"positives": ["01"]}, "positives"),
+        ({"positives": None}, "positives"),
+        ({"positives": 3}, "positives"),
+        ({"positives": [(0, [0])]}, "positives"),
         ({"query_ids": ["a", "a"]}, "query_ids"),
         ({"document_texts": ["x"]}, "document_texts"),
         ({"document_texts": ["x", " ", "y"]}, "document_texts"),
