@@ -83,9 +83,11 @@ def show_mining(result: Json) -> None:
 
 
 def show_training(result: Json) -> None:
-    """Print where the checkpoint is."""
+    """Print what was mined, and where the checkpoint is."""
     console = Console()
     console.print(stages_table(result))
+    if "mining" in result:
+        show_mined(console, result["mining"])
     for one in result.get("rounds", []):
         if one["jaccard"] is not None:
             console.print(f"Round {one['round']}: overlap (Jaccard) of its negatives with the last {one['jaccard']:.3f}")

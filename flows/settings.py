@@ -49,16 +49,22 @@ def merged(base: Any, over: Any, where: str) -> Any:
     return kept | {key: merged(kept.get(key), value, where) for key, value in over.items()}
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in a group: YAML would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a group of settings."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                mark = node.value[number][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f"{key!r} a second time", problem_mark=mark)
+        start, end = node.start_mark.index, node.end_mark.index
+        own = [key for key, _ in node.value if key.tag != _MERGE and start <= key.start_mark.index < end]
+        seen: list[Any] = []
+        for key in own:
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"{name!r} a second time", problem_mark=key.start_mark)
+            seen.append(name)
         return super().construct_mapping(node, deep)
 
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from nv_retriever.embedding.hardware import fast_bf16
 from nv_retriever.errors import InputError
 from nv_retriever.search.types import FloatArray, IntArray
 from nv_retriever.training.batches import Batches, BatchOrder, Source
@@ -94,7 +95,13 @@ class Run:
             raise InputError("training.distillation", "negatives of one teacher in a sample", found, hint)
         if not len(samples):
             raise InputError(str(mined.mining_folder), "at least one mined sample", "none")
+        if not samples.offsets[-1] and not (len(samples) > 1 and self._in_batch(mined)):
+            found = f"{len(samples)} sample(s) without either"
+            raise InputError(str(mined.mining_folder), "mined negatives, or other samples' passages as negatives", found)
         return samples
+
+    def _in_batch(self, mined: Mined) -> bool:
+        return self.config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
 
     def _steps(self, per_epoch: int) -> int:
         if not per_epoch:
@@ -125,9 +132,7 @@ class Run:
     def _bf16(self) -> bool:
         if self.config.precision != "auto":
             return self.config.precision == "bf16"
-        if not self.cpu:
-            return bool(torch.cuda.is_bf16_supported())
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return fast_bf16("cpu" if self.cpu else "cuda")
 
     def _source(self, place: int, mined: Mined, samples: Samples) -> Source:
         query_prompt, document_prompt = self._prompts(mined)
@@ -136,7 +141,6 @@ class Run:
             root / "queries", np.unique(samples.query_rows), mined.dataset.query_texts, query_prompt, True
         )
         documents = self._tokens(root / "documents", samples.document_rows(), mined.dataset.document_texts, document_prompt)
-        in_batch = config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
         return Source(
             samples=samples,
             known=KnownPositives(mined.dataset, samples.query_rows, samples.positive_rows),
@@ -144,14 +148,13 @@ class Run:
             documents=documents,
             query_prompt_length=self._prompt_length(query_prompt),
             document_prompt_length=self._prompt_length(document_prompt),
-            in_batch=in_batch,
+            in_batch=self._in_batch(mined),
             negatives=config.negatives,
             guide=self._guide(mined),
         )
 
     def _guide(self, mined: Mined) -> Any:
-        in_batch = self.config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
-        if self.config.guide is None or self.config.guide.scores == "student" or not in_batch:
+        if self.config.guide is None or self.config.guide.scores == "student" or not self._in_batch(mined):
             return None
         if mined.guide is None:
             raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")

@@ -83,3 +83,19 @@ def test_a_stage_whose_labels_would_teach_nothing_is_refused(training: TrainingC
         BlendConfig.model_validate(both)
     if not training.early_stopping:
         assert BlendConfig.model_validate({"sources": [pairs], "stages": [{**stage, "tasks": ["retrieval"]}]})
+
+
+def test_a_sample_without_anything_to_tell_it_from_is_refused(animals: Dataset, bert: Path, tmp_path: Path) -> None:
+    mining = make_mining(tmp_path / "mining", animals)
+    labels = animals.positives("train")
+    ids = zip(animals.query_ids[labels.query_rows], animals.document_ids[labels.document_rows], strict=True)
+    short = [{"query_id": query, "positive_id": positive, "written": 0, "reason": "exhausted"} for query, positive in ids]
+    pq.write_table(pq.read_table(mining / "triples.parquet").slice(0, 0), mining / "triples.parquet")
+    pq.write_table(pa.Table.from_pylist(short), mining / "shortfall.parquet")
+    config = TrainingConfig(batch_size=4, max_steps=1)
+    for samples, in_batch in ((None, False), (1, True)):
+        source = Mined(animals, "train", mining, in_batch_negatives=in_batch, samples=samples)
+        with pytest.raises(InputError, match="mined negatives, or other samples' passages as negatives"):
+            run_training_job(tmp_path / f"refused-{samples}", TrainingJob([source], bert, config, 0, RUNTIME))
+    source = Mined(animals, "train", mining)
+    assert run_training_job(tmp_path / "trained", TrainingJob([source], bert, config, 0, RUNTIME))["steps"] == 1
