@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.machine import describe
 from nv_retriever.config import Runtime
-from nv_retriever.embedding.hardware import device_kind, fast_bf16
+from nv_retriever.hardware import device_kind, fast_bf16
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
 

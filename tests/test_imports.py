@@ -1,6 +1,7 @@
 """Imports go one way, and what starts fast stays fast."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,25 @@ def test_imports_go_one_way(layer):
         for name in imported(path) & (above | ({"prefect", "mlflow"} if layer == "nv_retriever" else set()))
     }
     assert wrong - exceptions == set()
+
+
+def test_inside_the_library_too():
+    ranks = [
+        {"data", "report"},
+        {"search"},
+        {"embedding", "teachers"},
+        {"mining"},
+        {"store", "audit", "training", "evaluation"},
+    ]
+    rank = {package: number for number, packages in enumerate(ranks) for package in packages}
+    wrong = {
+        (str(path.relative_to(ROOT)), found)
+        for package in rank
+        for path in (ROOT / "nv_retriever" / package).rglob("*.py")
+        for found in re.findall(r"^\s*from nv_retriever\.(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if found in rank and found != package and rank[found] >= rank[package] and ranks[2] != {found, package}
+    }
+    assert wrong == set()
 
 
 def test_only_one_module_imports_mlflow():

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from nv_retriever.config import Runtime
-from nv_retriever.embedding.hardware import device_kind
 from nv_retriever.errors import InputError
+from nv_retriever.hardware import device_kind
 from nv_retriever.search.types import FloatArray
 from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
 from nv_retriever.teachers.model_folder import ModelFolder

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from nv_retriever.embedding.hardware import fast_bf16
+from nv_retriever.hardware import fast_bf16
 from nv_retriever.search.types import FloatArray
 
 EXTRA = 4

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 
 from nv_retriever.config import Runtime
-from nv_retriever.embedding.hardware import device_kind
 from nv_retriever.errors import InputError
+from nv_retriever.hardware import device_kind
 from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.mapped import VectorSource, gather, stream

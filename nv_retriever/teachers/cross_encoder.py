@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.embedding.hardware import device_kind
 from nv_retriever.errors import InputError
+from nv_retriever.hardware import device_kind
 from nv_retriever.progress import progress
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions, FloatArray, ScoreKind, TopK

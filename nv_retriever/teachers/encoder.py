@@ -11,8 +11,8 @@ from typing import Any
 
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.calibration import Fidelity, Recorded, compare, is_faithful
-from nv_retriever.embedding.hardware import device_kind, fast_bf16
 from nv_retriever.errors import InputError
+from nv_retriever.hardware import device_kind, fast_bf16
 from nv_retriever.search.types import FloatArray, ScoreKind
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role

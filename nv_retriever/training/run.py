@@ -13,8 +13,8 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from nv_retriever.embedding.hardware import fast_bf16
 from nv_retriever.errors import InputError
+from nv_retriever.hardware import fast_bf16
 from nv_retriever.search.types import FloatArray, IntArray
 from nv_retriever.training.batches import Batches, BatchOrder, Source
 from nv_retriever.training.biencoder import BiEncoder

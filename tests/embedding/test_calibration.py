@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nv_retriever.embedding.calibration import Fidelity, Recorded, compare, is_faithful
-from nv_retriever.embedding.hardware import fast_bf16
+from nv_retriever.hardware import fast_bf16
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import Encoder, open_encoder
 
