@@ -6,8 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,9 +17,6 @@ from nv_retriever.mining.config import MiningConfig
 from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, dataset_spec, evaluation_spec, student_spec
 from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
 from nv_retriever.teachers.config import TeacherConfig
-
-if TYPE_CHECKING:
-    from nv_retriever.search.types import ScoreKind
 
 logger = logging.getLogger(__name__)
 
@@ -135,45 +131,19 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
 
 
 def meaningful(config: AblationConfig) -> AblationConfig:
-    """Return the study without those of the default methods that mean nothing for the first teacher's scores (logged).
-
-    Raises InputError where another rule means nothing for the scores of a teacher: before anything runs.
-    """
-    from nv_retriever.mining.rules.base import check_kind
+    """Return the study without those of the default methods that mean nothing for the first teacher's scores (logged)."""
     from nv_retriever.mining.rules.parse import parse_rule
+    from nv_retriever.teachers.parse import score_kind
 
+    if config.methods != PAPER_METHODS:
+        return config
     first = config.pipeline.teachers[0]
-    kinds = {teacher: score_kind(teacher) for teacher in (first, *config.teachers)}
-    if config.methods == PAPER_METHODS:
-        rules = {name: parse_rule(method_config(config.pipeline.mining, name).rule) for name in config.methods}
-        out = [name for name, rule in rules.items() if kinds[first] not in rule.kinds]
-        if out:
-            logger.warning("left out, without a meaning for %s scores of %s: %s", kinds[first], first.label, ", ".join(out))
-            config = config.model_copy(update={"methods": tuple(name for name in config.methods if name not in out)})
-    for _, _, variant in variants(config):
-        for teacher in variant.teachers:
-            check_kind(parse_rule(variant.mining.rule), kinds[teacher], teacher.label)
-    return config
-
-
-def score_kind(teacher: TeacherConfig) -> ScoreKind:
-    """Return what a teacher's scores are, without its weights."""
-    if teacher.kind == "bm25":
-        return "bm25"
-    if teacher.kind == "cross-encoder":
-        return "logit"
-    if teacher.kind == "vectors":
-        from nv_retriever.teachers.parse import target
-        from nv_retriever.teachers.precomputed import PrecomputedVectors
-
-        return PrecomputedVectors(Path(target(teacher)), teacher.encoder.normalize).score_kind
-    if teacher.kind == "endpoint":
-        from nv_retriever.teachers.endpoint import EndpointEmbedder
-
-        return EndpointEmbedder.of(teacher).score_kind
-    from nv_retriever.teachers.encoder import resolve_encoder
-
-    return resolve_encoder(teacher.encoder_config()).score_kind
+    kind = score_kind(first)
+    rules = {name: parse_rule(method_config(config.pipeline.mining, name).rule) for name in config.methods}
+    out = [name for name, rule in rules.items() if kind not in rule.kinds]
+    if out:
+        logger.warning("left out, without a meaning for %s scores of %s: %s", kind, first.label, ", ".join(out))
+    return config.model_copy(update={"methods": tuple(name for name in config.methods if name not in out)})
 
 
 def plan_ablation(config: AblationConfig) -> list[CellSpec]:

@@ -23,8 +23,12 @@ class Frozen(BaseModel):
         """Refuse what YAML makes of yes, no, on and off where a number is wanted: it would be 1 or 0."""
         for name, value in values.items() if isinstance(values, dict) else ():
             if isinstance(value, bool) and name in cls.model_fields and not _takes_bool(cls.model_fields[name].annotation):
-                raise InputError(name, "no yes or no", repr(value))
+                raise InputError(name, "a value that is no yes or no (text in quotes)", repr(value))
         return values
+
+    def differs(self, name: str) -> bool:
+        """Return whether a setting has another value than by default."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
 
 def _takes_bool(annotation: Any) -> bool:

@@ -76,9 +76,9 @@ class PipelineConfig(Frozen):
     @model_validator(mode="after")
     def _an_audit_mines_as_the_run(self) -> Self:
         for name, setting in (("rule", "mining.rule"), ("selection", "mining.selection"), ("seed", "seed")):
-            value = getattr(self.audit, name)
-            if value != AuditConfig.model_fields[name].default:
-                raise InputError(f"audit.{name}", f"nothing: a run audits what it mines, which {setting} says", repr(value))
+            if self.audit.differs(name):
+                found = repr(getattr(self.audit, name))
+                raise InputError(f"audit.{name}", f"nothing: a run audits what it mines, which {setting} says", found)
         return self
 
 
@@ -168,12 +168,12 @@ def one_data_set_only() -> InputError:
 def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> MiningSpec:
     """Return the specification of the mined triples, with everything upstream of it."""
     from nv_retriever.mining.judge import judge_digest
+    from nv_retriever.mining.teachers import check_plan, plan_of
+    from nv_retriever.teachers.parse import score_kind
 
     if config.blend is not None:
         raise one_data_set_only()
-    if (len(config.teachers) > 1) != (config.mining.ensemble != "none"):
-        wanted = "cross-sample, intra-sample or intra-sample-dedup for several teachers, none for one"
-        raise InputError("mining.ensemble", wanted, f"{config.mining.ensemble} with {len(config.teachers)} teacher(s)")
+    check_plan(plan_of(config.mining, config.seed), [(teacher.label, score_kind(teacher)) for teacher in config.teachers])
     dataset = dataset or dataset_spec(config.dataset)
     return MiningSpec(
         dataset=dataset,

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ["nv_retriever", "tasks", "flows", "deployments"]
-HEAVY = {"torch", "transformers", "sentence_transformers", "mlflow", "prefect", "faiss", "datasets", "pandas"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "mlflow", "prefect", "faiss", "datasets", "pandas", "ir_measures"}
 
 
 def imported(path: Path) -> set[str]:

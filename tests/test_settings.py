@@ -91,6 +91,11 @@ def test_a_configuration_that_contradicts_itself_is_an_error(tmp_path, text, mes
         load_config(tmp_path / "a.yaml")
 
 
+def test_a_rule_without_a_meaning_for_a_teacher_s_scores_is_refused_before_anything_runs():
+    with pytest.raises(InputError, match=r"rule topk-abs\(0.7\): expected scores of kind cosine, found bm25 scores of bm25"):
+        mining_spec(build_config({"teachers": [{"name": "bm25"}], "mining": {"rule": "topk-abs(0.7)"}}, "--set"))
+
+
 def test_several_teachers_need_an_ensemble_before_anything_runs():
     with pytest.raises(InputError, match="intra-sample-dedup for several teachers, none for one, found none with 2"):
         mining_spec(build_config({"teachers": [{"name": "bm25"}, {"name": "minilm"}]}, "--set"))

@@ -53,16 +53,18 @@ class AuditConfig(Frozen):
     seed: int = Field(default=0, ge=0)
     """Of the draw and the bootstrap."""
 
-    @field_validator("rules")
+    @field_validator("rules", "rule")
     @classmethod
-    def _canonical_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+    def _canonical(cls, rules: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
         from nv_retriever.mining.rules.parse import parse_rule
 
-        return tuple(parse_rule(rule).name for rule in rules)
+        return (
+            tuple(parse_rule(rule).name for rule in rules) if isinstance(rules, tuple) else rules and parse_rule(rules).name
+        )
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        if self.target_rate is not None and self.target_reduction != AuditConfig.model_fields["target_reduction"].default:
+        if self.target_rate is not None and self.differs("target_reduction"):
             found = f"target_rate={self.target_rate}, so that target_reduction has no effect"
             raise InputError("audit.target_reduction", "target_rate: null beside it", found)
         return self

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from nv_retriever.config import Frozen
 
-METRICS = ("nDCG@10", "R@100", "RR@10", "AP@100")
+METRICS, DEPTH = ("nDCG@10", "R@100", "RR@10", "AP@100"), 100
 
 
 class EvaluationConfig(Frozen):
@@ -16,10 +16,10 @@ class EvaluationConfig(Frozen):
 
     split: str = "test"
     """The qrels split."""
+    depth: int = Field(default=DEPTH, ge=1)
+    """Documents retrieved per query."""
     metrics: tuple[str, ...] = METRICS
     """Names of ir_measures, in its own spelling (`NDCG@10` becomes `nDCG@10`): results are stored under it."""
-    depth: int = Field(default=100, ge=1)
-    """Documents retrieved per query."""
     ignore_identical_ids: bool | Literal["auto"] = "auto"
     """Drop a result whose id is the query's id: always (true, as BEIR), never (false), or only where it has the query's
     text as well (auto): collections that number queries and documents alike would lose relevant documents."""
@@ -28,15 +28,10 @@ class EvaluationConfig(Frozen):
 
     @field_validator("metrics")
     @classmethod
-    def _canonical_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _canonical_names(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        depth = info.data.get("depth")  # absent where it was wrong itself
+        if depth is None or (names == METRICS and depth >= DEPTH):
+            return names  # so that every start of a command does without ir_measures
         from nv_retriever.evaluation.metrics import parse_metrics
 
-        return tuple(str(measure) for measure in parse_metrics(names))
-
-    @model_validator(mode="after")
-    def _metrics_within_the_depth(self) -> Self:
-        if self.model_fields_set & {"metrics", "depth"}:  # the defaults fit, and are read without ir_measures
-            from nv_retriever.evaluation.metrics import parse_metrics
-
-            parse_metrics(self.metrics, self.depth)
-        return self
+        return tuple(str(measure) for measure in parse_metrics(names, depth))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.mining.miner import Miner, check_plan
+from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.statistics import Statistics
 from nv_retriever.mining.teachers import OpenScorer, plan_of, samples_of, teachers_of
@@ -47,7 +47,6 @@ def write_mining(
     plan = plan_of(config, seed)
     samples = samples_of(candidates)
     teachers = teachers_of(candidates, plan, config.anchor, open_scorer)
-    check_plan(plan, teachers)
     queries, documents = dataset.query_ids[dataset.query_rows(split)], dataset.document_ids
     vetoes = open_vetoes(config, dataset, split, samples, teachers, verdicts or folder / "verdicts.sqlite")
     miner = Miner(samples, teachers, plan, IdKeys(lambda: queries, lambda: documents), vetoes.of_pools, vetoes.of_choices)

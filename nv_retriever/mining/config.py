@@ -51,6 +51,6 @@ class MiningConfig(Frozen):
 
     @model_validator(mode="after")
     def _a_margin_is_a_cross_encoder_s(self) -> Self:
-        if self.judge_margin != 1.0 and not (self.judge or "").startswith("cross-encoder:"):
+        if self.differs("judge_margin") and not (self.judge or "").startswith("cross-encoder:"):
             raise InputError("judge_margin", "a judge cross-encoder:MODEL", f"{self.judge}: the setting has no effect")
         return self

@@ -6,6 +6,8 @@ stays short only when the corpus has no more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from nv_retriever.mining.pool import empty_pool, first_where
@@ -17,9 +19,16 @@ _CELLS = 1 << 22
 """Places of all samples in one search: about 100 MB."""
 
 
-def rows_at_once(k: int) -> int:
-    """Return how many samples one search for k documents each takes."""
-    return max(1, min(_ROWS, _CELLS // max(k, 1)))
+def search_deeper(left: Rows, k: int, n_documents: int, search: Callable[[Rows, int], BoolArray]) -> None:
+    """Call `search` for samples, as many at once as fit into memory, and again with twice the k for those it leaves open.
+
+    `search(rows, k)` returns which of the rows are finished; with k = n_documents all are.
+    """
+    while len(left):
+        step = max(1, min(_ROWS, _CELLS // max(k, 1)))
+        parts = [left[start : start + step] for start in range(0, len(left), step)]
+        left = np.concatenate([rows[~search(rows, k)] for rows in parts])
+        k = min(2 * k, n_documents)
 
 
 def deepen(
@@ -31,18 +40,14 @@ def deepen(
     """
     pool = empty_pool(len(queries), wanted.size)
     pool.table_depth[:] = table_depth
-    left: Rows = np.arange(len(queries))
+
+    def search(rows: Rows, k: int) -> BoolArray:
+        """Fill some rows of the pool."""
+        found = _search(scorer, exclusions, queries[rows], limits[rows], k)
+        return _fill(pool, rows, found, queries[rows], wanted)
+
     k = min(wanted.size + wanted.min_rank - 1, scorer.n_documents)
-    while len(left):
-        again = []
-        step = rows_at_once(k)
-        for start in range(0, len(left), step):
-            rows = left[start : start + step]
-            found = _search(scorer, exclusions, queries[rows], limits[rows], k)
-            done = _fill(pool, rows, found, queries[rows], wanted)
-            again.append(rows[~done])
-        left = np.concatenate(again)
-        k = min(2 * k, scorer.n_documents)
+    search_deeper(np.arange(len(queries)), k, scorer.n_documents, search)
     return pool
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.mining.miner import Miner, check_plan
+from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.shortfall import reason_text
 from nv_retriever.mining.teachers import OpenScorer, plan_of, samples_of, teachers_of
@@ -90,7 +90,6 @@ def explain(
     plan = plan_of(config, seed)
     samples = samples_of(candidates)
     teachers = teachers_of(candidates, plan, config.anchor, open_scorer)
-    check_plan(plan, teachers)
     ids = dataset.query_ids[dataset.query_rows(split)]
     query = _find(ids, query_id, split, dataset)
     rows = np.flatnonzero(samples.queries == query)

@@ -25,7 +25,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.mining.arrays import ArrayVectors, Positives, Rows, Side, read_positives, read_vectors
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.memory import MemoryDataset, search_in_memory
-from nv_retriever.mining.miner import Miner, check_plan
+from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.selection import parse_selection, with_count
 from nv_retriever.mining.statistics import Statistics
@@ -148,7 +148,6 @@ def mine_in_memory(
     table = search_in_memory(scorer, dataset, "vectors", depth, exclude_same_id)
     samples = samples_of([table])
     teachers = teachers_of([table], plan, config.anchor, (lambda _: scorer) if deepen else None)
-    check_plan(plan, teachers)
     rows = dataset.query_rows("train")
     ids = dataset.query_ids[rows], dataset.document_ids
     keys = IdKeys(lambda: ids[0], lambda: ids[1])

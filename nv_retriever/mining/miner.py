@@ -13,33 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.errors import InputError
 from nv_retriever.mining import shortfall
 from nv_retriever.mining.deepening import deepen
-from nv_retriever.mining.ensemble import ENSEMBLES, choose, empty_choice, seats
+from nv_retriever.mining.ensemble import choose, empty_choice, seats
 from nv_retriever.mining.pool import empty_pool, read_pool
 from nv_retriever.mining.randomness import IdKeys, mix
-from nv_retriever.mining.rules.base import check_kind
 from nv_retriever.mining.types import BoolArray, Choice, Plan, Pool, Rows, Samples, Short, Teacher, Veto, Wanted
 
 _PLACES = 1 << 21
 """Survivors of all teachers that one block holds: about 40 MB."""
-
-
-def check_plan(plan: Plan, teachers: Sequence[Teacher]) -> None:
-    """Raise InputError for decisions that contradict each other or have no effect."""
-    if plan.ensemble not in ENSEMBLES:
-        raise InputError("ensemble", f"one of {', '.join(ENSEMBLES)}", repr(plan.ensemble))
-    if plan.shortfall not in shortfall.SHORTFALLS:
-        raise InputError("shortfall", f"one of {', '.join(shortfall.SHORTFALLS)}", repr(plan.shortfall))
-    if (len(teachers) > 1) != (plan.ensemble != "none"):
-        wanted = "an ensemble for several teachers, none for one"
-        raise InputError("ensemble", wanted, f"{plan.ensemble} with {len(teachers)} teacher(s)")
-    kinds = {teacher.score_kind for teacher in teachers}
-    if plan.min_score is not None and len(kinds) > 1:
-        raise InputError("min_score", "teachers whose scores are of one kind", " and ".join(sorted(kinds)))
-    for teacher in teachers:
-        check_kind(plan.rule, teacher.score_kind, teacher.name)
 
 
 @dataclass(frozen=True)
@@ -60,7 +42,6 @@ class Miner:
 
     def blocks(self) -> Iterator[tuple[int, Choice]]:
         """Yield (first sample, choice of the samples from there on); a query's samples are never torn apart."""
-        check_plan(self.plan, self.teachers)
         size = self.block_size or max(_PLACES // (self.plan.selection.depth * len(self.teachers)), 1024)
         start = 0
         while start < len(self.samples):
@@ -72,7 +53,6 @@ class Miner:
 
     def of_samples(self, rows: Rows) -> Choice:
         """Return the choice of some samples (all of their queries' samples, ascending)."""
-        check_plan(self.plan, self.teachers)
         return self._mine(rows)
 
     def _mine(self, samples: Rows) -> Choice:
@@ -123,8 +103,7 @@ class Miner:
             if len(short) and teacher.scorer is not None:
                 depth = teacher.documents.shape[1]
                 read.put(short, deepen(teacher.scorer(), teacher.exclusions(), queries[short], limits[short], wanted, depth))
-            if teacher.score_kind == "logit":
-                read.exhausted[:] = False  # a cross-encoder sees the first teacher's candidates, not the corpus
+            read.exhausted &= teacher.sees_corpus
             pool.put(rows, read)
 
     def _choose(

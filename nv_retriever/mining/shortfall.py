@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import InputError
-from nv_retriever.mining.deepening import deepen, rows_at_once
+from nv_retriever.mining.deepening import deepen, search_deeper
 from nv_retriever.mining.randomness import Keys, mix
-from nv_retriever.mining.types import Choice, Plan, Rows, Short, Teacher, Wanted, Why
+from nv_retriever.mining.types import BoolArray, Choice, Plan, Rows, Short, Teacher, Wanted, Why
 from nv_retriever.search.types import FloatArray, IntArray, Scorer
 
 SHORTFALLS = ("fewer", "relax", "random", "drop")
@@ -43,24 +43,24 @@ def relax(
         easy = deepen(scorer, exclusions, queries, floors, wanted)
         for i, row in enumerate(rows.tolist()):
             _append(choice, row, number, Why.RELAXED, easy.documents[i], easy.scores[i], easy.ranks[i])
-    k = plan.selection.count + plan.rule.min_rank
+
+    def nearest(some: Rows, k: int) -> BoolArray:
+        """Fill places with what fails the rule, once all of it below the anchor is found."""
+        found = scorer.search(queries[some], k, exclusions.take(queries[some]), anchors[some])
+        ranks = found.above[:, None] + np.arange(1, found.documents.shape[1] + 1)
+        fails = (found.scores >= limits[some, None]) | (ranks < plan.rule.min_rank)
+        exists = found.documents >= 0
+        ended: BoolArray = ~exists[:, -1] | ~fails[:, -1] | (k >= scorer.n_documents)
+        fails &= exists & ~wanted.is_vetoed(queries[some, None], found.documents)
+        for i in np.flatnonzero(ended).tolist():
+            failing = np.flatnonzero(fails[i])
+            order = failing[np.lexsort((found.documents[i, failing], found.scores[i, failing]))]
+            taken = found.documents[i, order], found.scores[i, order], ranks[i, order]
+            _append(choice, int(rows[some[i]]), number, Why.RELAXED, *taken)
+        return ended
+
     left = np.flatnonzero(choice.documents[rows, -1] < 0)
-    while len(left):
-        again, step = [], rows_at_once(k)
-        for some in (left[start : start + step] for start in range(0, len(left), step)):
-            found = scorer.search(queries[some], k, exclusions.take(queries[some]), anchors[some])
-            ranks = found.above[:, None] + np.arange(1, found.documents.shape[1] + 1)
-            fails = (found.scores >= limits[some, None]) | (ranks < plan.rule.min_rank)
-            exists = found.documents >= 0
-            ended = ~exists[:, -1] | ~fails[:, -1] | (k >= scorer.n_documents)
-            fails &= exists & ~wanted.is_vetoed(queries[some, None], found.documents)
-            for i in np.flatnonzero(ended).tolist():
-                failing = np.flatnonzero(fails[i])
-                nearest = failing[np.lexsort((found.documents[i, failing], found.scores[i, failing]))]
-                taken = found.documents[i, nearest], found.scores[i, nearest], ranks[i, nearest]
-                _append(choice, int(rows[some[i]]), number, Why.RELAXED, *taken)
-            again.append(some[~ended])
-        left, k = np.concatenate(again), min(2 * k, scorer.n_documents)
+    search_deeper(left, plan.selection.count + plan.rule.min_rank, scorer.n_documents, nearest)
 
 
 def fill_randomly(

@@ -10,11 +10,14 @@ import numpy as np
 from nv_retriever.errors import InputError
 from nv_retriever.mining.anchor import Anchor, anchor_scores
 from nv_retriever.mining.config import MiningConfig
+from nv_retriever.mining.ensemble import ENSEMBLES
+from nv_retriever.mining.rules.base import check_kind
 from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
+from nv_retriever.mining.shortfall import SHORTFALLS
 from nv_retriever.mining.types import Plan, Samples, Teacher
 from nv_retriever.search.candidate_table import Candidates
-from nv_retriever.search.types import Scorer
+from nv_retriever.search.types import ScoreKind, Scorer
 
 OpenScorer = Callable[[int], Scorer]
 """Opens the teacher of a given number; called only when a sample has to be searched deeper."""
@@ -47,10 +50,33 @@ def samples_of(candidates: Sequence[Candidates]) -> Samples:
     return Samples(np.asarray(first.queries, np.int32), np.asarray(first.documents, np.int32))
 
 
+def check_plan(plan: Plan, teachers: Sequence[tuple[str, ScoreKind]]) -> None:
+    """Raise InputError for decisions that contradict each other, mean nothing for a teacher's scores, or have no effect.
+
+    `teachers` are names and score kinds.
+    """
+    if plan.ensemble not in ENSEMBLES:
+        raise InputError("ensemble", f"one of {', '.join(ENSEMBLES)}", repr(plan.ensemble))
+    if plan.shortfall not in SHORTFALLS:
+        raise InputError("shortfall", f"one of {', '.join(SHORTFALLS)}", repr(plan.shortfall))
+    if (len(teachers) > 1) != (plan.ensemble != "none"):
+        wanted = f"{', '.join(ENSEMBLES[1:])} for several teachers, none for one"
+        raise InputError("ensemble", wanted, f"{plan.ensemble} with {len(teachers)} teacher(s)")
+    kinds = {kind for _, kind in teachers}
+    if plan.min_score is not None and len(kinds) > 1:
+        raise InputError("min_score", "teachers whose scores are of one kind", " and ".join(sorted(kinds)))
+    for name, kind in teachers:
+        check_kind(plan.rule, kind, name)
+
+
 def teachers_of(
     candidates: Sequence[Candidates], plan: Plan, anchor: Anchor, open_scorer: OpenScorer | None
 ) -> list[Teacher]:
-    """Return each table as the miner reads it; a scorer is opened at most once, when it is first needed."""
+    """Return each table as the miner reads it; a scorer is opened at most once, when it is first needed.
+
+    Raises InputError where the plan does not fit them.
+    """
+    check_plan(plan, [(table.teacher, table.score_kind) for table in candidates])
     opened = cache(open_scorer) if open_scorer is not None else None
     return [
         teacher_of(table, plan, anchor, partial(opened, number) if opened is not None else None)

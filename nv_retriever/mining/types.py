@@ -90,6 +90,11 @@ class Teacher:
     """Searches deeper; None leaves samples short."""
 
     @property
+    def sees_corpus(self) -> bool:
+        """Whether a search ends where the corpus does: a cross-encoder sees the first teacher's candidates only."""
+        return self.score_kind != "logit"
+
+    @property
     def usable(self) -> BoolArray:
         """(n_samples,): whether the teacher can judge the sample at all."""
         return np.isfinite(self.positive_scores) & ~np.isnan(self.limits)

@@ -33,6 +33,6 @@ class SearchConfig(Frozen):
 
     @model_validator(mode="after")
     def _a_recall_is_an_index_s(self) -> Self:
-        if self.index == "exact" and self.min_recall != SearchConfig.model_fields["min_recall"].default:
+        if self.index == "exact" and self.differs("min_recall"):
             raise InputError("search.min_recall", "an approximate index", "index exact: the setting has no effect")
         return self

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 PAIR_BYTES = 96
 """Of one pair on its way from the product to the top-k."""
-_TILE_BYTES = 1 << 22
-"""Of one tile's products: they are read several times while they are in the cache."""
+_TILE_BYTES, _TILE_QUERIES = 1 << 22, 1024
+"""Of one tile's products at most: they are read several times while they are in the cache."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def block_sizes(budget: int, dim: int, k: int, cell: int = 4, threads: int = 1) 
     query_bytes, document_bytes = 32 * dim + 32 * k + 64, 24 * dim + 128
     queries = _between(budget // 4 // query_bytes, 8, 1 << 17)
     documents = _between(budget // 4 // document_bytes, 64, 1 << 15)
-    tile_queries = _between(budget // 8 // (48 * max(k, 1)), 8, 1024) // 8 * 8
-    most = _TILE_BYTES // (1024 * cell)
+    tile_queries = _between(budget // 8 // (48 * max(k, 1)), 8, _TILE_QUERIES) // 8 * 8
+    most = _TILE_BYTES // (_TILE_QUERIES * cell)
     tile_documents = _between(budget // 8 // ((cell + 4) * tile_queries * threads), 64, most)
     return BlockSizes(
         queries=queries,

@@ -8,10 +8,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.ragged import Index, bounds, ranges
 from nv_retriever.search.types import FloatArray, IntArray
 
 Keys = npt.NDArray[np.uint64]
-Index = npt.NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)
 EMPTY = np.uint64(2**64 - 1)
 """Sorts behind every document."""
@@ -37,7 +37,7 @@ def unpack(keys: Keys) -> tuple[IntArray, FloatArray]:
 
 def parts(counts: Index, width: int) -> Iterator[tuple[slice, slice]]:
     """Yield slices of queries, whose padded matrix of (largest count + width) columns stays small, and of their elements."""
-    ends = np.concatenate([[0], np.cumsum(counts)])
+    ends = bounds(counts)
     stack = [(0, len(counts))]
     while stack:
         low, high = stack.pop()
@@ -53,9 +53,8 @@ def padded(values: npt.NDArray[T], counts: Index, width: int, empty: T) -> npt.N
     """Return values that lie by query as a matrix (n_queries, largest count + width), filled up with `empty`."""
     columns = int(counts.max(initial=0)) + width
     matrix = np.full((len(counts), columns), empty, values.dtype)
-    starts = np.cumsum(counts) - counts
-    rows = np.repeat(np.arange(len(counts)) * columns - starts, counts)
-    matrix.reshape(-1)[rows + np.arange(len(values))] = values
+    _, places = ranges(np.arange(len(counts)) * columns, counts)
+    matrix.reshape(-1)[places] = values
     return matrix
 
 

@@ -61,8 +61,10 @@ class VectorScorer:
         return self._precision or fastest_precision(self.device)
 
     def _precision_below(self, query_rows: npt.NDArray[np.integer]) -> Precision:
-        """Return the format for searches below limits: where a query has several, scoring what lies near them costs more
-        than a slow product, in which less is near."""
+        """Return the format for searches below limits: fp32 where a query has several.
+
+        Scoring what lies near them then costs more than a slower product, in which less is near.
+        """
         several = _LIMITS * len(np.unique(query_rows)) <= len(query_rows)
         return self._precision or (FP32 if several else self.precision)
 

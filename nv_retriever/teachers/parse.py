@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+
+if TYPE_CHECKING:
+    from nv_retriever.search.types import ScoreKind
 
 
 def parse_teacher(text: str, encoder: EncoderConfig | None = None) -> TeacherConfig:
@@ -68,3 +72,22 @@ def teacher_digest(teacher: TeacherConfig) -> str:
     from nv_retriever.teachers.encoder import resolve_encoder
 
     return fingerprint({"encoder": resolve_encoder(teacher.encoder_config())})
+
+
+def score_kind(teacher: TeacherConfig) -> ScoreKind:
+    """Return what a teacher's scores are, without its weights."""
+    if teacher.kind == "bm25":
+        return "bm25"
+    if teacher.kind == "cross-encoder":
+        return "logit"
+    if teacher.kind == "vectors":
+        from nv_retriever.teachers.precomputed import PrecomputedVectors
+
+        return PrecomputedVectors(Path(target(teacher)), teacher.encoder.normalize).score_kind
+    if teacher.kind == "endpoint":
+        from nv_retriever.teachers.endpoint import EndpointEmbedder
+
+        return EndpointEmbedder.of(teacher).score_kind
+    from nv_retriever.teachers.encoder import resolve_encoder
+
+    return resolve_encoder(teacher.encoder_config()).score_kind

@@ -52,7 +52,7 @@ class DistillationConfig(Frozen):
 
     @model_validator(mode="after")
     def _temperature(self) -> Self:
-        if self.loss != "kl" and self.temperature != DistillationConfig.model_fields["temperature"].default:
+        if self.loss != "kl" and self.differs("temperature"):
             raise ValueError("distillation.temperature divides scores in kl only: leave it out for margin-mse")
         return self
 

@@ -87,9 +87,7 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
     @property
     def exhausted(self) -> bool:
         """Whether patience has ended."""
-        return (
-            len([step for step, _ in self.scores if step > self.best_step]) >= self.config.patience if self.scores else False
-        )
+        return bool(self.scores) and sum(step > self.best_step for step, _ in self.scores) >= self.config.patience
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Score, keep the best, stop."""

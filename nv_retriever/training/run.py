@@ -88,11 +88,8 @@ class Run:
             found = ", ".join(samples.score_kinds)
             raise InputError("training.distillation", "teacher scores of one kind", found, "distil from one teacher")
         if self.config.distillation and mixes_teachers(mined.mining_folder):
-            found, hint = (
-                "samples with negatives of several",
-                "distil from one teacher, or mine with a cross-sample ensemble",
-            )
-            raise InputError("training.distillation", "negatives of one teacher in a sample", found, hint)
+            hint = "distil from one teacher, or mine with a cross-sample ensemble"
+            raise InputError("training.distillation", "negatives of one teacher in a sample", "several", hint)
         if not len(samples):
             raise InputError(str(mined.mining_folder), "at least one mined sample", "none")
         if not samples.offsets[-1] and not (len(samples) > 1 and self._in_batch(mined)):

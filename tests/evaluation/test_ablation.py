@@ -14,7 +14,6 @@ from nv_retriever.ablation import (
     plan_ablation,
     plan_audit,
     plan_references,
-    score_kind,
 )
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
@@ -25,6 +24,7 @@ from nv_retriever.evaluation.paper_numbers import BEIR, METHODS
 from nv_retriever.evaluation.seeds import mean_interval
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from nv_retriever.teachers.parse import score_kind
 from tasks.ablation_report import study_fingerprint
 
 EFFECTS = {"topk": 0.0, "topk-shift(10)": 0.002, "topk-percpos(0.95)": 0.05}
@@ -155,10 +155,10 @@ def test_default_methods_without_a_meaning_for_the_teachers_scores_are_left_out(
     assert meaningful(study(bm25)).methods == tuple(name for name in PAPER_METHODS if name != "topk-abs(0.7)")
     assert "bm25 scores of bm25: topk-abs(0.7)" in caplog.text
     with pytest.raises(InputError, match=r"topk-abs\(0.7\): expected scores of kind cosine, found bm25"):
-        meaningful(study(bm25, methods=["topk", "topk-abs(0.7)"]))
+        plan_ablation(meaningful(study(bm25, methods=["topk", "topk-abs(0.7)"])))
     with pytest.raises(InputError, match=r"topk-abs\(0.6\): expected scores of kind cosine, found bm25"):
         two = [{"name": "minilm"}, {"name": "bm25"}]
-        meaningful(study({"mining": {"rule": "topk-abs(0.6)"}}, methods=["topk"], teachers=two))
+        plan_ablation(meaningful(study({"mining": {"rule": "topk-abs(0.6)"}}, methods=["topk"], teachers=two)))
     assert meaningful(study()) == study()
 
 
