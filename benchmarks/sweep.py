@@ -4,7 +4,9 @@
 
 The candidate tables of the training queries of squad-v1.1-dev and bible-crossref are made once, with the packaged MiniLM.
 Then every rule is mined as the mining stage does it, triples.parquet and all. Every use of the teacher's search is
-counted: a rule searches only for the samples that it leaves short, and only below their limits.
+counted: a rule searches only for the samples that it leaves short, and only below their limits. These searches are kept,
+as the stage keeps them: with a selection from ten survivors the same rules search for those samples only of which the
+table has four but not ten, and with the third selection they search nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from nv_retriever.mining.config import MiningConfig
 from nv_retriever.report.table import Table
 from nv_retriever.search.candidates import Candidates, write_candidates
 from nv_retriever.search.config import SearchConfig
+from nv_retriever.search.remembered import RememberedScorer
 from nv_retriever.search.types import Scorer
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.open import open_embedder, open_scorer
@@ -42,6 +45,7 @@ RULES = (
     *(f"topk-marginpos({margin})" for margin in (0.01, 0.02, 0.05, 0.1, 0.2)),
     *(f"topk-percpos({share})" for share in (0.8, 0.9, 0.95, 0.98, 0.99)),
 )
+SELECTIONS = ("top(4)", "sample(4, of=10)", "top1+sample(4, of=10)")
 
 
 def scorer_of(dataset: Dataset, folder: Path, runtime: Runtime) -> tuple[Scorer, float]:
@@ -82,30 +86,36 @@ def sweep(source: Path, home: Path, depth: int) -> dict[str, Any]:
     target = Path(tempfile.mkdtemp(dir=folder))
     write_candidates(target, scorer, dataset, SPLIT, SearchConfig(depth=depth), "minilm")
     searching = time.perf_counter() - started
-    table = Candidates.open(target)
-    rows = []
-    for rule in RULES:
-        counted = Counted(scorer)
-        with tempfile.TemporaryDirectory() as out:
-            config = MiningConfig(rule=rule)
-            started = time.perf_counter()
-            counts = write_mining(Path(out), dataset, SPLIT, [table], lambda _, one=counted: one, config, 0, rule)
-            seconds = time.perf_counter() - started
-        searched = {"searched_again": counted.queries, "short": counts["short"], "triples": counts["triples"]}
-        rows.append({"rule": rule, "seconds": seconds, "samples": counts["samples"]} | searched)
-        print(rows[-1], file=sys.stderr)
-    sizes = {"documents": dataset.n_documents, "queries": len(dataset.query_rows(SPLIT))}
+    table, rows = Candidates.open(target), []
+    for selection in SELECTIONS:
+        for rule in RULES:
+            counted = Counted(scorer)
+            with tempfile.TemporaryDirectory() as out:
+                config = MiningConfig(rule=rule, selection=selection)
+                started = time.perf_counter()
+                remembered = RememberedScorer(counted, target / "searches")
+                counts = write_mining(Path(out), dataset, SPLIT, [table], lambda _, one=remembered: one, config, 0, rule)
+                seconds = time.perf_counter() - started
+            searched = {"searched_again": counted.queries, "short": counts["short"], "triples": counts["triples"]}
+            rows.append({"rule": rule, "selection": selection, "seconds": seconds, "samples": counts["samples"]} | searched)
+            print(rows[-1], file=sys.stderr)
+    kept = sum(path.stat().st_size for path in (target / "searches").glob("*"))
+    sizes = {"documents": dataset.n_documents, "queries": len(dataset.query_rows(SPLIT)), "bytes_of_searches": kept}
     return {"dataset": source.name, **sizes, "depth": depth, "embedding": embedding, "search": searching, "rules": rows}
 
 
 def table_of(result: dict[str, Any]) -> Table:
     """Return a data set's sweep."""
-    columns = ("rule", "seconds", "samples", "searched again", "short")
-    body = [[row["rule"], row["seconds"], row["samples"], row["searched_again"], row["short"]] for row in result["rules"]]
-    total = sum(row["seconds"] for row in result["rules"])
+    columns = ("rule", "selection", "seconds", "samples", "searched again", "short")
+    body = [
+        [row["rule"], row["selection"], row["seconds"], row["samples"], row["searched_again"], row["short"]]
+        for row in result["rules"]
+    ]
+    total = [sum(row["seconds"] for row in result["rules"] if row["selection"] == one) for one in SELECTIONS]
     caption = (
         f"{result['dataset']}: {result['queries']:,} queries, {result['documents']:,} documents, depth {result['depth']}. "
-        f"The one search {result['search']:.2f} s, the {len(body)} rules together {total:.2f} s"
+        f"The one search {result['search']:.2f} s, the {len(RULES)} rules with each selection "
+        + ", ".join(f"{seconds:.2f} s" for seconds in total)
     )
     return Table(columns, body, caption, digits=2)
 

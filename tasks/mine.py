@@ -9,7 +9,7 @@ from typing import Any
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.stages import LabelledSpec, MiningSpec
-from tasks.opening import open_dataset, open_scorer, verdict_cache
+from tasks.opening import open_dataset, open_remembered_scorer, verdict_cache
 from tasks.stage import build, stage_task
 
 logger = logging.getLogger("nv_retriever.stages")
@@ -34,7 +34,7 @@ def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
             open_dataset(spec.dataset, store),
             spec.split,
             [Candidates.open(store.open(candidates.ref)) for candidates in spec.candidates],
-            lambda teacher: open_scorer(spec.candidates[teacher], store, runtime),
+            lambda teacher: open_remembered_scorer(spec.candidates[teacher], store, runtime),
             spec.mining,
             spec.seed,
             run_id(spec.ref),

@@ -77,6 +77,19 @@ def open_scorer(spec: CandidatesSpec | EvaluationSpec, store: ArtifactStore, run
     )
 
 
+def open_remembered_scorer(spec: CandidatesSpec, store: ArtifactStore, runtime: Runtime) -> Scorer:
+    """Return the teacher of a candidate table; what it searches below limits is kept in the home, and read from there.
+
+    Kept beside the content of the table too: a table that is built again on another machine may differ in its last bits.
+    """
+    from nv_retriever.search.candidate_table import SCORES
+    from nv_retriever.search.remembered import RememberedScorer
+
+    content = store.manifest(spec.ref)["files"][SCORES]["sha256"]
+    folder = store.root / "searches" / spec.ref.fingerprint / content[:16]
+    return RememberedScorer(open_scorer(spec, store, runtime), folder)
+
+
 def model_folder(spec: StudentSpec | TrainedSpec, store: ArtifactStore) -> str:
     """Return the plain sentence-transformers folder of a model of this workflow."""
     return str(store.open(spec.ref) / "model")

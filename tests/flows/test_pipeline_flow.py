@@ -89,6 +89,28 @@ def test_another_margin_redoes_mining_and_what_follows(first, folder, home):
     assert ran(changed) == Counter({"mine": 1, "train": 1, "embed": 2, "evaluate": 1})
 
 
+def test_searches_below_limits_are_made_once(first, folder, home):
+    """A shallow table leaves samples short; another selection, and the same mining again, find what was searched then."""
+
+    def mine(selection):
+        """Return the mining's ids and scores and the files of searches."""
+        cold = config(folder, mining__rule="topk-marginpos(0.2)", mining__selection=selection, search__depth=2)
+        found = mining(cold, str(home))
+        query = "select query_id, positive_id, negative_id, negative_score, rank from triples where run_id = ?"
+        with duckdb.connect(str(home / "triples.duckdb"), read_only=True) as connection:
+            rows = connection.execute(f"{query} order by all", [found["run_id"]]).fetchall()
+        return found, rows, {path: path.stat().st_mtime_ns for path in home.glob("artifacts/searches/*/*/*.npy")}
+
+    _, _, searched = mine("sample(2, of=4)")
+    made, rows, again = mine("top(3)")
+    assert searched and again == searched and ran(made)["mine"] == 1 and made["stages"][-1]["stage"] == "mine"
+    for kept in searched:
+        kept.unlink()
+    shutil.rmtree(home / "artifacts" / made["stages"][-1]["artifact"])
+    once_more, same, new = mine("top(3)")
+    assert ran(once_more)["mine"] == 1 and same == rows and new
+
+
 def test_a_deleted_folder_is_made_again(first, folder, home):
     artifact = next(stage["artifact"] for stage in first["stages"] if stage["stage"] == "index")
     shutil.rmtree(home / "artifacts" / artifact)

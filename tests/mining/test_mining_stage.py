@@ -1,5 +1,6 @@
 """The mining stage on disk: files, columns, order, depth, judges, explanations."""
 
+import itertools
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,6 +24,7 @@ from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
 from nv_retriever.mining.triples import TRIPLES
 from nv_retriever.mining.verdicts import VerdictCache
+from nv_retriever.search.remembered import RememberedScorer
 from nv_retriever.store.database import TripleStore
 
 N = 30
@@ -79,6 +81,42 @@ def test_any_depth_of_the_table_gives_the_same_triples(tmp_path, dataset, rule, 
     assert [{k: v for k, v in row.items() if k not in drop} for row in left] == [
         {k: v for k, v in row.items() if k not in drop} for row in right
     ]
+
+
+SWEEP = (
+    "topk-abs(0.4)",
+    "topk-marginpos(0.1)",
+    "topk-marginpos(0.3)",
+    "topk-percpos(0.8)",
+    "topk-shift(3)&topk-percpos(0.7)",
+)
+
+
+@pytest.mark.parametrize("policy", ["fewer", "relax"])
+def test_a_sweep_over_stored_candidates_searches_nothing_again(tmp_path, dataset, policy):
+    """Rules decide over the table and over what was searched below their limits; nothing is searched twice."""
+
+    def sweep(name, selections, remember=True):
+        """Mine with all rules and selections; return the triples of each, and how much was searched."""
+        folder, made = tmp_path / name, search(tmp_path, dataset, "train", matrix(0), 3, teacher=name)
+        teacher = RememberedScorer(made[1], tmp_path / "searches") if remember else made[1]
+        before, found = made[1].searched, {}
+        for rule, selection in itertools.product(SWEEP, selections):
+            target = folder / f"{rule} {selection}"
+            target.mkdir(parents=True)
+            config = MiningConfig(rule=rule, selection=selection, shortfall=policy)
+            write_mining(target, dataset, "train", [made[0]], lambda _: teacher, config, 3, "0123456789abcdef")
+            table = pq.read_table(target / "triples.parquet").drop_columns("teacher")
+            found[rule, selection] = table, pq.read_table(target / "shortfall.parquet")
+        return found, made[1].searched - before
+
+    pools = ["sample(4, of=10)", "top(4)", "top1+sample(4, of=10)", "top(2)"]
+    expected, searched = sweep("without", pools, remember=False)
+    first, once = sweep("first", pools[:1])
+    assert 0 < once < searched
+    again, none = sweep("again", pools)
+    assert none == 0
+    assert all(first[key] == expected[key] for key in first) and again == expected
 
 
 def test_a_short_sample_is_proven_by_the_depth_that_was_looked_at(tmp_path, dataset):
