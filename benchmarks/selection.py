@@ -51,7 +51,8 @@ def ours(made, rule, selection):
     documents, scores, positives, own, keys, n_documents = made
     parsed = parse_rule(rule)
     limits = parsed.limits(own)
-    teacher = Teacher("t", "cosine", documents, scores, own, own, limits, n_documents, exclusions=lambda: None)
+    ended = np.zeros(len(documents), bool)
+    teacher = Teacher("t", "cosine", documents, scores, own, own, limits, n_documents, lambda: None, ended)
     samples = Samples(np.arange(len(own), dtype=np.int32), positives)
     plan = Plan(parsed, parse_selection(selection))
     return np.concatenate([choice.documents for _, choice in Miner(samples, [teacher], plan, keys).blocks()])

@@ -30,7 +30,6 @@ _REASONS = {
     Reason.QUERY_ID: "id of the query",
     Reason.QUERY_TEXT: "text of the query",
     Reason.SAME_QUERY: "positive of the same query text",
-    Reason.QUARANTINED: "vector is not finite",
 }
 
 

@@ -99,6 +99,7 @@ class Miner:
             rows = np.flatnonzero(seat & unread)
             queries, limits = self.samples.queries[samples[rows]], teacher.limits[samples[rows]]
             read = read_pool(teacher.documents, teacher.scores, queries, limits, wanted)
+            read.exhausted |= (read.documents[:, -1] < 0) & teacher.exhausted[queries]
             short = np.flatnonzero((read.documents[:, -1] < 0) & ~read.exhausted)
             if len(short) and teacher.scorer is not None:
                 depth = teacher.documents.shape[1]

@@ -99,5 +99,6 @@ def teacher_of(table: Candidates, plan: Plan, anchor: Anchor, scorer: Callable[[
         limits=plan.rule.limits(anchors),
         n_documents=table.n_documents,
         exclusions=lambda: table.exclusions,
+        exhausted=table.exhausted,
         scorer=scorer,
     )

@@ -86,6 +86,8 @@ class Teacher:
     n_documents: int
     exclusions: Callable[[], Exclusions]
     """Of all rows of the table: what a deeper search leaves out."""
+    exhausted: BoolArray
+    """(n_queries,): the table's row ends where the corpus does."""
     scorer: Callable[[], Scorer] | None = None
     """Searches deeper; None leaves samples short."""
 

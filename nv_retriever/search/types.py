@@ -32,8 +32,6 @@ class Reason(IntEnum):
     """The document whose text is the query's."""
     SAME_QUERY = 5
     """A positive (or its duplicate) of another query with the same text."""
-    QUARANTINED = 6
-    """Its vector is not finite."""
 
 
 @dataclass(frozen=True)

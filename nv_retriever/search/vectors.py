@@ -72,7 +72,7 @@ class VectorScorer:
         """Return how much is in memory at a time in a search for k documents."""
         threads = torch.get_num_threads() if self.device == "cpu" else 1
         cell = (precision or self.precision).dtype.itemsize
-        return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k, cell, threads)
+        return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k, cell, threads, self.device)
 
     @cached_property
     def quarantined_documents(self) -> IntArray:

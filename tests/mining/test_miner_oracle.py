@@ -71,7 +71,8 @@ def run(world, plan, anchor, depth, block_size=None, search=True):
             Teacher(
                 name=f"teacher {number}", score_kind="cosine", documents=documents, scores=scores, positive_scores=own,
                 anchors=anchors, limits=plan.rule.limits(anchors), n_documents=allowed.shape[1],
-                exclusions=lambda: exclusions_of(allowed), scorer=(lambda s=scorers[-1]: s) if search else None,
+                exclusions=lambda: exclusions_of(allowed), exhausted=allowed.sum(axis=1) <= depth,
+                scorer=(lambda s=scorers[-1]: s) if search else None,
             )
         )  # fmt: skip
     ids = IdKeys(lambda: query_ids(matrices), lambda: document_ids(matrices))

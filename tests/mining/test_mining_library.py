@@ -96,6 +96,13 @@ def test_near_duplicates_of_a_positive_are_no_negatives():
     assert shallow.negative.tolist() == [2] and shallow.statistics["near_duplicates"] == 1
 
 
+def test_a_table_that_ends_where_the_corpus_does_is_exhausted_without_a_search():
+    vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
+    for depth, reason in ((2, "not-searched"), (3, "exhausted"), (4, "exhausted")):
+        found = mine(vectors[:1], vectors, {0: 0}, rule="topk-abs(0.7)", depth=depth, deepen=False)
+        assert found.short.column("reason").to_pylist() == [reason], depth
+
+
 def test_a_tuple_is_several_documents_unless_it_is_an_id():
     vectors = np.eye(3, dtype=np.float32)
     assert mine(vectors[:1], vectors, {0: (1, 2)}, rule="topk").table.num_rows == 2

@@ -192,8 +192,9 @@ def test_threads_and_the_default_blocks_give_the_same_bits():
 @pytest.mark.parametrize(("dim", "k"), [(1, 1), (384, 112), (4096, 10_000)])
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("cell", [2, 4])
-def test_blocks_fit_the_budget(budget, dim, k, threads, cell):
-    sizes = block_sizes(budget * 2**20, dim, k, cell, threads)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_blocks_fit_the_budget(budget, dim, k, threads, cell, device):
+    sizes = block_sizes(budget * 2**20, dim, k, cell, threads, device)
     tiles = threads * ((cell + 2) * sizes.tile_queries * sizes.tile_documents + sizes.pairs * PAIR_BYTES)
     memory = sizes.queries * (12 * dim + 8 * k) + sizes.documents * 12 * dim + tiles
     assert memory <= budget * 2**20 or sizes.queries == 8
