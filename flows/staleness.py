@@ -8,17 +8,24 @@ from typing import Any
 
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.pipeline import PipelineConfig, plan_run
-from nv_retriever.stages import EmbeddingSpec, Spec
+from nv_retriever.stages import DatasetSpec, EmbeddingSpec, Spec
+from tasks.checks import check_splits
 
 
 def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
-    """Return for every artifact of the plan whether it is cached, and otherwise why it would be built."""
+    """Return for every artifact of the plan whether it is cached, and otherwise why it would be built.
+
+    Raises InputError where a data set that was ingested lacks a split that a stage reads.
+    """
     store = ArtifactStore(home)
     stages = []
-    for spec in plan_run(config).specs():
+    planned = list(plan_run(config).specs())
+    for spec in planned:
         cached = store.is_complete(spec.ref)
         why = "" if cached else why_stale(spec, store)
         stages.append({"stage": spec.stage, "what": name_of(spec), "artifact": str(spec.ref), "cached": cached, "why": why})
+        if cached and isinstance(spec, DatasetSpec):
+            check_splits(spec, planned, home)
     return {"home": home, "stages": stages}
 
 

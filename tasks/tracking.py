@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
+from nv_retriever.errors import InputError
 from nv_retriever.stages import (
     AuditSpec,
     BlendedCheckpointSpec,
@@ -34,6 +35,8 @@ EXPERIMENT = "nv-retriever"
 LOG_EVERY = 50
 """Points that are sent together: a call costs about as much as thirty points."""
 MAX_PARAM_LENGTH = 6000
+SQLITE = b"SQLite format 3\0"
+"""How such a file begins."""
 USER_URI = os.environ.get("MLFLOW_TRACKING_URI")
 """Read once: mlflow.set_tracking_uri writes this variable, which is not the user's word any more."""
 
@@ -70,6 +73,11 @@ def _make_database(path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     if path.exists():
+        with path.open("rb") as file:
+            found = file.read(len(SQLITE))
+        if found not in (SQLITE, b""):
+            hint = "move it away: the next run makes a new one and fills it from the artifacts"
+            raise InputError(str(path), "MLflow's SQLite database", f"a file that begins with {found!r}", hint)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(".mlflow.db.new")

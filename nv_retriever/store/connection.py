@@ -6,6 +6,7 @@ second gets an IOException at once, so that both sides open, work, close, and tr
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
+SILENT_SECONDS = 2.0
+"""A longer wait is told."""
+
+logger = logging.getLogger(__name__)
 
 
 class StoreBusyError(RuntimeError):
@@ -40,7 +45,8 @@ def connect(path: Path, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPy
     """
     import duckdb
 
-    deadline = time.monotonic() + wait_seconds
+    started = time.monotonic()
+    deadline, told = started + wait_seconds, False
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
@@ -48,9 +54,12 @@ def connect(path: Path, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPy
         except duckdb.Error as error:
             if not is_conflict(error):
                 raise damaged(path, error) from error
+            process = re.search(r"PID \d+", first_line(error))
+            who = f"another process ({process[0]})" if process else "another process"
+            if not told and time.monotonic() >= started + SILENT_SECONDS:
+                logger.warning("%s is open in %s; waiting up to %g s for it to be closed", path, who, wait_seconds)
+                told = True
             if time.monotonic() >= deadline:
-                process = re.search(r"PID \d+", first_line(error))
-                who = f"another process ({process[0]})" if process else "another process"
                 hint = "close it there and run the same command again: nothing that is finished is lost"
                 raise StoreBusyError(f"{path} is open in {who}, waited {wait_seconds:g} s; {hint}") from error
         time.sleep(min(pause, max(deadline - time.monotonic(), 0.0)) * random.uniform(0.5, 1.0))

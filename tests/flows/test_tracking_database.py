@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+from nv_retriever.errors import InputError
 from tasks.tracking import EXPERIMENT, open_client
 
 MAKE = "import sys; from tasks.tracking import open_client; open_client(sys.argv[1])"
@@ -25,3 +28,13 @@ def test_a_kill_while_the_database_is_made(tmp_path):
     client, experiment = open_client(str(tmp_path))
     assert client.get_experiment(experiment).name == EXPERIMENT
     assert (tmp_path / "mlflow.db").exists() and not aside.exists()
+
+
+def test_a_file_that_is_no_database_is_said_with_what_to_do(tmp_path):
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match=r"mlflow.db: expected MLflow's SQLite database.*move it away"):
+        open_client(str(tmp_path))
+    path.unlink()
+    client, experiment = open_client(str(tmp_path))
+    assert client.get_experiment(experiment).name == EXPERIMENT

@@ -67,7 +67,8 @@ def test_two_processes_that_add_at_once_both_get_their_rows_in(tmp_path: Path) -
     assert all(TripleStore(path).count(f"{prefix}{i}") == 150 for prefix in "ab" for i in range(3))
 
 
-def test_a_writer_waits_for_a_reader_and_says_who_it_was_when_it_gives_up(tmp_path: Path) -> None:
+def test_a_writer_waits_for_a_reader_and_says_who_it_was_when_it_gives_up(tmp_path: Path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("nv_retriever.store.connection.SILENT_SECONDS", 0.0)
     path = tmp_path / "triples.duckdb"
     first, second = some_runs(tmp_path, "r", 2)
     TripleStore(path).add(first)
@@ -75,6 +76,8 @@ def test_a_writer_waits_for_a_reader_and_says_who_it_was_when_it_gives_up(tmp_pa
     expect_line(reader, "150")
     with pytest.raises(StoreBusyError, match=str(reader.pid)):
         TripleStore(path, wait_seconds=0.05).add(second)
+    told = [record.message for record in caplog.records if "waiting up to 0.05 s" in record.message]
+    assert len(told) == 1 and str(reader.pid) in told[0] and str(path) in told[0]
     patient = threading.Thread(target=TripleStore(path).add, args=[second])
     patient.start()
     reader.communicate("enough\n")
