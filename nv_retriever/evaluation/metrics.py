@@ -12,6 +12,11 @@ from nv_retriever.errors import InputError
 
 Run = Mapping[str, Mapping[str, float]]
 Judgements = Mapping[str, Mapping[str, int]]
+REFUSED = {
+    "gdeval": "ir_measures leaves it to a script that reads numeric ids only",
+    "accuracy": "it is not defined where nothing relevant, or nothing else, was retrieved",
+}
+"""Providers of ir_measures, and why their measures cannot be had."""
 
 
 def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
@@ -36,9 +41,9 @@ def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
             raise InputError(
                 "metrics", "a measure with an installed provider", repr(name), "ir_measures needs an extra package"
             )
-        if next(one for one in providers if one.supports(measure)).NAME == "gdeval":
-            found = f"{name!r}, which ir_measures leaves to gdeval: a script that reads numbers only"
-            raise InputError("metrics", "a measure whose provider takes queries' ids that are text", found)
+        provider = next(one for one in providers if one.supports(measure)).NAME
+        if provider in REFUSED:
+            raise InputError("metrics", "a measure that has a value for every query", f"{name!r}: {REFUSED[provider]}")
         cutoff = measure.params.get("cutoff")
         if cutoff is not None and cutoff < 1:
             raise InputError("metrics", "a cutoff of at least 1", repr(name))

@@ -168,9 +168,11 @@ def test_wrong_metrics_are_refused_before_anything_runs(setting):
         build_config({"evaluation": setting}, "test")
 
 
-@pytest.mark.parametrize("name", ["ERR@10", "nDCG(dcg='exp-log2')@10"])
-def test_measures_of_a_provider_that_takes_no_text_ids_are_refused(name):
-    with pytest.raises(InputError, match="gdeval"):
+@pytest.mark.parametrize(
+    ("name", "why"), [("ERR@10", "numeric ids"), ("nDCG(dcg='exp-log2')@10", "numeric ids"), ("Accuracy@10", "not defined")]
+)
+def test_measures_that_have_no_value_for_some_queries_are_refused(name, why):
+    with pytest.raises(InputError, match=why):
         build_config({"evaluation": {"metrics": [name]}}, "test")
 
 
