@@ -19,6 +19,8 @@ from nv_retriever.teachers.identity import EncoderIdentity, Precision
 class EqualLengths:
     """One model's forward pass on one device; bf16 is autocast over fp32 weights, or plain where the weights are bf16."""
 
+    stateless = False
+
     def __init__(self, model: Any, identity: EncoderIdentity, precision: Precision, device: torch.device) -> None:
         self.identity, self.device = identity, device
         encoder = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model

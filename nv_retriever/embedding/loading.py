@@ -23,6 +23,9 @@ CHARACTERS_PER_TOKEN = 64
 class Forward(Protocol):
     """A model's forward pass on one device."""
 
+    stateless: bool
+    """Several threads may call it at once."""
+
     def __call__(self, batch: list[list[int]], skip: int) -> torch.Tensor:
         """Return pooled float32 vectors (len(batch), dim) of token lists; the first `skip` tokens are not pooled."""
         ...

@@ -1,17 +1,17 @@
-"""The encoding loop: tokens ahead of the model, batches of like length under a token budget, pooling in fp32."""
+"""The encoding loop: tokens ahead of the model, batches of like length under a token budget, one or more at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import queue
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
 
 from nv_retriever.config import Runtime
-from nv_retriever.embedding.loading import load_forward
-from nv_retriever.embedding.plan import plan_batches
+from nv_retriever.embedding.loading import Forward, load_forward
+from nv_retriever.embedding.plan import Batch, plan_batches
 from nv_retriever.errors import InputError
 from nv_retriever.hardware import device_kind
 from nv_retriever.search.types import FloatArray
@@ -60,29 +60,41 @@ class EncodingLoop:
         skip = self.skip[role]
         budget = self.runtime.batch_tokens if self.kind == "cpu" else max(self.runtime.batch_tokens, GPU_BATCH_TOKENS)
         batches = plan_batches([len(ids) for ids in tokens], budget)
-        share = len(self.forwards)
+        found = self._map(lambda forward, batch: forward([tokens[i] for i in batch.tolist()], skip), batches)
+        if not found:
+            return np.empty((0, 0), np.float32)
+        host = np.concatenate([vectors.cpu().numpy() for vectors in found])
+        result = np.empty(host.shape, np.float32)
+        result[np.concatenate(batches)] = host
+        return result
 
-        def work(number: int) -> list[torch.Tensor]:
-            """Encode every `share`-th batch with one of the models."""
-            with torch.inference_mode():
-                mine = batches[number::share]
-                return [self.forwards[number]([tokens[i] for i in batch.tolist()], skip) for batch in mine]
+    def _map(self, work: Callable[[Forward, Batch], torch.Tensor], batches: list[Batch]) -> list[torch.Tensor]:
+        """Call `work` for every batch, with a forward pass that is free.
 
-        if share == 1:
-            parts = [work(0)]
-        else:
-            with ThreadPoolExecutor(share) as pool:
-                parts = list(pool.map(work, range(share)))
-        return _gather(batches, parts, len(tokens))
+        On a CPU each thread takes batches of its own where there are enough: none waits for the others after every product.
+        """
+        threads, forwards = torch.get_num_threads(), self.forwards
+        apart = self.kind == "cpu" and forwards[0].stateless and 1 < threads <= len(batches)
+        if apart:
+            forwards = forwards * threads
+        free: queue.SimpleQueue[Forward] = queue.SimpleQueue()
+        for forward in forwards:
+            free.put(forward)
 
+        def call(batch: Batch) -> torch.Tensor:
+            """Do the work of one batch."""
+            forward = free.get()
+            try:
+                with torch.inference_mode():
+                    return work(forward, batch)
+            finally:
+                free.put(forward)
 
-def _gather(batches: list[Any], parts: list[list[torch.Tensor]], total: int) -> FloatArray:
-    """Put the vectors of all devices back into the texts' order."""
-    share = len(parts)
-    host = [torch.cat(part).cpu().numpy() if part else None for part in parts]
-    found = [array for array in host if array is not None]
-    result = np.empty((total, found[0].shape[1] if found else 0), np.float32)
-    for number, array in enumerate(host):
-        if array is not None:
-            result[np.concatenate(batches[number::share])] = array
-    return result
+        if len(forwards) == 1:
+            return [call(batch) for batch in batches]
+        single = (torch.set_num_threads, (1,)) if apart else (None, ())
+        try:
+            with ThreadPoolExecutor(len(forwards), "encode", *single) as pool:
+                return list(pool.map(call, batches))
+        finally:
+            torch.set_num_threads(threads)

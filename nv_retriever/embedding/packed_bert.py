@@ -8,19 +8,20 @@ bf16; the residual stream, the norms and the pooling stay fp32, which keeps cosi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nv_retriever.embedding.linear import Gelu, Linear
 from nv_retriever.embedding.pooling import pool
 from nv_retriever.ragged import Index
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
-ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+ACTIVATIONS: dict[str, Gelu] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 Weights = Mapping[str, Tensor]
 """Tensors by their names in transformers' encoder."""
 
@@ -31,8 +32,20 @@ SHORT = 32
 """Attention over fewer tokens has unaligned buffers in some threads, which round differently: it is filled up and masked."""
 
 
+class _Layer(NamedTuple):
+    qkv: Linear
+    out: Linear
+    norm1: tuple[Tensor, Tensor]
+    up: Linear
+    """With the activation."""
+    down: Linear
+    norm2: tuple[Tensor, Tensor]
+
+
 class PackedBert:
     """One model's forward pass on one device."""
+
+    stateless = True
 
     def __init__(
         self,
@@ -85,13 +98,11 @@ class PackedBert:
         positions: Index = (running[1:] - np.repeat(running[starts], lengths)) * counted + self.padding
         return positions
 
-    def _forward(self, states: Tensor, layer: dict[str, tuple[Tensor, Tensor]], lengths: Any, total: int) -> Tensor:
-        mixed = self._attend(functional.linear(states.to(self.dtype), *layer["qkv"]), lengths, total)
-        states = states + functional.linear(mixed, *layer["out"])
-        states = functional.layer_norm(states, (self.width,), *layer["norm1"], self.eps)
-        inner = functional.gelu(functional.linear(states.to(self.dtype), *layer["up"]), approximate=self.gelu)
-        states = states + functional.linear(inner, *layer["down"])
-        return functional.layer_norm(states, (self.width,), *layer["norm2"], self.eps)
+    def _forward(self, states: Tensor, layer: _Layer, lengths: Any, total: int) -> Tensor:
+        states = states + layer.out(self._attend(layer.qkv(states.to(self.dtype)), lengths, total))
+        states = functional.layer_norm(states, (self.width,), *layer.norm1, self.eps)
+        states = states + layer.down(layer.up(states.to(self.dtype)))
+        return functional.layer_norm(states, (self.width,), *layer.norm2, self.eps)
 
     def _attend(self, qkv: Tensor, lengths: Any, total: int) -> Tensor:
         """Return attention inside each text, (rows, 3 * width) -> (rows, width)."""
@@ -117,21 +128,21 @@ class PackedBert:
             start = stop
         return mixed
 
-    def _layer(self, weights: Weights, name: str) -> dict[str, tuple[Tensor, Tensor]]:
+    def _layer(self, weights: Weights, name: str) -> _Layer:
         three = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
         weight, bias = (torch.cat([weights[f"{part}.{kind}"] for part in three]) for kind in ("weight", "bias"))
-        return {
-            "qkv": (weight.to(self.device, self.dtype), bias.to(self.device, self.dtype)),
-            "out": self._linear(weights, f"{name}.attention.output.dense"),
-            "norm1": self._norm(weights, f"{name}.attention.output.LayerNorm"),
-            "up": self._linear(weights, f"{name}.intermediate.dense"),
-            "down": self._linear(weights, f"{name}.output.dense"),
-            "norm2": self._norm(weights, f"{name}.output.LayerNorm"),
-        }
+        return _Layer(
+            qkv=Linear(weight.to(self.device, self.dtype), bias.to(self.device, self.dtype)),
+            out=self._linear(weights, f"{name}.attention.output.dense"),
+            norm1=self._norm(weights, f"{name}.attention.output.LayerNorm"),
+            up=self._linear(weights, f"{name}.intermediate.dense", self.gelu),
+            down=self._linear(weights, f"{name}.output.dense"),
+            norm2=self._norm(weights, f"{name}.output.LayerNorm"),
+        )
 
-    def _linear(self, weights: Weights, name: str) -> tuple[Tensor, Tensor]:
+    def _linear(self, weights: Weights, name: str, gelu: Gelu | None = None) -> Linear:
         weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-        return weight.to(self.device, self.dtype), bias.to(self.device, self.dtype)
+        return Linear(weight.to(self.device, self.dtype), bias.to(self.device, self.dtype), gelu)
 
     def _norm(self, weights: Weights, name: str) -> tuple[Tensor, Tensor]:
         return self._keep(weights[f"{name}.weight"]), self._keep(weights[f"{name}.bias"])

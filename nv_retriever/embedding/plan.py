@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Batch = npt.NDArray[np.int64]
 
-def plan_batches(lengths: Sequence[int], budget: int) -> list[npt.NDArray[np.int64]]:
+
+def plan_batches(lengths: Sequence[int], budget: int) -> list[Batch]:
     """Return batches of text numbers, by descending length, each of at most about `budget` tokens."""
     sizes = np.asarray(lengths, np.int64)
     order = np.argsort(-sizes, kind="stable")

@@ -1,7 +1,9 @@
 """Vectors equal those of an independent padded forward pass and of sentence-transformers, whatever their companions."""
 
+import itertools
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -81,16 +83,42 @@ def test_companions_order_and_batches_change_no_bit(encoders, family, data):
     assert np.array_equal(encoder.encode_documents([TEXTS[row] for row in rows]), alone[rows])
 
 
-def test_number_of_threads_changes_no_bit(encoders):
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "mistral"])
+def test_number_of_threads_changes_no_bit(encoders, family):
+    """Whether they work at one batch together (few of them), or at batches of their own."""
     before = torch.get_num_threads()
+    loop = encoders[family]._loop("fp32")
     try:
         found = []
-        for threads in (1, 2, 3):
+        for threads, tokens in itertools.product((1, 2, 3), (100_000, 100)):
             torch.set_num_threads(threads)
-            found.append(encoders["bert"].encode_documents(TEXTS * 20))
+            loop.runtime = Runtime(batch_tokens=tokens)
+            found.append(encoders[family].encode_documents(TEXTS * 20))
+            assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     assert all(np.array_equal(found[0], other) for other in found)
+
+
+def test_an_error_in_one_of_the_threads_is_the_caller_s_and_stops_the_others(encoders, monkeypatch):
+    loop, calls = encoders["bert"]._loop("fp32"), []
+
+    def fails(batch, skip):
+        calls.append(len(batch))
+        raise MemoryError("no room")
+
+    fails.stateless = True
+    monkeypatch.setattr(loop, "forwards", [fails])
+    monkeypatch.setattr(loop, "runtime", Runtime(batch_tokens=16))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(MemoryError, match="no room"):
+            loop.encode(TEXTS * 50, "document")
+        assert torch.get_num_threads() == 2 and len(calls) < len(TEXTS) * 50
+        assert all(thread.name.split("_")[0] != "encode" for thread in threading.enumerate())
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_windows_equal_one_call(encoders):
