@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import duckdb
 
 logger = logging.getLogger(__name__)
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 600.0
 
 
 class TripleStore:
