@@ -18,8 +18,7 @@ def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
     Raises InputError where a data set that was ingested lacks a split that a stage reads.
     """
     store = ArtifactStore(home)
-    stages = []
-    planned = list(plan_run(config).specs())
+    stages, planned = [], plan_run(config).specs()
     for spec in planned:
         cached = store.is_complete(spec.ref)
         why = "" if cached else why_stale(spec, store)

@@ -29,8 +29,8 @@ Records = npt.NDArray[np.void]
 
 
 def _record(width: int) -> np.dtype[np.void]:
-    above = [("query", np.int32), ("limit", np.float32), ("above", np.int64)]
-    return np.dtype([*above, ("documents", np.int32, (width,)), ("scores", np.float32, (width,))])
+    head = [("query", np.int32), ("limit", np.float32), ("above", np.int64)]
+    return np.dtype([*head, ("documents", np.int32, (width,)), ("scores", np.float32, (width,))])
 
 
 @dataclass(eq=False)

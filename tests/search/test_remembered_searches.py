@@ -40,9 +40,8 @@ def world(seed):
 
 
 def equal(one, other):
-    return all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True) for name in ("scores",)) and all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("documents", "above")
-    )
+    names = ("documents", "scores", "above")
+    return all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True) for name in names)
 
 
 searches = st.tuples(
