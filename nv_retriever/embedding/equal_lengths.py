@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nv_retriever.embedding.packed_bert import SHORT
+from nv_retriever.embedding.attention import SHORT
 from nv_retriever.embedding.pooling import pool
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 

@@ -1,8 +1,7 @@
 """BERT and RoBERTa encoders without padding: tokens of all texts in one matrix, attention inside each text.
 
-Linear layers, layer norms and activations see (tokens, width), so no product is spent on padding. Attention runs over the
-texts of one length at a time (CPU), or as one variable-length kernel (GPU). In bf16 only the products and the attention are
-bf16; the residual stream, the norms and the pooling stay fp32, which keeps cosines to fp32 above 0.9999.
+Linear layers, layer norms and activations see (tokens, width), so no product is spent on padding. In bf16 only the products
+and the attention are bf16; the residual stream, the norms and the pooling stay fp32, which keeps cosines above 0.9999.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nv_retriever.embedding.attention import Attention
 from nv_retriever.embedding.linear import Gelu, Linear
 from nv_retriever.embedding.pooling import pool
 from nv_retriever.ragged import Index
@@ -27,9 +27,6 @@ Weights = Mapping[str, Tensor]
 
 MIN_ROWS = 16
 """Matrix products of fewer rows take another kernel, with other rounding: shorter batches are filled up with idle rows."""
-
-SHORT = 32
-"""Attention over fewer tokens has unaligned buffers in some threads, which round differently: it is filled up and masked."""
 
 
 class _Layer(NamedTuple):
@@ -66,7 +63,6 @@ class PackedBert:
         self.padding = None if config.model_type == "bert" else int(config.pad_token_id)
         self.norm = self._norm(weights, "embeddings.LayerNorm")
         self.layers = [self._layer(weights, f"encoder.layer.{number}") for number in range(config.num_hidden_layers)]
-        self.variable_length = _variable_length_attention() if device.type == "cuda" and precision == "bf16" else None
 
     @staticmethod
     def covers(config: Any) -> bool:
@@ -85,8 +81,9 @@ class PackedBert:
         positions[:total] = self._positions(ids[:total], starts, lengths)
         index, places = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
         states = functional.layer_norm(self.words[index] + self.positions[places], (self.width,), *self.norm, self.eps)
+        attention = Attention(lengths, self.heads, self.width // self.heads, self.device, self.dtype)
         for layer in self.layers:
-            states = self._forward(states, layer, lengths, total)
+            states = self._forward(states, layer, attention)
         return pool(states, starts, lengths, skip, self.identity.pooling, self.identity.normalize)
 
     def _positions(self, ids: Index, starts: Index, lengths: Index) -> Index:
@@ -98,35 +95,11 @@ class PackedBert:
         positions: Index = (running[1:] - np.repeat(running[starts], lengths)) * counted + self.padding
         return positions
 
-    def _forward(self, states: Tensor, layer: _Layer, lengths: Any, total: int) -> Tensor:
-        states = states + layer.out(self._attend(layer.qkv(states.to(self.dtype)), lengths, total))
+    def _forward(self, states: Tensor, layer: _Layer, attention: Attention) -> Tensor:
+        states = states + layer.out(attention(layer.qkv(states.to(self.dtype))))
         states = functional.layer_norm(states, (self.width,), *layer.norm1, self.eps)
         states = states + layer.down(layer.up(states.to(self.dtype)))
         return functional.layer_norm(states, (self.width,), *layer.norm2, self.eps)
-
-    def _attend(self, qkv: Tensor, lengths: Any, total: int) -> Tensor:
-        """Return attention inside each text, (rows, 3 * width) -> (rows, width)."""
-        size = self.width // self.heads
-        mixed = qkv.new_zeros(len(qkv), self.width)
-        if self.variable_length is not None:
-            bounds = torch.from_numpy(np.append(0, np.cumsum(lengths)).astype(np.int32)).to(self.device)
-            q, k, v = qkv[:total].view(total, 3, self.heads, size).unbind(1)
-            longest = int(lengths.max())
-            mixed[:total] = self.variable_length(q, k, v, bounds, bounds, longest, longest).reshape(total, self.width)
-            return mixed
-        start = 0
-        for length, count in _runs(lengths):
-            stop = start + length * count
-            some = qkv[start:stop].view(count, length, 3, self.heads, size)
-            mask = None
-            if length < SHORT:
-                some = functional.pad(some, (0, 0, 0, 0, 0, 0, 0, SHORT - length))
-                mask = (torch.arange(SHORT, device=self.device) < length).view(1, 1, 1, SHORT)
-            q, k, v = some.permute(2, 0, 3, 1, 4)
-            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-            mixed[start:stop].view(count, length, self.heads, size).copy_(found.transpose(1, 2)[:, :length])
-            start = stop
-        return mixed
 
     def _layer(self, weights: Weights, name: str) -> _Layer:
         three = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
@@ -149,18 +122,3 @@ class PackedBert:
 
     def _keep(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, torch.float32)
-
-
-def _runs(lengths: Any) -> list[tuple[int, int]]:
-    """Return (length, how many in a row) of sorted lengths."""
-    values, counts = np.unique(-lengths, return_counts=True)
-    return [(-int(value), int(count)) for value, count in zip(values, counts, strict=True)]
-
-
-def _variable_length_attention() -> Any:
-    """Return torch's variable-length attention kernel, or None where this torch has none."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn

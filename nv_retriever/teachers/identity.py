@@ -11,7 +11,7 @@ from nv_retriever.search.types import ScoreKind
 Role = Literal["query", "document"]
 Pooling = Literal["mean", "cls", "lasttoken", "max"]
 Precision = Literal["auto", "fp32", "bf16"]
-NUMERICS = 3
+NUMERICS = 4
 """Raised when our forward pass starts to give other vectors."""
 
 
