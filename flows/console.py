@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 from rich.console import Console
@@ -14,11 +16,31 @@ SHORT = {
     "positive-not-scored": "the teacher gave their positive no score",
 }
 """Why a sample is short, in words."""
+_FINGERPRINT = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
+"""A fingerprint, and what is shown of it."""
+
+
+def open_console() -> Console:
+    """Return the console: names are printed as they are, paths in one piece; a file or pipe is as wide as its tables.
+
+    Tables are never squeezed below 80 characters, where numbers and names would be broken: a narrower terminal wraps lines.
+    """
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.width = max(console.width, 80) if console.is_terminal or "COLUMNS" in os.environ else 1000
+    return console
+
+
+def open_table(*columns: str, title: str) -> Table:
+    """Return an empty table; where the terminal is too narrow, cells are broken into lines, never cut."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "artifact")
+    return table
 
 
 def stages_table(result: Json) -> Table:
     """Return the table of stages."""
-    table = Table("stage", "artifact", "from cache", "seconds", title="Stages")
+    table = open_table("stage", "artifact", "from cache", "seconds", title="Stages")
     for stage in result["stages"]:
         table.add_row(
             stage["stage"], short(stage["artifact"]), "yes" if stage["cached"] else "no", f"{stage['seconds']:.1f}"
@@ -34,18 +56,18 @@ def short(artifact: str) -> str:
 
 def show_run(result: Json, dataset: str) -> None:
     """Print stages, mining counts, the comparison base · BM25 · trained, and what to try next."""
-    console = Console()
+    console = open_console()
     console.print(stages_table(result))
     show_mined(console, result["mining"])
     evaluation = result["evaluation"]
     metrics = list(evaluation["base"])
     difference = difference_cells(metrics[0], evaluation["difference"])
-    table = Table("system", *metrics, *difference, title=f"Retrieval on {dataset}")
+    table = open_table("system", *metrics, title=f"Retrieval on {dataset}")
     for system in (name for name in evaluation if name != "difference"):
-        cells = [f"{evaluation[system][metric]:.4f}" for metric in metrics]
-        table.add_row(system, *cells, *(difference.values() if system == "trained" else ()))
+        table.add_row(system, *(f"{evaluation[system][metric]:.4f}" for metric in metrics))
     console.print(table)
-    console.print(f"Checkpoint: {result['checkpoint']}")
+    console.print("Trained: " + ", ".join(f"{name} {value}" for name, value in difference.items()))
+    console.print(f"Checkpoint: {result['checkpoint']}\nMLflow run: {result['mlflow_run_id']}")
     console.print("Next: nvr plan · nvr run --method 'topk-marginpos(0.05)' · nvr run --dataset FOLDER · nvr serve")
 
 
@@ -72,7 +94,7 @@ def difference_cells(metric: str, difference: Json) -> dict[str, str]:
 
 def show_mining(result: Json) -> None:
     """Print what was mined, and where it is."""
-    console = Console()
+    console = open_console()
     console.print(stages_table(result))
     show_mined(console, result)
     if result["export"]:
@@ -84,7 +106,7 @@ def show_mining(result: Json) -> None:
 
 def show_training(result: Json) -> None:
     """Print what was mined, and where the checkpoint is."""
-    console = Console()
+    console = open_console()
     console.print(stages_table(result))
     if "mining" in result:
         show_mined(console, result["mining"])
@@ -96,8 +118,8 @@ def show_training(result: Json) -> None:
 
 def show_evaluation(result: Json) -> None:
     """Print the scores."""
-    console = Console()
-    table = Table("metric", "mean", title=f"{result['model']} on {result['dataset']} {result['split']}")
+    console = open_console()
+    table = open_table("metric", "mean", title=f"{result['model']} on {result['dataset']} {result['split']}")
     for metric, value in result["metrics"].items():
         table.add_row(metric, f"{value:.4f}")
     console.print(table)
@@ -110,23 +132,25 @@ def show_evaluation(result: Json) -> None:
 
 def show_plan(result: Json) -> None:
     """Print what would run, and why."""
-    console = Console()
-    table = Table("stage", "what", "artifact", "state", "why", title="Plan")
+    console = open_console()
+    table = open_table("stage", "what", "artifact", "state", "why", title="Plan")
     for stage in result["stages"]:
         table.add_row(
             stage["stage"],
             stage["what"],
             short(stage["artifact"]),
             "cached" if stage["cached"] else "would run",
-            stage["why"],
+            _FINGERPRINT.sub(r"\1", stage["why"]),
         )
     console.print(table)
 
 
 def show_audit(result: Json) -> None:
     """Print false-negative rate against hardness and coverage, by rule."""
-    console = Console()
-    table = Table("teacher", "rule", "negatives", "false", "rate", "hardness", "coverage", title="False negatives by rule")
+    console = open_console()
+    table = open_table(
+        "teacher", "rule", "negatives", "false", "rate", "hardness", "coverage", title="False negatives by rule"
+    )
     for row in result["rows"]:
         rate, hardness, coverage = (row[key] for key in ("rate", "hardness", "coverage"))
         table.add_row(
@@ -147,9 +171,9 @@ def show_audit(result: Json) -> None:
 
 def show_ablation(result: Json) -> None:
     """Print every table: mean, interval, paired difference, corrected p, false negatives, the paper's number."""
-    console = Console()
+    console = open_console()
     for title, rows in result["tables"].items():
-        table = Table("", "mean", "95 % interval", "difference", "its interval", "p", "false", "paper", title=title)
+        table = open_table("", "mean", "95 % interval", "difference", "its interval", "p", "false", "paper", title=title)
         for row in rows:
             difference = row["difference_ci95"]
             table.add_row(

@@ -45,8 +45,8 @@ def explain_query(
         page(explanation).write(html)
 
     def show(_: Json) -> None:
-        from rich.console import Console
+        from flows.console import open_console
 
-        Console().print(render(explanation))
+        open_console().print(render(explanation))
 
     return rows_to_json(explanation), show

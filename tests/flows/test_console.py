@@ -2,9 +2,10 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
-from flows.console import difference_cells, show_mined
+from flows.console import difference_cells, show_mined, show_plan, show_run
 
 COUNTS = {"triples": 1200, "queries": 310, "samples": 320, "run_id": "abc", "database": "home/triples.duckdb"}
 
@@ -31,3 +32,42 @@ def test_a_difference_without_an_interval_is_shown_with_a_dash():
     assert difference_cells("nDCG@10", one_query)["95 % interval"] == "–"
     several = difference_cells("nDCG@10", one_query | {"ci95": [-0.1, 0.6]})
     assert several == {"Δ nDCG@10 to base": "+0.2500", "95 % interval": "[-0.1000, +0.6000]", "p": "1"}
+
+
+SCORES = dict.fromkeys(("nDCG@10", "R@100", "RR@10", "AP@100"), 0.25)
+RUN = {
+    "stages": [{"stage": "train", "artifact": "checkpoint/0123456789abcdef", "cached": False, "seconds": 1.5}],
+    "mining": COUNTS | {"database": "/long/" * 20 + "[bold]home/triples.duckdb", "short": 0, "short_reasons": {}},
+    "evaluation": dict.fromkeys(("base", "bm25", "trained"), SCORES)
+    | {"difference": {"nDCG@10": 0.0169, "ci95": [0.0112, 0.0244], "p": 0.0001}},
+    "checkpoint": "/home/[v2]/model",
+    "mlflow_run_id": "f00d",
+}
+
+
+def run_shown(capsys, monkeypatch, columns: str) -> str:
+    monkeypatch.setenv("COLUMNS", columns)
+    show_run(RUN, "data/[v2]/pairs")
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_a_narrow_terminal_gets_every_number_whole(capsys, monkeypatch, columns):
+    found = run_shown(capsys, monkeypatch, columns)
+    assert "+0.0169, 95 % interval [+0.0112, +0.0244], p 0.0001" in found
+    assert "│ trained │ 0.2500  │ 0.2500 │ 0.2500 │ 0.2500 │" in found and "…" not in found
+
+
+def test_names_with_brackets_and_long_paths_are_printed_as_they_are(capsys, monkeypatch):
+    found = run_shown(capsys, monkeypatch, "80")
+    assert RUN["mining"]["database"] in found
+    assert "Retrieval on data/[v2]/pairs" in found and "Checkpoint: /home/[v2]/model" in found
+
+
+def test_a_plan_shows_what_changed_in_full(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    why = f"changed: mining: mining/{'a' * 32} → mining/{'b' * 32}; mining.rule: topk-percpos(0.95) → topk-marginpos(0.05)"
+    stage = {"stage": "train", "what": "checkpoint", "artifact": f"checkpoint/{'c' * 32}", "cached": False, "why": why}
+    show_plan({"stages": [stage]})
+    shown = "changed: mining: mining/aaaaaaaa → mining/bbbbbbbb; mining.rule: topk-percpos(0.95) → topk-marginpos(0.05)"
+    assert shown in capsys.readouterr().out
