@@ -9,14 +9,16 @@ call fails instead of ignoring it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.data.records import shorten
 from nv_retriever.errors import InputError
 from nv_retriever.mining.anchor import Anchor
-from nv_retriever.mining.library import MiningResult, mine
+from nv_retriever.mining.library import MiningResult, check_count, mine
 from nv_retriever.mining.naming import number_text
 
 if TYPE_CHECKING:
@@ -66,10 +68,12 @@ def mine_hard_negatives(
         raise InputError(
             "mine_hard_negatives", "a known sampling_strategy and output_format", f"{sampling_strategy}, {output_format}"
         )
+    if not hasattr(model, "encode_query"):
+        raise InputError("model", "a SentenceTransformer", type(model).__name__)
     columns = _columns(dataset, anchor_column_name, positive_column_name)
-    anchors, positives = list(dataset[columns[0]]), list(dataset[columns[1]])
+    anchors, positives = (_texts(dataset[name], f"column {name!r}") for name in columns)
     queries = list(dict.fromkeys(anchors))
-    documents = list(dict.fromkeys([*(corpus or []), *positives]))
+    documents = list(dict.fromkeys([*_texts([] if corpus is None else corpus, "corpus"), *positives]))
     _check_range(range_min, range_max, num_negatives)
     window = (range_max - range_min) if range_max is not None else 10 * num_negatives
     selection = f"top({num_negatives})" if sampling_strategy == "top" else f"sample({num_negatives}, of={window})"
@@ -96,8 +100,21 @@ def mine_hard_negatives(
     return _FORMATS[output_format](found, queries, documents, columns, num_negatives, output_scores)
 
 
+def _texts(values: Iterable[Any], name: str) -> list[str]:
+    """Return the texts; a single text is not taken for the list of its characters."""
+    if isinstance(values, str):
+        raise InputError(name, "a list of texts", "one text")
+    texts = list(values)
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"{name} row {row}", "a text", shorten(text))
+    return texts
+
+
 def _columns(dataset: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:
-    names = dataset.column_names
+    names = getattr(dataset, "column_names", None)
+    if not isinstance(names, list):
+        raise InputError("dataset", "a datasets.Dataset (one split)", type(dataset).__name__)
     if len(names) < 2 or not len(dataset):
         raise InputError("dataset", "rows with an anchor and a positive", f"{len(dataset)} rows of {names}")
     for name in (anchor, positive):
@@ -110,9 +127,12 @@ def _columns(dataset: Dataset, anchor: str | None, positive: str | None) -> tupl
 
 
 def _check_range(range_min: int, range_max: int | None, num_negatives: int) -> None:
-    if num_negatives < 1 or range_min < 0:
-        raise InputError("range", "num_negatives >= 1 and range_min >= 0", f"{num_negatives} and {range_min}")
-    if range_max is not None and range_max - range_min < num_negatives:
+    check_count("num_negatives", num_negatives)
+    check_count("range_min", range_min, least=0)
+    if range_max is None:
+        return
+    check_count("range_max", range_max)
+    if range_max - range_min < num_negatives:
         raise InputError("range_max", f"at least range_min + num_negatives = {range_min + num_negatives}", str(range_max))
 
 

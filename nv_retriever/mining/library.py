@@ -118,8 +118,8 @@ def mine(
     unless `exclude_same_id` is False (say so where queries and documents are numbered alike). Raises InputError.
     """
     config = _config(config, settings, negatives)
-    if depth < 1:
-        raise InputError("depth", "at least 1", str(depth))
+    check_count("depth", depth)
+    check_count("seed", seed, least=0)
     if config.judge is not None and (query_texts is None or document_texts is None):
         raise InputError("judge", "query_texts and document_texts, which it reads", "vectors alone")
     vectors = read_vectors(queries, "queries"), read_vectors(documents, "documents")
@@ -183,11 +183,19 @@ def _places(start: int, choice: Choice, samples: Samples) -> npt.NDArray[np.int6
     return np.stack(columns).astype(np.int64)
 
 
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise InputError unless a value is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(name, f"a whole number, at least {least}", repr(value))
+
+
 def _config(config: MiningConfig | None, settings: dict[str, Any], negatives: int | None) -> MiningConfig:
     known = MiningConfig.model_fields
     for name in settings:
         if name not in known:
             raise InputError("mine", f"one of {', '.join(known)}", repr(name))
+    if not isinstance(config, MiningConfig | None):
+        raise InputError("config", "a MiningConfig", type(config).__name__, "single settings are arguments: mine(…, rule=…)")
     fields = (config or MiningConfig()).model_dump() | settings
     try:
         found = MiningConfig(**fields)
@@ -196,11 +204,11 @@ def _config(config: MiningConfig | None, settings: dict[str, Any], negatives: in
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, InputError):
             raise cause from None
-        raise InputError(f"mine {'.'.join(map(str, first['loc']))}", first["msg"], repr(first["input"])) from None
+        expected = str(first["msg"]).removeprefix("Input should be ")
+        raise InputError(f"mine {'.'.join(map(str, first['loc']))}", expected, repr(first["input"])) from None
     if negatives is None:
         return found
-    if negatives < 1:
-        raise InputError("negatives", "at least 1", str(negatives))
+    check_count("negatives", negatives)
     selection = with_count(parse_selection(found.selection), negatives)
     return found.model_copy(update={"selection": selection.name})
 

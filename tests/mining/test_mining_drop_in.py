@@ -108,3 +108,21 @@ def test_what_cannot_be_honoured_is_refused(pairs, model):
     ):  # fmt: skip
         with pytest.raises(InputError):
             mine_hard_negatives(pairs, model, **arguments)
+
+
+def test_wrong_types_are_named(pairs, model):
+    columns = {name: pairs[name][:2] for name in pairs.column_names}
+    cases = [
+        ("corpus", pairs, {"corpus": "one text, not its characters"}),
+        ("corpus row 0", pairs, {"corpus": [{"text": "a record"}]}),
+        ("column 'query' row 1", type(pairs).from_dict(columns | {"query": ["a text", None]}), {}),
+        ("column 'answer' row 0", type(pairs).from_dict(columns | {"answer": [["a list"], ["of texts"]]}), {}),
+        ("dataset", {"train": pairs}, {}),
+        ("num_negatives", pairs, {"num_negatives": "3"}),
+        ("range_max", pairs, {"range_max": 20.0}),
+        ("model", pairs, {"model": "minilm"}),
+    ]
+    for where, dataset, arguments in cases:
+        with pytest.raises(InputError) as error:
+            mine_hard_negatives(dataset, **({"model": model} | arguments))
+        assert error.value.where == where

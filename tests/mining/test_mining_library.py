@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +144,14 @@ def test_what_excludes_a_document_of_vectors_is_its_id_alone_and_only_where_ids_
         ({"judge": "chat:http://127.0.0.1:9#m"}, "judge"),
         ({"min_score": float("nan")}, "mine min_score"),
         ({"depth": 0}, "depth"),
+        ({"depth": "100"}, "depth"),
+        ({"seed": "7"}, "seed"),
+        ({"negatives": "4"}, "negatives"),
+        ({"negatives": 2.0}, "negatives"),
+        ({"config": {"rule": "topk"}}, "config"),
+        ({"queries": ["a", "b"]}, "queries"),
+        ({"queries": torch.eye(2, requires_grad=True)}, "queries"),
+        ({"queries": torch.eye(2, dtype=torch.bfloat16)}, "queries"),
         ({"queries": np.array([[np.nan, 1], [0, 1]])}, "queries"),
         ({"rule": "topk-abs(0.5)", "documents": np.full((3, 2), 5.0)}, "rule topk-abs(0.5)"),
     ],
