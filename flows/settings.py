@@ -143,6 +143,10 @@ def config_error(error: ValidationError, where: str, model: type[BaseModel] = Pi
         valid = ", ".join(fields_at(model, path[:-1]))
         return InputError(f"{where}: {'.'.join(path)}", f"one of {valid}", f"the unknown key {path[-1]!r}")
     found = repr(first.get("input"))
+    if first["type"] == "model_type":
+        return InputError(f"{where}: {'.'.join(path)}", f"a group of settings ({', '.join(fields_at(model, path))})", found)
+    if first["type"] == "tuple_type":
+        return InputError(f"{where}: {'.'.join(path)}", "a list", found)
     message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     return InputError(f"{where}: {'.'.join(path)}", message[:1].lower() + message[1:], found if len(found) < 200 else "that")
 

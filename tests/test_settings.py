@@ -18,6 +18,13 @@ def test_wrong_values_say_what_was_expected_and_found():
         build_config({"training": {"batch_size": 0}}, "--set")
 
 
+def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_settings():
+    with pytest.raises(InputError, match=r"teachers: expected a list, found 'bm25'"):
+        build_config({"teachers": "bm25"}, "x.yaml")
+    with pytest.raises(InputError, match=r"teachers\.0: expected a group of settings \(bm25, encoder, name\), found 'bm25'"):
+        build_config({"teachers": ["bm25"]}, "x.yaml")
+
+
 @pytest.mark.parametrize("text", ["training.epochs", "=3", "a=[1"])
 def test_wrong_assignments(text):
     with pytest.raises(InputError):
