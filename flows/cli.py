@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import io
 import json
 import logging
 import os
@@ -29,11 +30,18 @@ class Common:
 
     config: Annotated[Path | None, typer.Option(help="Settings in a YAML file.", rich_help_panel=COMMON)] = None
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, a.b=value (repeatable).", rich_help_panel=COMMON)
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="One setting, a.b=value (repeatable); an unknown name lists the valid ones.",
+            rich_help_panel=COMMON,
+        ),
     ] = None
     dataset: Annotated[
         str | None,
-        typer.Option(help="stdlib, a BEIR folder, a file of pairs, a BEIR name, or hf:ORG/NAME.", rich_help_panel=COMMON),
+        typer.Option(
+            help="stdlib, a BEIR folder, a file of pairs, a BEIR name, hf:ORG/NAME, or irds:NAME.", rich_help_panel=COMMON
+        ),
     ] = None
     split: Annotated[
         str | None, typer.Option(help="The qrels split that is mined (or evaluated, by `evaluate`).", rich_help_panel=COMMON)
@@ -45,7 +53,12 @@ class Common:
         ),
     ] = None
     student: Annotated[str | None, typer.Option(help="The model that is trained.", rich_help_panel=COMMON)] = None
-    method: Annotated[str | None, typer.Option(help="The rule, e.g. 'topk-percpos(0.95)'.", rich_help_panel=COMMON)] = None
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="The rule, e.g. 'topk-percpos(0.95)'; an unknown one lists the valid ones.", rich_help_panel=COMMON
+        ),
+    ] = None
     negatives: Annotated[int | None, typer.Option(help="Negatives per sample.", min=1, rich_help_panel=COMMON)] = None
     seed: Annotated[int | None, typer.Option(help="The one seed.", min=0, rich_help_panel=COMMON)] = None
     limit: Annotated[int | None, typer.Option(help="At most N queries of each split.", min=1, rich_help_panel=COMMON)] = None
@@ -184,6 +197,8 @@ def prepare_environment(common: Common) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a result that is done is not lost to a locale without "→"
+        sys.stdout.reconfigure(errors="replace")
     own = logging.getLogger("nv_retriever")
     own.addHandler(logging.StreamHandler(sys.stderr))
     own.setLevel(logging.WARNING if common.quiet else logging.INFO)
@@ -235,7 +250,13 @@ def run(common: Common) -> None:
 
 @command
 def mine(
-    export: Annotated[str | None, typer.Option(help="Also write the negatives in this format.")] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write the negatives in this format: triplet, n-tuple, labeled-pair, labeled-list, flagembedding, "
+            "tevatron, nemo, parquet or trec."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write them.")] = None,
     *,
     common: Common,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nv_retriever.store.exports.export import FORMATS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -102,3 +104,18 @@ def test_a_home_that_cannot_be_made_is_named(small_beir, tmp_path):
     result = nvr("mine", "--dataset", str(small_beir), "--quiet", home=tmp_path / "file" / "home")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith(f"nvr: {tmp_path / 'file'}"), result.stderr
+
+
+def test_the_help_of_mine_names_every_export_format(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    told = nvr("mine", "--help", home=tmp_path / "home").stdout
+    assert f"{', '.join(list(FORMATS)[:-1])} or {list(FORMATS)[-1]}" in told
+
+
+def test_a_result_is_printed_where_the_locale_has_no_such_letters():
+    code = (
+        "from flows.cli import Common, emit, prepare_environment as p; p(Common()); emit({}, Common(), lambda _: print('→'))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "?\n"), result.stderr
