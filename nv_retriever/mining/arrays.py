@@ -83,14 +83,10 @@ def read_vectors(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
     """Return (n, dim) float32; raises InputError unless there are rows and all numbers are finite."""
     try:
         vectors = np.ascontiguousarray(values, dtype=np.float32)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # texts, ragged lists, tensors of a GPU, in bf16 or with gradients
-        raise InputError(
-            name, "an array (n, dimension) of numbers that numpy reads", f"{type(values).__name__}: {error}"
-        ) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        # Texts, ragged lists, tensors of a GPU, in bf16 or with gradients.
+        expected = "an array (n, dimension) of numbers that numpy reads"
+        raise InputError(name, expected, f"{type(values).__name__}: {error}") from None
     if vectors.ndim != 2 or 0 in vectors.shape:
         raise InputError(name, "an array (n, dimension) with at least one row", f"shape {vectors.shape}")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
