@@ -60,16 +60,25 @@ def write_mining(
     ):
         for start, choice in miner.blocks():
             statistics.add(start, choice, teachers)
-            _write(triples, triples_table(run_id, start, choice, samples, teachers, queries, documents))
+            own = triples_table(run_id, start, choice, samples, teachers, queries, documents)
             added = vetoes.relabelled(start, choice, samples, teachers)
             statistics.add_relabelled(added)
-            _write(triples, triples_table(run_id, 0, added.choice, added.samples, added.teachers, queries, documents))
+            others = triples_table(run_id, 0, added.choice, added.samples, added.teachers, queries, documents)
+            _write(triples, _in_order(own, others))
             _write(short, shortfall_table(start, choice, samples, plan.shortfall, queries, documents))
             done.advance(len(choice.short))
     summary = statistics.summary(samples, teachers, plan, (queries, documents))
     summary |= vetoes.write(folder, queries, documents)
     _write_run(folder, dataset, split, config, seed, run_id, plan.rule.name, plan.selection.name, summary)
     return {name: summary[name] for name in COUNTS}
+
+
+def _in_order(own: pa.Table, others: pa.Table) -> pa.Table:
+    """Return the rows of both tables by query, positive, position, as `own` is; whoever streams them relies on it."""
+    if not others.num_rows:
+        return own
+    keys = ("query_id", "positive_id", "position")
+    return pa.concat_tables([own, others]).sort_by([(key, "ascending") for key in keys])
 
 
 def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:

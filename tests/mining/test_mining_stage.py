@@ -26,6 +26,7 @@ from nv_retriever.mining.triples import TRIPLES
 from nv_retriever.mining.verdicts import VerdictCache
 from nv_retriever.search.remembered import RememberedScorer
 from nv_retriever.store.database import TripleStore
+from nv_retriever.store.exports.export import export
 
 N = 30
 
@@ -218,6 +219,15 @@ def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monk
     assert len(judge.cases) == asked
     told = explain(dataset, "train", [made[0][0]], config, "q2", seed=3, open_scorer=lambda _: made[0][1])
     assert any(row.outcome == "judged away" and row.judge == "positive" for row in told.rows)
+
+
+def test_relabelled_samples_stand_in_the_order_that_exports_read(tmp_path, dataset, monkeypatch):
+    monkeypatch.setattr("nv_retriever.mining.vetoes.open_judge", lambda name, margin: ByNumber())
+    folder, counts, _ = run(tmp_path, dataset, MiningConfig(rule="topk", judge="chat:http://localhost#m"))
+    rows = pq.read_table(folder / "triples.parquet").to_pylist()
+    keys = [(row["query_id"], row["positive_id"], row["position"]) for row in rows]
+    assert counts["relabelled"] > 0 and keys == sorted(keys)
+    assert export("triplet", folder, dataset, tmp_path / "triplets").rows == counts["triples"]
 
 
 class Endpoint(BaseHTTPRequestHandler):

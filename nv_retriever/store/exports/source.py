@@ -144,7 +144,8 @@ class Source:
                 keys = list(zip(*(table[name].to_pylist() for name in ("query_id", "positive_id", "position")), strict=True))
                 previous = [last, *keys[:-1]]
                 if any(key <= before for before, key in zip(previous, keys, strict=True)):
-                    raise ArtifactError(f"{self.artifact.folder / TRIPLES} is not ordered by query, positive, position")
+                    problem = f"{self.artifact.folder / TRIPLES} is not ordered by query, positive, position"
+                    raise ArtifactError(f"{problem}; delete its folder, the next mining builds it again")
                 start = len(keys)
                 while start > 0 and keys[start - 1][:2] == keys[-1][:2]:
                     start -= 1
