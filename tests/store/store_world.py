@@ -154,7 +154,7 @@ def odd_world(home: Path) -> tuple[Path, Dataset, list[Mined]]:
         Mined(a, e, [c, d]),
         Mined(b, a, [c, c, {"negative_id": d, "limit_score": None}]),
         Mined(c, a, []),
-        Mined(d, a, [{"negative_id": rest[3], "limit_score": None, "reason": "random", "rank": 0}]),
+        Mined(d, a, [{"negative_id": rest[3], "limit_score": None, "reason": "random", "rank": None}]),
         *(Mined(i, a, [b, c, d]) for i in rest),
     ]
     dataset = write_dataset(home / "artifacts" / "dataset" / "d0", documents, queries)

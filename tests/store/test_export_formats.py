@@ -243,7 +243,7 @@ def test_a_trec_run_is_read_by_ir_measures(world: World, tmp_path: Path) -> None
 def test_a_trec_run_of_several_teachers_ranks_by_rank(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "d", {i: ("", i) for i in "pabc"}, {"q": "question"})
     bm25 = {"negative_id": "b", "teacher": "bm25", "score_kind": "bm25", "negative_score": 31.0, "rank": 4}
-    filler = {"negative_id": "c", "rank": 0, "reason": "random"}
+    filler = {"negative_id": "c", "rank": None, "reason": "random"}
     mining = write_mining(tmp_path / "m", [Mined("q", "p", [{"negative_id": "a", "rank": 2}, bm25, filler])])
     result = export("trec", mining, dataset, tmp_path / "x.run")
     run = [(row.doc_id, row.score) for row in ir_measures.read_trec_run(str(result.path))]

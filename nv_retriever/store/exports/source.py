@@ -44,7 +44,8 @@ class Negative:
     text: str
     position: int
     teacher: str
-    rank: int
+    rank: int | None
+    """None where the document was drawn at random: it was never ranked."""
     positive_score: float | None
     score: float | None
     score_kind: str

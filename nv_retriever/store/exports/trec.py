@@ -42,8 +42,8 @@ def _has_space(text: str) -> bool:
     return text.split() != [text]
 
 
-def _reciprocal(rank: int) -> float:
-    return 1.0 / rank if rank > 0 else 0.0
+def _reciprocal(rank: int | None) -> float:
+    return 1.0 / rank if rank else 0.0
 
 
 def _ranking(negatives: list[Negative], written: Written) -> list[tuple[str, float]]:
