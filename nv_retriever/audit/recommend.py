@@ -93,16 +93,17 @@ def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int,
         f"only {queries} queries have several positives (at least {config.min_queries} are needed to measure false "
         f"negatives), so the choice rests on what the rule drops"
     )
-    family = next((name for name in FALLBACK if any(row.rule.startswith(name) for row in rows)), None)
+    family = next((name for name in FALLBACK if _from_strict_to_loose(rows, name)), None)
     if family is None:
-        return Recommendation(teacher, BASELINE, False, False, f"{why}: no positive-aware rule was swept", None)
-    known = {row.rule for row in covered if row.drop <= config.max_drop}
+        return Recommendation(teacher, BASELINE, False, False, f"{why}: no single positive-aware rule was swept", None)
     tried = _from_strict_to_loose(rows, family)
-    start = next((i for i, row in enumerate(tried) if row.rule == PAPER_BEST.get(family)), 0)
+    known = {row.rule for row in covered if row.drop <= config.max_drop}
+    start = next((i for i, row in enumerate(tried) if row.rule == PAPER_BEST.get(family)), None)
+    first = "strictest setting" if start is None else "paper's best setting, or the next looser one,"
     for row in tried[start:]:
         if row.rule in known:
             text = (
-                f"{why}: the paper's best setting, or the next looser one, that drops at most "
+                f"{why}: the {first} that drops at most "
                 f"{_percent(config.max_drop)} of the 50 best candidates (here {_percent(row.drop)}) and leaves at most "
                 f"{_percent(1 - config.min_coverage)} of the samples short (here {_percent(1 - row.coverage)})"
             )

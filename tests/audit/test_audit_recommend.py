@@ -84,6 +84,20 @@ def test_few_queries_of_several_positives_fall_back_on_drop_and_coverage() -> No
     assert recommend([NAIVE], 0, AuditConfig()).rule == "topk"
 
 
+def test_the_fall_back_leaves_out_rules_of_several_parts() -> None:
+    both = row("topk-percpos(0.95)&topk-shift(5)", math.nan, 0.2)
+    assert recommend([NAIVE, both], 3, AuditConfig()).rule == "topk"
+    assert (
+        recommend([NAIVE, both, row("topk-marginpos(0.05)", math.nan, 0.1)], 3, AuditConfig()).rule == "topk-marginpos(0.05)"
+    )
+
+
+def test_the_fall_back_names_the_paper_only_where_its_setting_was_swept() -> None:
+    rows = [NAIVE, row("topk-percpos(0.9)", math.nan, 0.1), row("topk-percpos(0.5)", math.nan, 0.2)]
+    found = recommend(rows, 3, AuditConfig())
+    assert found.rule == "topk-percpos(0.5)" and "the strictest setting that drops" in found.reason
+
+
 def test_the_knee_is_the_bend_of_the_frontier() -> None:
     rows = [row("a", 0.4, 0.1), row("b", 0.1, 0.15), row("c", 0.05, 0.5), row("worse", 0.3, 0.3)]
     assert knee(rows) == "b"
