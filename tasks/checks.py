@@ -58,6 +58,11 @@ def check_false_negatives(audit: dict[str, Any], rule: str, max_rate: float | No
     """Raise GateError when `rule`'s negatives are false more often than `max_rate` allows, or were not measured."""
     if max_rate is None:
         return
+    for teacher in (teacher for teacher in audit["teachers"] if rule in teacher["skipped"]):
+        why = f"it has no meaning for {teacher['score_kind']} scores"
+        raise GateError(
+            f"how many negatives of {rule} with {teacher['teacher']} are false was not measured: {why}; see {report}"
+        )
     for row in (row for row in audit["rows"] if row["rule"] == rule):
         if row["rate"] is None:
             why = next(one["recommendation"]["reason"] for one in audit["teachers"] if one["teacher"] == row["teacher"])

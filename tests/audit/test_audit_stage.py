@@ -175,6 +175,13 @@ def test_what_was_not_measured_is_no_rate_of_zero_and_no_gate_lets_it_pass(datas
         check_false_negatives(few.to_json(), "topk", 0.5, Path("report.html"))
 
 
+def test_no_gate_passes_a_rule_that_has_no_meaning_for_a_teacher(dataset: Dataset) -> None:
+    config = AuditConfig(rule="topk-abs(0.7)", resamples=100, near_duplicates=None)
+    content = audit(dataset, "test", [table(dataset), table(dataset, kind="bm25", seed=1)], config).to_json()
+    with pytest.raises(GateError, match=r"topk-abs\(0.7\) with toy are false was not measured: .* bm25 scores"):
+        check_false_negatives(content, "topk-abs(0.7)", 0.99, Path("report.html"))
+
+
 def test_a_percentile_is_that_of_the_run_not_of_the_samples_that_are_looked_at(dataset: Dataset) -> None:
     one = table(dataset)
     rule = parse_rule("topk-percentile(0.3)")
