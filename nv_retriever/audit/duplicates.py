@@ -79,7 +79,7 @@ def _unknown(dataset: Dataset, split: str, exclusions: Exclusions, near: Rows) -
         return 0
     queries = exclusions.queries.astype(np.int64)
     excluded = np.unique(queries * dataset.n_documents + exclusions.documents)
-    positive = exclusions.reasons == Reason.POSITIVE
+    positive = np.isin(exclusions.reasons, (Reason.POSITIVE, Reason.SAME_QUERY))
     both = np.concatenate([near, near[:, ::-1]])
     owner, pair = join(dataset.groups[exclusions.documents[positive]], both[:, 0])  # `near` are the first of their groups
     near_owner, documents = join(both[pair, 1], dataset.groups)

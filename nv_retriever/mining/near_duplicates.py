@@ -55,10 +55,10 @@ def cosine_similarity(documents: DocumentVectors) -> Similarity:
 
 
 class NearDuplicates:
-    """Vetoes documents at least `threshold` similar to any positive of the query, over all splits."""
+    """Vetoes documents at least `threshold` similar to a positive of the query, or of any query with the same text."""
 
     def __init__(self, similarity: Similarity, threshold: float, exclusions: Exclusions) -> None:
-        positive = exclusions.reasons == Reason.POSITIVE
+        positive = np.isin(exclusions.reasons, (Reason.POSITIVE, Reason.SAME_QUERY))
         self._offsets = bounds(positive)[exclusions.offsets]
         self._positives = exclusions.documents[positive]
         self._similarity, self._threshold = similarity, threshold

@@ -97,6 +97,13 @@ def test_near_duplicates_of_a_positive_are_no_negatives():
     assert shallow.negative.tolist() == [2] and shallow.statistics["near_duplicates"] == 1
 
 
+def test_near_duplicates_of_a_positive_of_the_same_query_text_are_no_negatives():
+    vectors = np.array([[1, 0, 0], [0, 1, 0], [0.04, 0.999, 0], [0.3, 0.3, 0.9]], np.float32)
+    queries, texts = np.array([[0.7, 0.7, 0]] * 2, np.float32), ["What is it?", "what is  it?"]
+    found = mine(queries, vectors, {0: 0, 1: 1}, query_texts=texts, rule="topk", negatives=1, near_duplicates=0.95)
+    assert found.negative.tolist() == [3, 3]
+
+
 def test_a_table_that_ends_where_the_corpus_does_is_exhausted_without_a_search():
     vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
     for depth, reason in ((2, "not-searched"), (3, "exhausted"), (4, "exhausted")):
