@@ -35,7 +35,7 @@ def _between(low: float, high: float, make: Callable[[float], Rule]) -> Callable
 _RULES: dict[str, Callable[[str, str], Rule]] = {
     "topk-shift": lambda argument, where: Shift(read_count(argument, where, "a whole number of ranks", at_least=0)),
     "topk-abs": _between(-1, 1, Absolute),
-    "topk-marginpos": _between(0, 1e6, MarginPos),
+    "topk-marginpos": _between(0, 1e12, MarginPos),
     "topk-percpos": _between(0, 2, PercPos),
     "topk-percentile": _between(0, 1, Percentile),
 }
