@@ -26,7 +26,7 @@ class Recommendation:
     met: bool
     """Whether it meets the target; else it is the nearest one."""
     measured: bool
-    """False: too few queries have several positives, the choice rests on drop rate and coverage."""
+    """False: too few queries have several positives, or no rule has negatives; drop rate and coverage decide."""
     reason: str
     knee: str | None
     """The rule at the bend of the trade-off curve, for comparison."""
@@ -47,7 +47,7 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
     """
     aware = [row for row in rows if row.aware] or list(rows)
     needed = config.min_coverage * max((row.coverage for row in aware if math.isfinite(row.coverage)), default=0.0)
-    covered = [row for row in aware if row.coverage >= needed]
+    covered = [row for row in aware if row.negatives and row.coverage >= needed]
     if queries < config.min_queries or not covered:
         return _fallback(aware, covered, queries, config)
     naive = next(row for row in rows if row.rule == BASELINE)
@@ -89,10 +89,11 @@ def knee(rows: Sequence[RuleRow]) -> str | None:
 def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int, config: AuditConfig) -> Recommendation:
     """Start at the paper's best setting; loosen it while it drops too much or leaves too many samples short."""
     teacher = rows[0].teacher if rows else ""
-    why = (
-        f"only {queries} queries have several positives (at least {config.min_queries} are needed to measure false "
-        f"negatives), so the choice rests on what the rule drops"
-    )
+    if queries < config.min_queries:
+        needed = f"at least {config.min_queries} are needed to measure false negatives"
+        why = f"only {queries} queries have several positives ({needed}), so the choice rests on what the rule drops"
+    else:
+        why = "no positive-aware rule of enough coverage mined a negative, so the choice rests on what the rule drops"
     family = next((name for name in FALLBACK if _from_strict_to_loose(rows, name)), None)
     if family is None:
         return Recommendation(teacher, BASELINE, False, False, f"{why}: no single positive-aware rule was swept", None)

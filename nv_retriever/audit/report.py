@@ -161,10 +161,11 @@ def _teacher_parts(out: Page, teacher: TeacherAudit) -> None:
         out.add_table(calibration_table(teacher))
     if teacher.agreement:
         share, pairs = teacher.separation
-        out.add_text(
-            f"The teacher scores a positive above a judged negative of the same query in {100 * share:.1f} % of "
-            f"{pairs:,} pairs (50 % is chance)."
-        )
+        if pairs:
+            out.add_text(
+                f"The teacher scores a positive above a judged negative of the same query in {100 * share:.1f} % of "
+                f"{pairs:,} pairs (50 % is chance)."
+            )
         out.add_table(judged_table(teacher))
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 
 from nv_retriever.audit.config import AuditConfig
+from nv_retriever.audit.grid import default_rules
 from nv_retriever.audit.recommend import knee, recommend
 from nv_retriever.audit.rows import RuleRow, is_positive_aware, rule_rows
 from nv_retriever.audit.tallies import Tally
@@ -96,6 +97,20 @@ def test_the_fall_back_names_the_paper_only_where_its_setting_was_swept() -> Non
     rows = [NAIVE, row("topk-percpos(0.9)", math.nan, 0.1), row("topk-percpos(0.5)", math.nan, 0.2)]
     found = recommend(rows, 3, AuditConfig())
     assert found.rule == "topk-percpos(0.5)" and "the strictest setting that drops" in found.reason
+
+
+def test_a_rule_without_negatives_is_not_the_one_of_the_lowest_rate() -> None:
+    nothing = {"negatives": 0, "false_negatives": 0, "rate": math.nan, "rate_high": math.nan, "hardness": math.nan}
+    empty = replace(row("topk-percpos(0.95)", 0.0, 0.1, coverage=0.0), **nothing)
+    some = row("topk-percpos(1)", 0.3, 0.1, coverage=0.0)
+    found = recommend([NAIVE, empty, some], 100, AuditConfig())
+    assert (found.rule, found.met) == ("topk-percpos(1)", False) and "nan" not in found.reason
+    none = recommend([NAIVE, empty], 100, AuditConfig())
+    assert not none.measured and "no positive-aware rule of enough coverage mined a negative" in none.reason
+
+
+def test_the_grid_of_scores_in_millions_is_one_of_known_rules() -> None:
+    assert "topk-marginpos(6000000)" in default_rules("dot", 3e6)
 
 
 def test_the_knee_is_the_bend_of_the_frontier() -> None:
