@@ -42,7 +42,7 @@ class Miner:
 
     def blocks(self) -> Iterator[tuple[int, Choice]]:
         """Yield (first sample, choice of the samples from there on); a query's samples are never torn apart."""
-        size = self.block_size or max(_PLACES // (self.plan.selection.depth * len(self.teachers)), 1024)
+        size = self.block_size or max(_PLACES // (self.plan.selection.depth * len(self.teachers)), 1)
         start = 0
         while start < len(self.samples):
             stop = min(start + size, len(self.samples))

@@ -139,3 +139,11 @@ def test_a_table_alone_gives_a_part_of_the_truth(world, rule, selection):
         assert short[0] <= full[0]
         if selection.startswith("top("):
             assert short[1] == full[1][: len(short[1])]
+
+
+def test_a_block_holds_a_bounded_number_of_places(monkeypatch):
+    monkeypatch.setattr(Miner, "_mine", lambda self, samples: samples)
+    rows = np.arange(5000, dtype=np.int32)
+    plan = Plan(parse_rule("topk"), parse_selection("top(100000)"))
+    blocks = [rows for _, rows in Miner(Samples(rows, rows), [None], plan, None).blocks()]
+    assert max(map(len, blocks)) * 100_000 <= 1 << 21 and sum(map(len, blocks)) == 5000
