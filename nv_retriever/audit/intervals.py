@@ -37,9 +37,12 @@ def clustered_rate(hits: Counts, trials: Counts, confidence: float = 0.95) -> Ra
     """Return sum(hits) / sum(trials) with a Wilson interval on the effective number of trials.
 
     `hits`, `trials` (n_clusters,). The effective number is p(1-p) over the linearised variance of the ratio between
-    clusters (Korn and Graubard 1998), at most the trials; without any variation it is the number of clusters, so that a
-    rate of zero over few queries keeps an honest upper bound.
+    clusters, at most the trials, and fewer by what Student's t is wider than the normal distribution for so many clusters
+    (Korn and Graubard 1998); without any variation it is the number of clusters, so that a rate of zero over few queries
+    keeps an honest upper bound.
     """
+    from scipy.special import ndtri, stdtrit
+
     used = trials > 0
     hits, trials = hits[used], trials[used]
     total, clusters = float(trials.sum()), len(trials)
@@ -50,7 +53,9 @@ def clustered_rate(hits: Counts, trials: Counts, confidence: float = 0.95) -> Ra
     variance = float(residuals @ residuals) / total**2 * clusters / max(clusters - 1, 1)
     effective = min(total, float(clusters))
     if clusters > 1 and variance > 0:
-        effective = max(1.0, min(total, rate * (1 - rate) / variance))
+        tail = 0.5 - confidence / 2
+        effective = min(total, rate * (1 - rate) / variance) * float(ndtri(tail) / stdtrit(clusters - 1, tail)) ** 2
+        effective = max(1.0, effective)
     return Rate(rate, *wilson(rate, effective, confidence), effective)
 
 
