@@ -139,13 +139,23 @@ class Ablation:
             rows.append(Row(name, mean_interval(matrices, confidence), differences.get(name), p.get(name), by_dataset))
         return rows
 
+    @property
+    def queries(self) -> int:
+        """Queries of all data sets together."""
+        return sum(matrix.shape[1] for matrix in self.values(self.names[0]))
+
+    @property
+    def has_power(self) -> bool:
+        """Whether there are enough seeds and queries for a power analysis."""
+        return len(self.seeds) > 1 and self.queries > 1
+
     def power(self, baseline: str, level: float = 0.05, wanted: float = 0.8) -> list[PowerRow]:
         """Return the power analysis of each difference to the baseline, on the pooled queries of all data sets.
 
-        Needs at least two seeds: one seed says nothing about the spread of the next.
+        Needs at least two seeds and two queries: one says nothing about the spread of the next.
         """
-        if len(self.seeds) < 2:
-            raise InputError("power analysis", "at least 2 seeds", str(len(self.seeds)))
+        if not self.has_power:
+            raise InputError("power analysis", "at least 2 seeds and 2 queries", f"{len(self.seeds)} and {self.queries}")
         rows = []
         for name in self.names:
             if name == baseline:

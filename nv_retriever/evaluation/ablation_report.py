@@ -167,7 +167,7 @@ def ablation_page(
         page.add_plot(*_mean_plot(rows, metric))
         if len(question.ablation.datasets) > 1:
             page.add_table(datasets_table(question, rows, metric))
-        if len(question.ablation.seeds) > 1 and len(rows) > 1:
+        if question.ablation.has_power and len(rows) > 1:
             page.add_table(power_table(question.ablation.power(question.baseline)))
     if overlaps:
         page.add_heading("Do teachers find the same negatives?").add_table(overlap_table(overlaps))

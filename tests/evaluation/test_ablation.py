@@ -89,6 +89,12 @@ def test_power_says_what_is_drowned_in_noise():
         Ablation(cells(seeds=1)).power("topk")
 
 
+def test_a_study_of_one_query_is_reported_without_a_power_analysis():
+    """`nvr ablate --limit 1` fails no more after its last training."""
+    page = ablation_page([question(seeds=2, datasets=(("scifact", 1),))])
+    assert "Table 3" in page.markdown() and "Power analysis" not in page.markdown()
+
+
 def test_overlaps():
     found = overlaps({"a": {"q": {"1", "2"}}, "b": {"q": {"2", "3"}}, "c": {"r": {"1"}}})
     assert found["a", "b"] == pytest.approx(1 / 3)
