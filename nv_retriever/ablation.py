@@ -46,7 +46,7 @@ class AblationConfig(Frozen):
     ensembles: tuple[str, ...] = ()
     """Table 2: `cross-sample`, `intra-sample`, `intra-sample-dedup` over all `teachers`, beside the pipeline's first one."""
     baseline: str = "topk"
-    """The method that the others are compared with."""
+    """What the others are compared with; a table without it takes its first row."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Every cell is trained once a seed."""
     evaluate_on: tuple[DatasetConfig, ...] = ()
@@ -72,6 +72,14 @@ class AblationConfig(Frozen):
             each_once(f"ablation.{name}", getattr(self, name))
         hint = "a link to one of the folders has a name of its own"
         each_once("ablation.teachers", [teacher.label for teacher in self.teachers], hint)
+        return self
+
+    @model_validator(mode="after")
+    def _baseline_is_compared(self) -> Self:
+        teachers = [teacher.label for teacher in self.teachers]
+        names = [*self.methods, *self.selections, *teachers, *((SINGLE, *self.ensembles) if self.ensembles else ())]
+        if self.differs("baseline") and self.baseline not in names:
+            raise InputError("ablation.baseline", f"one of {', '.join(names)}", repr(self.baseline))
         return self
 
     @model_validator(mode="after")

@@ -197,6 +197,16 @@ def test_equal_names_in_a_study_are_refused_before_anything_runs(twice):
         study(**twice)
 
 
+def test_a_baseline_that_the_study_does_not_compare_is_refused():
+    """The first method would take its place without a word."""
+    for name in ("topk-percpos(.95)", "topk-prcpos(0.95)", "single"):
+        with pytest.raises(InputError, match=r"ablation.baseline: expected one of topk, topk-percpos\(0.95\), top\(4\)"):
+            study(methods=["topk", "topk-percpos(.95)"], baseline=name)
+    for name in ("topk-percpos(0.95)", "top(4)", "bm25"):
+        teachers = [{"name": "minilm"}, {"name": "bm25"}]
+        assert study(methods=["topk", "topk-percpos(.95)"], teachers=teachers, baseline=name).baseline == name
+
+
 def test_a_report_is_named_by_all_that_it_shows(write_beir, tmp_path):
     folders = [write_beir(tmp_path / name) for name in ("animals", "others")]
     base = study({"dataset": {"source": str(folders[0])}}, methods=["topk", "random"], selections=[])
