@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ def labelled_samples(source: BlendSource, negatives: int, seed: int) -> list[Con
     roles = ROLES[source.task]
     columns = {role: source.columns.get(role, role) for role in roles}
     where = source.source
-    rows = [values for place, row in _rows(where) for values in _values(row, columns, place)]
+    placed = [(place, values) for place, row in _rows(where) for values in _values(row, columns, place)]
+    rows = [values for _, values in placed]
     if source.task == "similarity":
-        samples = similarity_samples([(a, b, _number(score, where)) for a, b, score in rows], negatives, seed)
+        pairs = [(first, second, _number(score, place)) for place, (first, second, score) in placed]
+        samples = similarity_samples(pairs, negatives, seed)
     else:
         samples = class_samples([row[0] for row in rows], [row[1] for row in rows], negatives, seed, source.samples)
     if not samples:
@@ -48,9 +51,12 @@ def rows_digest(source: str) -> str:
 
 def _number(text: str, where: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InputError(where, "a number as a pair's score", repr(text)) from None
+        number = math.nan
+    if not math.isfinite(number):  # NaN is not below the threshold of similar pairs
+        raise InputError(where, "a number as a pair's score", repr(text))
+    return number
 
 
 def _values(row: Row, columns: dict[str, str], where: str) -> Iterator[tuple[str, ...]]:
@@ -60,11 +66,19 @@ def _values(row: Row, columns: dict[str, str], where: str) -> Iterator[tuple[str
     if missing:
         hint = f"the source's `columns` name them, for example {{{', '.join(f'{role}: …' for role in columns)}}}"
         raise InputError(where, f"a column {missing[0]!r}", ", ".join(sorted(row)), hint)
-    values = [row[names[0]] if len(names) == 1 else " ".join(str(row[name]) for name in names) for names in parts]
-    if all(isinstance(value, list) for value in values):
-        yield from (tuple(str(item).strip() for item in items) for items in zip(*values, strict=True))
-    else:
-        yield tuple(str(value).strip() for value in values)
+    values = [row[names[0]] if len(names) == 1 else " ".join(_text(row[name]) for name in names) for names in parts]
+    lists = [value for value in values if isinstance(value, list)]
+    if lists and len({len(value) if isinstance(value, list) else -1 for value in values}) > 1:
+        raise InputError(where, f"lists of one length ({', '.join(columns)})", "others")
+    for items in zip(*values, strict=True) if lists else [values]:
+        texts = tuple(map(_text, items))
+        if "" in texts:
+            raise InputError(where, f"a {list(columns)[texts.index('')]} that is not empty", "none")
+        yield texts
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
 
 
 def _file(source: str) -> Path:

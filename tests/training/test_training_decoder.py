@@ -10,9 +10,11 @@ from training_data import make_mistral
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.training.adapters import add_adapters, merge_adapters
+from nv_retriever.training.blend import BlendSource, Task
 from nv_retriever.training.build import write_student
 from nv_retriever.training.config import LoraConfig, StudentConfig
 from nv_retriever.training.labelled import class_samples, similarity_samples
+from nv_retriever.training.labelled_source import labelled_samples
 from nv_retriever.training.student import open_model, open_student
 
 
@@ -97,3 +99,23 @@ def test_class_and_similarity_samples_follow_the_rules() -> None:
     found = similarity_samples(pairs, 3, seed=0)
     assert {(s.query, s.positive) for s in found} == {("a", "b"), ("b", "a"), ("b", "c"), ("c", "b")}
     assert all(not {"a", "b", "c"} & set(s.negatives) for s in found), "what is similar to either is no negative"
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "content", "message"),
+    [
+        ("classification", "a.jsonl", '{"text": null, "label": "x"}', r"a.jsonl line 1: expected a text that is not empty"),
+        ("classification", "a.csv", "text,label\na,x\nb\n", r"a.csv line 3: expected a label that is not empty"),
+        ("classification", "a.csv", "text,label\n ,x\n", r"a.csv line 2: expected a text that is not empty"),
+        ("clustering", "a.jsonl", '{"text": ["a", "b"], "label": ["x"]}', r"a.jsonl line 1: expected lists of one length"),
+        ("similarity", "a.csv", "first,second,score\na,b,nan\n", r"a.csv line 2: expected a number .* found 'nan'"),
+    ],
+)
+def test_labelled_rows_that_mean_nothing_are_refused(
+    tmp_path: Path, task: Task, name: str, content: str, message: str
+) -> None:
+    """What is missing would be the text "None", and a score that is no number a similar pair."""
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        labelled_samples(BlendSource(name="a", source=str(path), task=task), 1, seed=0)
