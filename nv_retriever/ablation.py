@@ -6,11 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from nv_retriever.config import Frozen
+from nv_retriever.config import MOST_SEED, Frozen
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.beir import benchmark_settings
@@ -48,7 +48,7 @@ class AblationConfig(Frozen):
     """Table 2: `cross-sample`, `intra-sample`, `intra-sample-dedup` over all `teachers`, beside the pipeline's first one."""
     baseline: str = "topk"
     """What the others are compared with; a table without it takes its first row."""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(default=(0, 1, 2), min_length=1)
     """Every cell is trained once a seed."""
     evaluate_on: tuple[DatasetConfig, ...] = ()
     """Data sets beside the training data's own evaluation split: zero-shot."""

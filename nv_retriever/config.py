@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nv_retriever.errors import InputError
 
+MOST_SEED = 2**31 - 1
+"""Numpy takes seeds of 32 bits, and a study's table of cells holds them as int32."""
+
 
 class Frozen(BaseModel):
     """An immutable model that refuses unknown keys; attribute docstrings are the fields' descriptions."""

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from nv_retriever.audit.config import AuditConfig
-from nv_retriever.config import Frozen, Runtime
+from nv_retriever.config import MOST_SEED, Frozen, Runtime
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.config import EvaluationConfig
@@ -68,7 +68,7 @@ class PipelineConfig(Frozen):
     """What an audit of the miner sweeps, and the rate above which it fails the run."""
     leakage: Literal["fail", "allow"] = "fail"
     """What to do when queries of the evaluation split are, word for word, queries of the training split."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """The one seed."""
     runtime: Runtime = Runtime()
     """How the run is carried out; changes no result."""

@@ -1,7 +1,7 @@
 import pytest
 
 from flows.cli import Common
-from flows.settings import build_config, load_config, load_yaml, parse_assignment
+from flows.settings import build_ablation, build_config, load_config, load_yaml, parse_assignment
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline import mining_spec
 
@@ -16,6 +16,10 @@ def test_unknown_keys_list_the_valid_ones():
 def test_wrong_values_say_what_was_expected_and_found():
     with pytest.raises(InputError, match=r"training\.batch_size: .*greater than or equal to 1, found 0"):
         build_config({"training": {"batch_size": 0}}, "--set")
+    with pytest.raises(InputError, match=r"seed: .*less than or equal to 2147483647, found 5000000000"):
+        build_config({"seed": 5_000_000_000}, "--set")
+    with pytest.raises(InputError, match=r"seeds\.0: .*greater than or equal to 0, found -1"):
+        build_ablation(build_config({}, "--set"), {"seeds": [-1]})
 
 
 def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_settings():
