@@ -180,6 +180,10 @@ class Run:
 
     def _tokens(self, folder: Path, rows: Any, texts: Any, prompt: str, query: bool = False) -> Tokens:
         length = self.config.query_max_length if query else self.config.document_max_length
+        taken = len(self.encoder.tokenizer(prompt)["input_ids"]) if prompt else 0
+        if taken >= length:
+            where = f"training.{'query' if query else 'document'}_max_length"
+            raise InputError(where, f"more than the {taken} tokens of the prompt {prompt!r}", str(length))
         if self.rank == 0:
             write_tokens(folder, rows, texts, self.encoder.tokenizer, prompt, length)
         PartialState().wait_for_everyone()

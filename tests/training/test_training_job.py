@@ -59,3 +59,13 @@ def test_early_stopping_measures_a_retrieval_source(animals: Dataset, mined: Pat
     config = TrainingConfig(batch_size=4, max_steps=2, early_stopping=EarlyStoppingConfig(every=1, split="test"))
     info = run_training_job(tmp_path / "out", TrainingJob(sources, bert, config, 0, Runtime(device="cpu", workers=1)))
     assert 0 <= info["development"] <= 1
+
+
+def test_a_prompt_that_leaves_no_room_for_the_text_is_refused(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+) -> None:
+    """All queries would be the same tokens."""
+    config, prompt = TrainingConfig(max_steps=1, query_max_length=8), "Given a question, retrieve passages that answer it: "
+    job = TrainingJob([Mined(animals, "train", mined, prompt)], bert, config, 0, Runtime(device="cpu", workers=1))
+    with pytest.raises(InputError, match=r"query_max_length: .* more than the 12 tokens of the prompt .* found 8"):
+        run_training_job(tmp_path / "out", job)
