@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from nv_retriever.artifacts import write_aside
+from nv_retriever.errors import InputError
 from nv_retriever.training.batches import Batches
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.config import TrainingConfig
@@ -227,6 +229,9 @@ class LogWriter(TrainerCallback):  # type: ignore[misc]
         if logs and "loss" in logs:
             model = kwargs["model"]
             values = {name: float(logs[name]) for name in (*LOGGED, "grad_norm") if name in logs}
+            if not math.isfinite(values["loss"]):  # before a checkpoint of it is saved
+                hint = "lower training.learning_rate, or leave training.max_grad_norm above 0"
+                raise InputError("training", "a finite loss", f"{values['loss']} up to step {state.global_step}", hint)
             if model.settings.learn_temperature:
                 values["temperature"] = float(torch.exp(-model.log_scale.detach()))
             self.write(state.global_step, values)

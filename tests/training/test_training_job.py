@@ -69,3 +69,14 @@ def test_a_prompt_that_leaves_no_room_for_the_text_is_refused(
     job = TrainingJob([Mined(animals, "train", mined, prompt)], bert, config, 0, Runtime(device="cpu", workers=1))
     with pytest.raises(InputError, match=r"query_max_length: .* more than the 12 tokens of the prompt .* found 8"):
         run_training_job(tmp_path / "out", job)
+
+
+def test_a_training_that_diverges_says_so_and_saves_no_checkpoint(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+) -> None:
+    settings = {"learning_rate": 1e30, "warmup_steps": 0, "max_grad_norm": 0.0, "save_every": 4}
+    config = TrainingConfig(max_steps=9, epochs=99, batch_size=4, **settings)
+    job = TrainingJob([Mined(animals, "train", mined)], bert, config, 0, Runtime(device="cpu", workers=1))
+    with pytest.raises(InputError, match=r"expected a finite loss, found nan up to step 4; lower training.learning_rate"):
+        run_training_job(tmp_path / "out", job)
+    assert not list((tmp_path / "out" / "steps").glob("checkpoint-*"))
