@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nv_retriever.ablation import AblationConfig, CellSpec
@@ -52,8 +53,7 @@ def write_ablation_report(
     tables = {question.title: rows_json(question) for question in questions}
     write_json(folder / "tables.json", tables)
     rates = {question.title: dict(question.false_negatives) for question in questions}
-    overlap = [[a, b, value] for (a, b), value in shared.items()]
-    study = {"subtitle": subtitle, "references": scores, "false_negatives": rates, "overlaps": overlap}
+    study = {"subtitle": subtitle, "references": scores, "false_negatives": rates, "overlaps": overlaps_json(shared)}
     write_json(folder / "study.json", study)
     return {"html": str(folder / "report.html"), "markdown": str(folder / "report.md"), "tables": tables}
 
@@ -133,6 +133,11 @@ def false_negative_rates(audit: AuditSpec, store: ArtifactStore) -> dict[str, fl
     rows = json.loads((store.open(audit.ref) / "audit.json").read_text(encoding="utf-8"))["rows"]
     first = rows[0]["teacher"]
     return {row["rule"]: row["rate"] for row in rows if row["teacher"] == first and row["rate"] is not None}
+
+
+def overlaps_json(overlaps: Mapping[tuple[str, str], float]) -> list[tuple[str, str, float | None]]:
+    """Return the overlaps of teachers as JSON data, which has no NaN: two may have no sample with negatives in common."""
+    return [(a, b, None if math.isnan(value) else value) for (a, b), value in overlaps.items()]
 
 
 def rows_json(question: Any) -> list[dict[str, Any]]:

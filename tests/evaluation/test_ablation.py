@@ -27,7 +27,7 @@ from nv_retriever.mining.config import MiningConfig
 from nv_retriever.stages import DatasetSpec, Location
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.parse import score_kind
-from tasks.ablation_report import study_fingerprint
+from tasks.ablation_report import overlaps_json, study_fingerprint
 
 EFFECTS = {"topk": 0.0, "topk-shift(10)": 0.002, "topk-percpos(0.95)": 0.05}
 
@@ -101,6 +101,7 @@ def test_overlaps():
     found = overlaps({"a": {"q": {"1", "2"}}, "b": {"q": {"2", "3"}}, "c": {"r": {"1"}}})
     assert found["a", "b"] == pytest.approx(1 / 3)
     assert math.isnan(found["a", "c"])
+    assert overlaps_json(found) == [("a", "b", pytest.approx(1 / 3)), ("a", "c", None), ("b", "c", None)]
 
 
 def question(**more):
