@@ -20,7 +20,7 @@ class BiEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.settings, self.cosine, self.bf16 = config, cosine, bf16
-        log_scale = torch.tensor(math.log(1 / config.temperature), dtype=torch.float32)
+        log_scale = torch.tensor([math.log(1 / config.temperature)], dtype=torch.float32)  # FSDP shards no scalars
         self.log_scale = nn.Parameter(log_scale, requires_grad=config.learn_temperature)
 
     def forward(self, batch: dict[str, Any], only: str | None = None) -> Tensor:

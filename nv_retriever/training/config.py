@@ -174,6 +174,8 @@ class TrainingConfig(Frozen):
             raise ValueError("gradient_caching already bounds the activations: leave gradient_checkpointing off")
         if self.strategy == "fsdp" and self.early_stopping:
             raise ValueError("early_stopping needs ddp, which has the whole model in every process")
+        if self.strategy == "fsdp" and self.learn_temperature:
+            raise ValueError("learn_temperature needs ddp: fsdp would shard one number")
         return self
 
 

@@ -36,3 +36,14 @@ def gather(block: Tensor, sizes: list[int]) -> Tensor:
     if len(sizes) == 1:
         return block
     return cast(Tensor, _Gather.apply(block, sizes))  # type: ignore[no-untyped-call]
+
+
+def evened(chunks: list[dict[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:
+    """Return the micro-batches, and text that no loss reads until this process has as many as the busiest one.
+
+    FSDP gathers a layer's weights from all processes each time that it is used, so that all must use it equally often.
+    """
+    most = torch.tensor(len(chunks), device=device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    short = {name: values[:1] for name, values in chunks[-1].items()}
+    return chunks + [short] * (int(most) - len(chunks))

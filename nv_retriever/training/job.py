@@ -79,6 +79,8 @@ class TrainingJob:
         if config.strategy == "fsdp" and processes == 1:
             hint = "set training.processes, or leave strategy at ddp"
             raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)
+        if config.strategy == "fsdp" and (self.runtime.device == "cpu" or not torch.cuda.is_available()):
+            raise InputError("training.strategy", "GPUs to shard over", "fsdp on a CPU", "leave strategy at ddp")
         limit = read_model_folder(self.model_folder).position_limit
         for name, length in (("query", config.query_max_length), ("document", config.document_max_length)):
             if limit is not None and length > limit:

@@ -23,6 +23,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.training.batches import Batches
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.gather import evened
 from nv_retriever.training.student import layer_list
 
 WEIGHTS = "trainable.safetensors"
@@ -97,6 +98,8 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward of one batch, in chunks with cached gradients where configured."""
+        if self.is_fsdp_enabled:
+            inputs = {**inputs, "chunks": evened(inputs["chunks"], self.args.device)}
         if not self.settings.gradient_caching:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return loss

@@ -45,8 +45,38 @@ def test_two_processes_give_the_gradient_of_one_with_the_joined_batch(animals: D
             torch.testing.assert_close(joined[name], gradient, rtol=1e-3, atol=1e-5)
 
 
+@pytest.fixture
+def sharded_over_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `strategy: fsdp` shard here; accelerate would train whole models, and so `TrainingJob.check` refuses it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    monkeypatch.setattr(launch, "_command", lambda _, __, path: [*command, str(HERE / "sharded_worker.py"), str(path)])
+    monkeypatch.setattr(TrainingJob, "check", lambda *_: None)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.usefixtures("sharded_over_cpus")
+def test_shards_are_trained_as_whole_models_are(animals: Dataset, bert: Path, tmp_path: Path, cached: bool) -> None:
+    """The two processes have 5 and 4 micro-batches in the first step: all of them gather a layer's weights equally often."""
+    mining, logs = make_mining(tmp_path / "mining", animals, ragged=True), {}
+    steps = {"max_steps": 2, "batch_size": 4, "log_every": 1, "learning_rate": 1e-3, "precision": "fp32"}
+    for strategy in ("ddp", "fsdp"):
+        config = TrainingConfig(
+            **steps, processes=2, strategy=strategy, micro_batch_tokens=64, gradient_caching=cached, save_every=9
+        )
+        out = tmp_path / strategy
+        write_checkpoint(out, animals, "train", mining, bert, config, 0, Runtime(device="cpu", workers=1))
+        logs[strategy] = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    for name in ("loss", "grad_norm"):
+        values = [torch.tensor([line[name] for line in logs[strategy]]) for strategy in ("ddp", "fsdp")]
+        torch.testing.assert_close(*values, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_training_in_two_processes(animals: Dataset, mined: Path, bert: Path, tmp_path: Path, strategy: str) -> None:
+def test_training_in_two_processes(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, strategy: str, request: pytest.FixtureRequest
+) -> None:
+    if strategy == "fsdp":
+        request.getfixturevalue("sharded_over_cpus")
     lines: list[tuple[int, dict[str, float]]] = []
     stopping = EarlyStoppingConfig(every=2) if strategy == "ddp" else None
     steps = {"epochs": 2, "batch_size": 4, "log_every": 1, "save_every": 2, "learning_rate": 1e-3}

@@ -32,6 +32,7 @@ def test_a_job_survives_json(animals: Dataset, tmp_path: Path) -> None:
     [
         ({}, "cuda", "a GPU that torch can use"),
         ({"strategy": "fsdp"}, "cpu", "fsdp with one process"),
+        ({"strategy": "fsdp", "processes": 2}, "cpu", "fsdp on a CPU"),
         ({"query_max_length": 129}, "cpu", r"query_max_length: expected at most the student's 128 positions, found 129"),
         ({"document_max_length": 600}, "cpu", "128 positions, found 600"),
         ({"early_stopping": {"split": "nowhere"}}, "cpu", "a source with a split 'nowhere'"),

@@ -178,6 +178,7 @@ def test_settings_without_effect_are_refused() -> None:
         {"warmup_ratio": 0.2, "warmup_steps": 10},
         {"guide": {"rule": "perc"}},
         {"distillation": {"loss": "margin-mse", "temperature": 0.1}},
+        {"strategy": "fsdp", "processes": 2, "learn_temperature": True},
     ):
         with pytest.raises(ValueError):
             TrainingConfig.model_validate(settings)
