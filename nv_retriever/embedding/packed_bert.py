@@ -67,9 +67,10 @@ class PackedBert:
     @staticmethod
     def covers(config: Any) -> bool:
         """Return whether this forward pass computes what transformers' model of this configuration does."""
+        if config.model_type not in FAMILIES:  # others need not have the settings that are asked for below
+            return False
         absolute = getattr(config, "position_embedding_type", None) in (None, "absolute")
-        plain = not getattr(config, "is_decoder", False) and absolute and config.hidden_act in ACTIVATIONS
-        return config.model_type in FAMILIES and plain
+        return not getattr(config, "is_decoder", False) and absolute and config.hidden_act in ACTIVATIONS
 
     def __call__(self, batch: list[list[int]], skip: int) -> Tensor:
         """Return pooled float32 vectors (len(batch), dim) of token lists, which come by descending length."""

@@ -17,7 +17,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
 
-FAMILIES = ("bert", "xlm-roberta", "mpnet", "mistral")
+FAMILIES = ("bert", "xlm-roberta", "mpnet", "mistral", "distilbert")
 
 
 @pytest.fixture(scope="module")

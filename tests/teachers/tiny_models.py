@@ -53,7 +53,7 @@ def write_tokenizer(folder, max_length=64):
 
 
 def tiny_config(family="bert", **changes):
-    from transformers import BertConfig, MistralConfig, MPNetConfig, XLMRobertaConfig
+    from transformers import BertConfig, DistilBertConfig, MistralConfig, MPNetConfig, XLMRobertaConfig
 
     common = {"vocab_size": len(VOCABULARY), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     common |= {
@@ -64,8 +64,11 @@ def tiny_config(family="bert", **changes):
         "eos_token_id": 3,
     }
     kinds = {"bert": BertConfig, "xlm-roberta": XLMRobertaConfig, "mpnet": MPNetConfig, "mistral": MistralConfig}
+    kinds["distilbert"] = DistilBertConfig
     if family == "mistral":
         common["num_key_value_heads"] = 2
+    if family == "distilbert":
+        common |= {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4}
     return kinds[family](**{**common, **changes})
 
 
