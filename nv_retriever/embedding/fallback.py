@@ -30,7 +30,7 @@ class SentenceTransformersLoop:
                 device=device_kind(runtime),
                 trust_remote_code=identity.trust_remote_code,
                 local_files_only=True,
-                model_kwargs={"dtype": dtype},
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
             )
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
             reason = str(error).strip().split("\n")[0]

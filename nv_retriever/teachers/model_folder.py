@@ -195,6 +195,8 @@ def content_digest(folder: ModelFolder, code: bool = False) -> str:
     for path in sorted(folder.path.rglob("*")):
         name = path.relative_to(folder.path)
         wanted = path.suffix in (".safetensors", ".json", ".txt", ".model") or (code and path.suffix == ".py")
+        # A module behind the transformer (Dense, LSTM) may have pickled weights only, which sentence-transformers reads.
+        wanted |= path.name == "pytorch_model.bin" and not any(path.parent.glob("*.safetensors"))
         skipped = path.name in NO_CONTENT or name.parts[0] in ("onnx", "openvino", "checkpoints")
         if wanted and not skipped and path.is_file() and not any(part.startswith(".") for part in name.parts):
             pairs.append([str(name), _digest_of(path)])

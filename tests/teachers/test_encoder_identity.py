@@ -151,6 +151,20 @@ def test_pickled_weights_are_refused(copy):
         identity(copy)
 
 
+def test_pickled_weights_of_a_module_determine_vectors_where_it_has_no_others(copy):
+    dense = copy / "2_Dense"
+    dense.mkdir()
+    found = []
+    for content in (b"one", b"two"):
+        (dense / "pytorch_model.bin").write_bytes(content)
+        found.append(identity(copy).digest)
+    assert found[0] != found[1]
+    (dense / "model.safetensors").write_bytes(b"")
+    beside = identity(copy).digest
+    (dense / "pytorch_model.bin").write_bytes(b"three")
+    assert identity(copy).digest == beside, "the safetensors are read"
+
+
 def test_no_model_at_all(tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
         identity(tmp_path)

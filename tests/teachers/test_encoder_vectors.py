@@ -187,6 +187,10 @@ def test_unusual_modules_give_sentence_transformers_vectors(tmp_path):
     assert (encoder.identity.backend, encoder.dim) == ("sentence-transformers", 8)
     expected = model.encode(TEXTS, normalize_embeddings=encoder.identity.normalize)
     np.testing.assert_allclose(encoder.encode_documents(TEXTS), expected, atol=2e-5)
+    torch.save(model[0].model.state_dict(), tmp_path / "dense/pytorch_model.bin")
+    (tmp_path / "dense/model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"no file named model\.safetensors"):
+        open_encoder(EncoderConfig(model=str(tmp_path / "dense"), precision="fp32")).encode_documents(TEXTS)
 
 
 def test_an_empty_prompt_replaces_the_default_one(tmp_path):
