@@ -17,7 +17,7 @@ from nv_retriever.teachers.model_folder import ModelFolder
 
 
 class SentenceTransformersLoop:
-    """`SentenceTransformer.encode` with the identity's prompts, lengths and normalisation."""
+    """`SentenceTransformer.encode_query` and `encode_document` with the identity's prompts, lengths and normalisation."""
 
     def __init__(self, identity: EncoderIdentity, files: ModelFolder, precision: Precision, runtime: Runtime) -> None:
         from sentence_transformers import SentenceTransformer
@@ -36,6 +36,7 @@ class SentenceTransformersLoop:
             reason = str(error).strip().split("\n")[0]
             expected = "a model that sentence-transformers can load"
             raise InputError(f"model {files.path}", expected, type(error).__name__, reason) from error
+        self.own_length = self.model.max_seq_length
 
     def tokens(self, texts: Sequence[str], role: Role) -> Sequence[str]:
         """Return the texts: this path tokenises by itself."""
@@ -47,9 +48,11 @@ class SentenceTransformersLoop:
 
     def encode(self, texts: Sequence[str], role: Role) -> FloatArray:
         """Return vectors (n, dim) float32 in the order of `texts`."""
-        with suppress(AttributeError):  # models without positions (static embeddings) cut nothing
-            self.model.max_seq_length = self.identity.max_length(role)
-        vectors = self.model.encode(
+        if self.identity.query_max_length or self.identity.document_max_length:
+            with suppress(AttributeError):  # models without positions (static embeddings) cut nothing
+                self.model.max_seq_length = self.identity.max_length(role) or self.own_length
+        encode = self.model.encode_query if role == "query" else self.model.encode_document  # a Router goes by the role
+        vectors = encode(
             list(texts),
             prompt=self.identity.prompt(role),  # an empty one too: else the model's default prompt would be put there
             batch_size=32,

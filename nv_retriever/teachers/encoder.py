@@ -48,10 +48,10 @@ def _model_folder(config: EncoderConfig, folder: Path | str | None) -> ModelFold
 
 def _resolve(config: EncoderConfig, files: ModelFolder) -> EncoderIdentity:
     preset = find_preset(config.model) or Preset()
-    query_length, document_length = (
-        _length(wanted, files, preset) for wanted in (config.query_max_length, config.document_max_length)
-    )
     own = files.own_forward and not (config.trust_remote_code and files.has_modules and files.pooling is None)
+    query_length, document_length = (
+        _length(wanted, files, preset, own) for wanted in (config.query_max_length, config.document_max_length)
+    )
     if not own and config.pooling is not None:
         raise InputError("pooling", "no setting: this model's own modules pool", config.pooling)
     normalize = _normalizes(config, files)
@@ -101,8 +101,10 @@ def _normalizes(config: EncoderConfig, files: ModelFolder) -> bool:
     return files.normalizes or files.similarity not in ("dot", "dot_score")
 
 
-def _length(wanted: int | None, files: ModelFolder, preset: Preset) -> int:
-    """Return the tokens kept of a text; raises InputError for more than the model has positions for."""
+def _length(wanted: int | None, files: ModelFolder, preset: Preset, own: bool) -> int:
+    """Return the tokens kept of a text, 0 for what chains that are not our own do; raises InputError for too many."""
+    if wanted is None and not own:
+        return 0
     if wanted is None:
         found = [n for n in (files.max_length, preset.max_length) if n is not None]
         return min(found) if found else DEFAULT_LENGTH

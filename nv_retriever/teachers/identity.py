@@ -33,6 +33,7 @@ class EncoderIdentity(Frozen):
     query_prompt: str
     document_prompt: str
     query_max_length: int
+    """0 where sentence-transformers embeds and nothing is set: its modules know their lengths."""
     document_max_length: int
     precision: Precision
     """`auto` is settled on the texts themselves, by the fidelity to fp32 that is measured there."""
@@ -59,6 +60,10 @@ class EncoderIdentity(Frozen):
         return fingerprint({"encoder": kept, "precision": precision})
 
     def role_salt(self, role: Role) -> str:
-        """Return what else than the text determines a vector in this space: the prompt, its pooling, the length."""
+        """Return what else than the text determines a vector in this space: the prompt, its pooling, the length.
+
+        In sentence-transformers' chains the role too, since a Router has other modules for queries than for documents.
+        """
         prompt = self.prompt(role)
-        return fingerprint({"prompt": prompt, "pool": self.pool_prompt or not prompt, "length": self.max_length(role)})
+        salt = {"prompt": prompt, "pool": self.pool_prompt or not prompt, "length": self.max_length(role)}
+        return fingerprint(salt if self.backend == "transformers" else {**salt, "role": role})

@@ -77,7 +77,8 @@ def _write_identity(encoder: Any, identity: EncoderIdentity, config: StudentConf
             del encoder[int(name)]
     encoder.similarity_fn_name = identity.similarity
     encoder.prompts |= {"query": identity.query_prompt, "document": identity.document_prompt}
-    encoder.max_seq_length = max(identity.query_max_length, identity.document_max_length)
+    if length := max(identity.query_max_length, identity.document_max_length):
+        encoder.max_seq_length = length
     if encoder.tokenizer is not None and encoder.tokenizer.pad_token is None:
         encoder.tokenizer.pad_token = encoder.tokenizer.eos_token
 

@@ -193,6 +193,38 @@ def test_unusual_modules_give_sentence_transformers_vectors(tmp_path):
         open_encoder(EncoderConfig(model=str(tmp_path / "dense"), precision="fp32")).encode_documents(TEXTS)
 
 
+def test_a_router_has_its_own_modules_and_lengths_for_queries(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    parts = [
+        [Transformer(str(write_transformer(tmp_path / str(seed), seed=seed)), max_seq_length=length), Pooling(32, "mean")]
+        for seed, length in enumerate((6, 20))
+    ]
+    model = SentenceTransformer(modules=[Router.for_query_document(*parts)], device="cpu")
+    model.save_pretrained(str(tmp_path / "router"))
+    encoder = open_encoder(EncoderConfig(model=str(tmp_path / "router"), normalize=False, precision="fp32"))
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), model.encode_query(TEXTS), atol=2e-5)
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), model.encode_document(TEXTS), atol=2e-5)
+    assert np.abs(model.encode_query(TEXTS) - model.encode_document(TEXTS)).max() > 0.1
+    assert encoder.role_salt("query") != encoder.role_salt("document"), "a text has two vectors"
+
+
+def test_a_length_of_one_role_leaves_the_other_s(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    model = SentenceTransformer(str(write_encoder(tmp_path / "plain")), device="cpu")
+    model.append(Dense(32, 8))
+    model.save_pretrained(str(tmp_path / "dense"))
+    encoder = open_encoder(EncoderConfig(model=str(tmp_path / "dense"), query_max_length=5, precision="fp32"))
+    shorter = encoder.encode_queries(TEXTS)
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), model.encode(TEXTS, normalize_embeddings=True), atol=2e-5)
+    model.max_seq_length = 5
+    np.testing.assert_allclose(shorter, model.encode(TEXTS, normalize_embeddings=True), atol=2e-5)
+
+
 def test_an_empty_prompt_replaces_the_default_one(tmp_path):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense
