@@ -24,6 +24,21 @@ LEGACY_POOLING: dict[str, Pooling] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 OTHER_POOLING = ("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
+TRANSFORMER_SETTINGS = (
+    "sentence_bert_config.json",
+    *(f"sentence_{kind}_config.json" for kind in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")),
+)
+"""Where sentence-transformers keeps the settings of its module Transformer, the first one found wins."""
+USUAL_SETTINGS = {
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    "do_lower_case": False,
+}
+"""Settings that our loop follows where they have these values, or none."""
+USUAL_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+"""What `modality_config` says of texts; other kinds of input do not concern us."""
+NEUTRAL_SETTINGS = {"max_seq_length", "unpad_inputs", "model_args", "model_kwargs", "modality_config"}
+"""Settings that our loop follows, or that change no vector."""
 NO_CONTENT = {"README.md", "config_sentence_transformers.json", "data_config.json", "manifest.json", "eval_results.json"}
 """Files that determine no vector (the prompts in the second one are resolved on their own)."""
 
@@ -134,17 +149,16 @@ def _describe(
     if config is None and own_forward:
         raise InputError(f"model {path}", "a config.json or modules.json of a model", "neither")
     config = config or {}
-    bert = _json(transformer / "sentence_bert_config.json") or {}
+    bert: dict[str, Any] = next((found for name in TRANSFORMER_SETTINGS if (found := _json(transformer / name))), {})
     own = _json(path / "config_sentence_transformers.json") or {}
     tokenizer = _json(transformer / "tokenizer_config.json") or {}
     mode = _pooling_mode(pooling)
-    plain_input = not bert.get("do_lower_case") and bert.get("module_output_name", "token_embeddings") == "token_embeddings"
     limit = _positions(config)
     lengths = [n for n in (bert.get("max_seq_length") or tokenizer.get("model_max_length"), limit) if n and n < 10**9]
     return ModelFolder(
         path=path,
         transformer=transformer,
-        own_forward=own_forward and plain_input and (mode is not None or not has_modules),
+        own_forward=own_forward and _is_usual(bert) and (mode is not None or not has_modules),
         has_modules=has_modules,
         pooling=mode,
         pool_prompt=bool(pooling.get("include_prompt", True)),
@@ -155,6 +169,13 @@ def _describe(
         max_length=int(min(lengths)) if lengths else None,
         position_limit=limit,
         model_type=str(config.get("model_type", "")),
+    )
+
+
+def _is_usual(settings: dict[str, Any]) -> bool:
+    """Return whether our loop does what the settings of a Transformer say: no lengths by role, arguments, templates."""
+    return settings.get("modality_config", {"text": USUAL_TEXT}).get("text") == USUAL_TEXT and all(
+        not value or value == USUAL_SETTINGS.get(name) for name, value in settings.items() if name not in NEUTRAL_SETTINGS
     )
 
 

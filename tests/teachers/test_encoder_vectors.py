@@ -176,6 +176,40 @@ def test_same_vectors_as_sentence_transformers(tmp_path, pooling, include_prompt
     np.testing.assert_allclose(ours.encode_documents(TEXTS), theirs.encode_document(TEXTS), atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "backend"),
+    [
+        ("sentence_bert_config.json", {}, "transformers"),
+        ("sentence_xlm-roberta_config.json", {"max_seq_length": 7, "do_lower_case": False}, "transformers"),
+        (
+            "sentence_bert_config.json",
+            {
+                "transformer_task": "feature-extraction",
+                "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+                "module_output_name": "token_embeddings",
+            },
+            "transformers",
+        ),
+        ("sentence_bert_config.json", {"max_seq_length": 40, "do_lower_case": True}, "sentence-transformers"),
+        ("sentence_bert_config.json", {"query_length": 5, "document_length": 9}, "sentence-transformers"),
+        ("sentence_bert_config.json", {"processing_kwargs": {"text": {"max_length": 6}}}, "sentence-transformers"),
+        ("sentence_bert_config.json", {"tokenizer_args": {"model_max_length": 8}}, "sentence-transformers"),
+        ("sentence_bert_config.json", {"config_args": {"num_hidden_layers": 1}}, "sentence-transformers"),
+    ],
+)
+def test_settings_of_the_transformer_are_followed(tmp_path, name, settings, backend):
+    from sentence_transformers import SentenceTransformer
+
+    folder = write_encoder(tmp_path / "model", "xlm-roberta")
+    (folder / "sentence_bert_config.json").unlink()
+    (folder / name).write_text(json.dumps(settings))
+    ours = open_encoder(EncoderConfig(model=str(folder), precision="fp32"))
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    assert ours.identity.backend == backend
+    np.testing.assert_allclose(ours.encode_queries(TEXTS), theirs.encode_query(TEXTS), atol=2e-5)
+    np.testing.assert_allclose(ours.encode_documents(TEXTS), theirs.encode_document(TEXTS), atol=2e-5)
+
+
 def test_unusual_modules_give_sentence_transformers_vectors(tmp_path):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense
