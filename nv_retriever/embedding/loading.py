@@ -17,7 +17,8 @@ from nv_retriever.teachers.identity import EncoderIdentity, Precision
 from nv_retriever.teachers.model_folder import ModelFolder
 
 CHARACTERS_PER_TOKEN = 64
-"""Text beyond this many characters per allowed token is cut before tokenising: one huge document must not stall a run."""
+"""Text beyond this many characters per allowed token is cut before tokenising, unless it is needed to fill the allowed
+tokens: one huge document must not stall a run."""
 
 
 class Forward(Protocol):
@@ -41,15 +42,24 @@ class Tokenize:
     def __call__(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Return the ids of each text, cut at `max_length` tokens."""
         cut = max_length * CHARACTERS_PER_TOKEN
-        found: list[list[int]] = self.tokenizer(
-            [text[:cut] for text in texts],
+        kept = slice(-cut, None) if self.tokenizer.truncation_side == "left" else slice(cut)
+        found = self._ids([text[kept] for text in texts], max_length)
+        # Blank space, or a word that is one token whatever its length, may be all that was kept: such texts are read whole.
+        for row, text in enumerate(texts):
+            if len(text) > cut and len(found[row]) < max_length:
+                found[row] = self._ids([text], max_length)[0]
+        return found
+
+    def _ids(self, texts: list[str], max_length: int) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(
+            texts,
             truncation=True,
             max_length=max_length,
             padding=False,
             return_attention_mask=False,
             return_token_type_ids=False,
         )["input_ids"]
-        return found
+        return ids
 
 
 def load_forward(

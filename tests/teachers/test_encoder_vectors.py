@@ -142,6 +142,19 @@ def test_long_texts_are_cut_by_role(models):
     np.testing.assert_allclose(found, reference(models["bert"], [long], "mean", max_length=20), atol=2e-5)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    "text",
+    ["cat" + " " * 9000 + "dog river", "b" * 9000 + " the cat sleeps", "the cat sleeps " + "b" * 9000, "a dog . " * 3000],
+)
+def test_blank_space_and_long_words_leave_the_other_tokens(tmp_path, text, side):
+    folder = write_transformer(tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "truncation_side": side}))
+    encoder = open_encoder(EncoderConfig(model=str(folder), pooling="mean", precision="fp32"))
+    np.testing.assert_allclose(encoder.encode_documents([text]), reference(folder, [text], "mean"), atol=2e-5)
+
+
 def test_bidirectional_decoder_reads_its_configuration(models, tmp_path):
     two_way = write_transformer(tmp_path / "two-way", "mistral", is_causal=False)
     config = {"pooling": "cls", "precision": "fp32"}
