@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.artifacts import write_aside
+from nv_retriever.errors import InputError
 from nv_retriever.search.types import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -128,9 +129,15 @@ class VectorStore:
         return result
 
     def commit(self, keys: Keys, vectors: FloatArray) -> None:
-        """Store vectors (n, dim) float32, durably, as one shard; `locate` finds them after `refresh`."""
+        """Store vectors (n, dim) float32, durably, as one shard; `locate` finds them after `refresh`.
+
+        Raises InputError for vectors of another length than those stored: a server may have another model by the same name.
+        """
         if not len(keys):
             return
+        if self.dim not in (None, vectors.shape[1]):
+            hint = "if the model behind this name is another one now, remove the folder"
+            raise InputError(f"vectors in {self.folder}", f"length {self.dim} as before", f"{vectors.shape[1]}", hint)
         name = uuid.uuid4().hex
         record = np.empty(len(keys), RECORD)
         record["key"], record["checksum"] = keys, checksums(vectors)

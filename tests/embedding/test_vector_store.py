@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nv_retriever.embedding.vector_store import ABANDONED_SECONDS, DamagedShardError, VectorStore, checksums, text_keys
+from nv_retriever.errors import InputError
 
 TEXTS = st.lists(st.text(max_size=12), unique=True, max_size=30)
 
@@ -36,6 +37,14 @@ def test_finds_what_was_committed_and_nothing_else(tmp_path_factory, batches, wa
     found = store.read(places)
     for text, vector in zip(wanted, found, strict=True):
         assert np.array_equal(vector, hashed_vector(text)) if text in known else np.isnan(vector).all()
+
+
+def test_vectors_of_another_length_are_refused_and_those_there_stay(tmp_path):
+    """Else which of the two lengths survives hangs on the shards' random names."""
+    fill(tmp_path, ["a"], dim=8)
+    with pytest.raises(InputError, match="expected length 8 as before, found 6; if the model"):
+        fill(tmp_path, ["b"], dim=6)
+    assert (VectorStore(tmp_path).locate(text_keys(["a", "b"], "")) >= 0).tolist() == [True, False]
 
 
 def test_keys_tell_salts_and_texts_apart():
