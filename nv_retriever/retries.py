@@ -1,12 +1,31 @@
-"""Which answers of an HTTP server are worth another attempt, and how long to wait for it."""
+"""How to ask an HTTP server: with which key, which answers are worth another attempt, and how long to wait for it."""
 
 from __future__ import annotations
 
 import email.utils
+import os
 import time
+from collections.abc import Sequence
+
+from nv_retriever.errors import InputError
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Status codes of troubles that pass: time-outs, conflicts, too many requests, a server that is down or busy."""
+
+
+def authorization(variables: Sequence[str]) -> dict[str, str]:
+    """Return the header with the key of the first environment variable that has one; without a key there is none.
+
+    White space around it, as at the end of a file, is no part of it. Raises InputError, without the key, for one that is no
+    header: the HTTP library would repeat the key in its message.
+    """
+    name = next((name for name in variables if os.environ.get(name, "").strip()), None)
+    if name is None:
+        return {}
+    key = os.environ[name].strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(name, "a key of printable ASCII characters", "others in it")
+    return {"Authorization": f"Bearer {key}"}
 
 
 def retry_after(value: str | None) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.judge import Case, Judgement, Verdict
-from nv_retriever.retries import RETRIED, retry_after
+from nv_retriever.retries import RETRIED, authorization, retry_after
 
 if TYPE_CHECKING:
     import httpx
@@ -40,9 +39,7 @@ class ChatJudge:
         self.name = f"chat:{url}#{model}"
         self._url, self._model = url.rstrip("/") + "/chat/completions", model
         self._workers, self._attempts, self._wait = workers, attempts, wait
-        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(headers=headers, timeout=120)
+        self._client = httpx.Client(headers=authorization(KEY_VARIABLES), timeout=120)
 
     def judge(self, cases: Sequence[Case]) -> list[Judgement]:
         """Ask for every case, a few at a time; raises InputError when the endpoint refuses or stays away."""

@@ -24,7 +24,7 @@ from nv_retriever.config import Frozen
 from nv_retriever.embedding.calibration import Fidelity, Recorded
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.retries import RETRIED, retry_after
+from nv_retriever.retries import RETRIED, authorization, retry_after
 from nv_retriever.search.types import FloatArray, ScoreKind
 from nv_retriever.teachers.config import TeacherConfig
 from nv_retriever.teachers.identity import Precision, Role
@@ -78,8 +78,7 @@ class EndpointEmbedder:
         self.batch = _positive("NVR_ENDPOINT_BATCH", 64)
         self.concurrency = _positive("NVR_ENDPOINT_CONCURRENCY", 4)
         self.interval = 60.0 / _positive("NVR_ENDPOINT_REQUESTS_PER_MINUTE", 3000)
-        key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
-        self._client = httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=120.0)
+        self._client = httpx.Client(headers=authorization(KEYS), timeout=120.0)
         self._turn = threading.Lock()
         self._next_request = 0.0
         self._dim: int | None = None
@@ -151,6 +150,8 @@ class EndpointEmbedder:
                     hint = f"set {KEYS[0]} or {KEYS[1]}" if reply.status_code in (401, 403) else ""
                     raise InputError(f"endpoint {self.label}", "embeddings", problem, hint)
                 pause = max(pause, retry_after(reply.headers.get("Retry-After")) or 0.0)
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise InputError(f"endpoint {self.label}", "a URL", str(error)) from None
             except (httpx.TransportError, _BadReplyError) as error:
                 problem = f"{type(error).__name__.lstrip('_')}: {error}"
             except ValueError as error:
@@ -179,7 +180,7 @@ class EndpointEmbedder:
         except (KeyError, TypeError, ValueError) as error:
             raise _BadReplyError(f"no embeddings in the reply ({error!r})") from None
         if numbers != list(range(expected)):
-            raise _BadReplyError(f"{len(numbers)} embeddings for {expected} texts")
+            raise _BadReplyError(f"{len(numbers)} embeddings for {expected} texts, of the indices {numbers[:8]}")
         lengths = {len(vector) for vector in vectors}
         if len(lengths) != 1 or lengths == {0}:
             raise _BadReplyError(f"vectors of lengths {sorted(lengths)}")

@@ -189,10 +189,34 @@ def test_another_length_halfway_is_an_error(server):
 
 
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "NVR_ENDPOINT_KEY"])
-def test_the_key_comes_from_the_environment(server, monkeypatch, name):
-    monkeypatch.setenv(name, "secret")
+@pytest.mark.parametrize("key", ["secret", " secret\r\n"])
+def test_the_key_comes_from_the_environment(server, monkeypatch, name, key):
+    monkeypatch.setenv(name, key)
     list(embedder(server).encode_windows(iter([["a"]]), "document", "fp32"))
     assert server.requests[0][2] == "Bearer secret"
+
+
+@pytest.mark.parametrize("key", ["sec\nret", "secrét"])
+def test_a_key_that_is_no_header_is_not_repeated(server, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(InputError, match="OPENAI_API_KEY: expected a key of printable ASCII") as error:
+        embedder(server)
+    assert "sec" not in str(error.value)
+
+
+def test_a_url_that_is_none_is_not_tried_again():
+    embedder = EndpointEmbedder(EndpointIdentity.of(TeacherConfig(name="endpoint:http://[::1#small")), pause=60)
+    with pytest.raises(InputError, match="a URL"):
+        list(embedder.encode_windows(iter([["a"]]), "document", "fp32"))
+
+
+def test_a_server_with_another_model_by_the_same_name_mixes_no_lengths(server, animals, tmp_path):
+    write_embeddings(tmp_path / "out", animals, "documents", embedder(server), tmp_path / "vectors")
+    server.dim = 6
+    with pytest.raises(InputError, match="length 5 as before, found 6"):
+        write_embeddings(tmp_path / "queries", animals, "train", embedder(server), tmp_path / "vectors")
+    counts = write_embeddings(tmp_path / "out", animals, "documents", embedder(server), tmp_path / "vectors")
+    assert (counts["encoded"], counts["quarantined"]) == (0, 0), "what was paid for stays"
 
 
 def test_requests_keep_their_distance(server, monkeypatch):
