@@ -106,11 +106,14 @@ class Source(Protocol):
         ...
 
 
-SPLIT_ALIASES = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "training": "train"}
+SPLIT_ALIASES = {
+    **{name: name for name in ("train", "dev", "test")},
+    **{"validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "training": "train"},
+}
 
 
 def split_name(name: str) -> str:
-    """Return the project's name of a split: `validation` and its like are `dev`."""
+    """Return the project's name of a split: `validation` and its like are `dev`, and `Train` is `train`."""
     return SPLIT_ALIASES.get(name.strip().lower(), name.strip())
 
 

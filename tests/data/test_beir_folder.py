@@ -53,6 +53,13 @@ def test_missing_split_says_which_there_are(tmp_path):
         Dataset.open(tmp_path / "nothing")
 
 
+def test_names_of_splits_in_whatever_case(tmp_path):
+    labels = {"Train": [("q1", "d1", 1), ("q3", "d2", 1)], "TEST": [("q3", "d10", 1)]}
+    dataset = ingest(write_beir(tmp_path / "set", labels=labels), tmp_path / "out")
+    assert dataset.splits == ("train", "test")
+    assert dataset.info["skipped"]["train_queries_of_dev_or_test"] == 1, "what is evaluated is dropped from training"
+
+
 def _bytes(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
