@@ -91,7 +91,10 @@ def _tokenizer(config: BM25Config) -> Any:
             stemmer = Stemmer.Stemmer(config.stemmer).stemWord
         except KeyError:
             raise InputError("bm25.stemmer", f"one of {', '.join(Stemmer.algorithms())}", repr(config.stemmer)) from None
-    return Tokenizer(lower=True, stopwords=config.stopwords or [], stemmer=stemmer)
+    try:
+        return Tokenizer(lower=True, stopwords=config.stopwords or [], stemmer=stemmer)
+    except ValueError as error:
+        raise InputError("bm25.stopwords", "a list of bm25s, such as english", repr(config.stopwords), str(error)) from None
 
 
 def _build_index(dataset: Dataset, tokenizer: Any, config: BM25Config) -> Any:

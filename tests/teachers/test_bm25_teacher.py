@@ -114,6 +114,8 @@ def test_pairs_have_the_numbers_of_the_search(world):
     assert scorer.score_pairs(np.empty(0, int), np.empty(0, int)).shape == (0,)
 
 
-def test_unknown_stemmer(world):
+def test_unknown_stemmer_and_stop_words(world):
     with pytest.raises(InputError, match="stemmer"):
         BM25Scorer(world[0], "test", BM25Config(stemmer="klingon"))
+    with pytest.raises(InputError, match="stopwords"):
+        BM25Scorer(world[0], "test", BM25Config(stopwords="klingon"))
