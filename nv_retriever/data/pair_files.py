@@ -97,11 +97,13 @@ def _read_parquet(path: Path) -> Iterator[tuple[Place, list[str], Mapping[str, A
     try:
         with pq.ParquetFile(path) as file:
             names, number = file.schema_arrow.names, 0
+            if len(set(names)) != len(names):
+                raise InputError(str(path), "different column names", ", ".join(names))
             for batch in file.iter_batches(batch_size=1024):
                 for record in batch.to_pylist():
                     number += 1
                     yield Place(str(path), number, "row"), names, record
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(str(path), "a parquet file", str(error).splitlines()[0]) from None
 
 
@@ -142,7 +144,7 @@ def _read_array(path: Path, problems: Problems) -> Iterator[tuple[Place, list[st
     try:
         with open_binary(path) as file:
             records = json.loads(file.read().decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), "a JSON array of objects in UTF-8", str(error)) from None
     for number, record in enumerate(records, start=1):
         place = Place(str(path), number, "row")

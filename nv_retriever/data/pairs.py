@@ -153,8 +153,8 @@ class Row:
     def query(self) -> Query:
         """Return the query; its id comes from its normalised text where no column has one."""
         text, identifier = self.get("query"), self.get("query_id")
-        if identifier is None and isinstance(text, str | None):
-            identifier = f"q-{content_hash(text or '').hex()[:20]}"
+        if identifier is None:  # of what is no text too: that is the one thing to be told, not that its id is missing
+            identifier = f"q-{content_hash(text if isinstance(text, str) else '').hex()[:20]}"
         return Query(identifier, text, self.place)
 
     def positives(self) -> list[Document]:
@@ -189,8 +189,8 @@ class Row:
                 identifier = next((item[k] for k in ("docid", "_id", "id", "doc_id") if item.get(k) is not None), identifier)
                 title = item.get("title", title)
                 item = item.get("text", item.get("passage", item))
-            if identifier is None and isinstance(item, str | None) and isinstance(title, str | None):
-                identifier = document_id(title or "", item or "")
+            if identifier is None:
+                identifier = document_id(*(part if isinstance(part, str) else "" for part in (title, item)))
             documents.append(Document(identifier, title, item, self.place))
         return documents
 

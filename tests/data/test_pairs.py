@@ -261,6 +261,9 @@ def test_wrong_tables(tmp_path, rows, columns, message):
         ("a.csv", b"query,r\xe9ponse\nq,p\n", r"a.csv line 1: expected UTF-8, found byte 0xe9 at column 8"),
         ("a.json", "[1, 2]", r"a.json row 1: expected a JSON object, found int 1"),
         ("a.json", '[{"query": ', r"a.json: expected a JSON array"),
+        ("a.json", "[" * 100_000, r"a.json: expected a JSON array"),
+        ("a.jsonl", '{"query": 5, "positive": "p"}', r"^[^;]*a.jsonl line 1: expected text: text, found int 5$"),
+        ("a.jsonl", '{"query": "q", "positive": [7]}', r"^[^;]*a.jsonl line 1: expected text: text, found int 7$"),
         ("a.parquet", "PAR1", r"a.parquet: expected a parquet file"),
         ("a.xlsx", "?", r"a.xlsx: expected a file named"),
     ],
@@ -269,6 +272,23 @@ def test_wrong_files(tmp_path, name, text, message):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
         ingest(tmp_path / name, tmp_path / "out")
+
+
+def test_wrong_parquet_files(tmp_path):
+    columns = [pa.array(["q", "r"]), pa.array(["a", "b"]), pa.array(["c", "d"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["query", "positive", "positive"]), tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match=r"twice.parquet: expected different column names, found query, positive, positive"):
+        ingest(tmp_path / "twice.parquet", tmp_path / "out")
+    latin = pa.Array.from_buffers(pa.string(), 2, pa.array([b"caf\xe9", b"x"]).buffers())
+    pq.write_table(pa.table({"query": columns[0], "positive": latin}), tmp_path / "latin.parquet")
+    with pytest.raises(InputError, match=r"latin.parquet: expected a parquet file, found 'utf-8' codec can't decode"):
+        ingest(tmp_path / "latin.parquet", tmp_path / "out")
+    pq.write_table(pa.table({"query": ["q" * 99, "r"], "positive": ["a", "b"]}), tmp_path / "damaged.parquet")
+    content = bytearray((tmp_path / "damaged.parquet").read_bytes())
+    content[20:60] = b"\xff" * 40
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged.parquet: expected a parquet file"):
+        ingest(tmp_path / "damaged.parquet", tmp_path / "out")
 
 
 def test_quotes_of_tsv_are_text_unless_the_header_is_quoted(tmp_path):
