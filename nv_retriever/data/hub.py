@@ -27,9 +27,14 @@ def open_hub(name: str, config: DatasetConfig) -> HubBeir | HubPairs:
     """Return the source behind `ORG/NAME[:CONFIG]`: BEIR's layout where it has a corpus and queries, else pairs."""
     repository, _, subset = name.partition(":")
     short = repository.rstrip("/").rsplit("/", 1)[-1]
-    if not subset and {"corpus", "queries"} <= set(_subsets(repository, config.revision)):
+    if not subset and not is_saved(Path(repository)) and {"corpus", "queries"} <= set(_subsets(repository, config.revision)):
         return HubBeir(repository, repository, short, config.revision)
     return HubPairs(repository, subset or None, short, config)
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether a folder was written by `save_to_disk` of the `datasets` library."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
 def _reach(repository: str, what: str, error: Exception) -> InputError:
@@ -51,9 +56,12 @@ def _subsets(repository: str, revision: str | None) -> list[str]:
 
 def _load(repository: str, subset: str | None, revision: str | None) -> Mapping[str, Any]:
     """Return the splits of a data set, memory-mapped by `datasets`."""
-    from datasets import load_dataset
+    from datasets import load_dataset, load_from_disk
 
     try:
+        if is_saved(Path(repository)):
+            saved = load_from_disk(repository)
+            return saved if isinstance(saved, dict) else {"train": saved}
         loaded: Mapping[str, Any] = load_dataset(repository, subset, revision=revision)
         return loaded
     except Exception as error:

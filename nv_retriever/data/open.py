@@ -70,8 +70,11 @@ def open_source(config: DatasetConfig) -> DigestedSource:
 
 def _open_folder(folder: Path, config: DatasetConfig) -> DigestedSource:
     from nv_retriever.data.beir import BeirFolder, is_beir_folder
+    from nv_retriever.data.hub import is_saved, open_hub
     from nv_retriever.data.pair_files import PairFiles, pair_files
 
+    if is_saved(folder):
+        return open_hub(str(folder), config)
     files = pair_files(folder)
     if is_beir_folder(folder) or not files:
         return BeirFolder(folder)

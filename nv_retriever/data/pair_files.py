@@ -19,6 +19,8 @@ from nv_retriever.data.records import Place, Problems, shorten, split_name
 from nv_retriever.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_ABOUT = "dataset_infos.json"
+"""What a repository of the hub says about its data, beside the data."""
 _WORD = re.compile(r"[^\W\d_]+")
 _SPLIT_WORDS = ("train", "training", "dev", "validation", "valid", "val", "test")
 _TEST_WORDS = ("testing", "eval", "evaluation")
@@ -32,7 +34,9 @@ def suffix(name: str) -> str:
 def pair_files(folder: Path) -> list[Path]:
     """Return the data files of a folder or of its `data/` folder, sorted."""
     places = [folder, folder / "data"]
-    found = ([p for p in sorted(place.glob("[!.]*")) if p.is_file() and suffix(p.name)] for place in places)
+    found = (
+        [p for p in sorted(place.glob("[!.]*")) if p.is_file() and suffix(p.name) and p.name != _ABOUT] for place in places
+    )
     return next((files for files in found if files), [])
 
 

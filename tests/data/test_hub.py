@@ -76,6 +76,26 @@ def test_pairs(tmp_path):
     assert source_digest(DatasetConfig(source=f"hf:{tmp_path / 'repo'}")) != before
 
 
+def test_what_datasets_saved_to_disk(tmp_path):
+    from datasets import Dataset as Table
+    from datasets import DatasetDict
+
+    rows = Table.from_list([{"query": f"q {number}", "positive": f"p {number}"} for number in range(12)])
+    rows.save_to_disk(str(tmp_path / "one"))
+    DatasetDict({"train": rows.select(range(8)), "test": rows.select(range(8, 12))}).save_to_disk(str(tmp_path / "two"))
+    one, two = (ingest(tmp_path / name, tmp_path / f"out-{name}") for name in ("one", "two"))
+    assert one.document_texts() == ingest(f"hf:{tmp_path / 'one'}", tmp_path / "hub").document_texts()
+    assert one.splits == ("train", "dev", "test") and one.n_documents == 12
+    assert two.splits == ("train", "test") and len(two.query_rows("test")) == 4
+
+
+def test_a_clone_s_description_is_no_data(tmp_path):
+    (tmp_path / "clone/data").mkdir(parents=True)
+    (tmp_path / "clone/dataset_infos.json").write_text('{"default": {}}')
+    (tmp_path / "clone/data/train.jsonl").write_text('{"query": "q", "positive": "p"}\n')
+    assert ingest(tmp_path / "clone", tmp_path / "out").document_texts() == ["p"]
+
+
 @pytest.mark.parametrize("source", ["hf:nobody/nothing-here", "nfcorpus"])
 def test_offline_is_one_clear_line(tmp_path, monkeypatch, source):
     from huggingface_hub import constants
