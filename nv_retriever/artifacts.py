@@ -12,8 +12,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ MANIFEST = "manifest.json"
 CACHE_RECORD = "prefect.json"
 TRACKING_RECORD = "mlflow.json"
 """Records of other tools that live in the artifact's folder and are no part of the artifact."""
+ABANDONED_SECONDS = 24 * 3600
+"""A file that is being written and that nobody wrote to for so long is a killed writer's."""
 
 
 class ArtifactRef(Frozen):
@@ -71,6 +73,14 @@ def write_aside(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove what killed writers left of these files, in a folder that no build tidies."""
+    for path in paths:
+        with suppress(FileNotFoundError):  # a living writer renames its file, another process tidies as well
+            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                path.unlink()
 
 
 def write_json(path: Path, value: object) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import write_aside
+from nv_retriever.artifacts import remove_abandoned, write_aside
 from nv_retriever.errors import InputError
 from nv_retriever.search.types import FloatArray
 
@@ -25,8 +24,6 @@ logger = logging.getLogger(__name__)
 KEY_BYTES = 16
 KEY = np.dtype(f"S{KEY_BYTES}")
 RECORD = np.dtype([("key", KEY), ("checksum", "<u8")])
-ABANDONED_SECONDS = 24 * 3600
-"""Vectors without keys that are older than this were left by a killed writer."""
 Keys = npt.NDArray[np.bytes_]
 Places = npt.NDArray[np.int64]
 
@@ -152,11 +149,9 @@ class VectorStore:
 
     def clean(self) -> None:
         """Remove what killed writers left more than a day ago."""
-        for path in [*self.folder.glob("*.vectors.npy"), *self.folder.glob(".*.part")]:
-            keys = path.with_name(path.name.replace(".vectors.npy", ".keys.npy"))
-            committed = keys != path and keys.exists()
-            if not committed and time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
+        remove_abandoned(self.folder.glob(".*.part"))
+        committed = {path.name.replace(".keys.npy", ".vectors.npy") for path in self.folder.glob("*.keys.npy")}
+        remove_abandoned(path for path in self.folder.glob("*.vectors.npy") if path.name not in committed)
 
     def _vectors_path(self, name: str) -> Path:
         return self.folder / f"{name}.vectors.npy"

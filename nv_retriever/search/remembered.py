@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import write_aside
+from nv_retriever.artifacts import remove_abandoned, write_aside
 from nv_retriever.search.ranking import pack
 from nv_retriever.search.types import Exclusions, FloatArray, Scorer, TopK
 
@@ -100,6 +100,7 @@ class RememberedScorer:
         self._scorer, self._folder = scorer, folder
         self.score_kind, self.n_queries, self.n_documents = scorer.score_kind, scorer.n_queries, scorer.n_documents
         self.score_pairs = scorer.score_pairs
+        remove_abandoned(folder.glob(".*.part"))
         self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := _Shard.at(path)) is not None]
 
     def __getattr__(self, name: str) -> Any:

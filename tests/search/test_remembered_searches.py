@@ -1,7 +1,9 @@
 """Searches below limits that were made before are answered from disk, with exactly what a search would return."""
 
 import logging
+import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_worlds import ArrayVectors, exclusions_of
 
+from nv_retriever.artifacts import ABANDONED_SECONDS
 from nv_retriever.search.remembered import RememberedScorer
 from nv_retriever.search.vectors import VectorScorer
 
@@ -127,3 +130,12 @@ def test_a_damaged_file_is_dropped_and_searched_again(tmp_path, caplog, damage):
     assert path.exists(), "the search that was made again is kept"
     RememberedScorer(teacher, tmp_path).search(rows, 2, excluded.take(rows), limits)
     assert teacher.searched == before + 3
+
+
+def test_what_a_killed_writer_left_goes_when_old(tmp_path):
+    old, young = (tmp_path / f".0-3-0123456789abcdef.npy.{process}.part" for process in (7, 8))
+    for path, age in ((old, ABANDONED_SECONDS + 60), (young, 60)):
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    RememberedScorer(world(0)[0], tmp_path)
+    assert list(tmp_path.iterdir()) == [young], "it may be a living writer's"
