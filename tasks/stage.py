@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Task, task
+from prefect.client.schemas.objects import TaskRun
 from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultRecord
+from prefect.states import State
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Frozen, Runtime
@@ -34,6 +37,13 @@ class StageReport(Frozen):
     """Wall time of the stage's own work."""
 
 
+def forget_exception(stage: StageTask, run: TaskRun, state: State[Any]) -> None:
+    """Remove Prefect's record of why a task failed: a file with a random name among the artifacts, which nothing reads."""
+    storage, record = stage.result_storage, state.data
+    if isinstance(storage, LocalFileSystem) and isinstance(record, ResultRecord):
+        (Path(str(storage.basepath)) / record.metadata.storage_key).unlink(missing_ok=True)
+
+
 def stage_task(name: str) -> Callable[[Callable[..., ArtifactRef]], StageTask]:
     """Return a decorator: a Prefect task named after its stage, cached by the artifact that it makes."""
     return task(
@@ -42,6 +52,7 @@ def stage_task(name: str) -> Callable[[Callable[..., ArtifactRef]], StageTask]:
         cache_policy=ArtifactCachePolicy(),
         persist_result=True,
         result_serializer="json",
+        on_failure=[forget_exception],
         retries=0,
     )
 

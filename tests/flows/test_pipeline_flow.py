@@ -204,3 +204,23 @@ def test_a_failing_input_fails_the_run(folder, home):
 
     with pytest.raises(InputError, match="split"):
         pipeline(config(folder).model_copy(update={"split": "validation"}), str(home))
+
+
+@pytest.mark.parametrize(("form", "out", "message"), [("triplet", None, "together"), ("nonsense", "there", "triplet")])
+def test_an_export_that_cannot_be_written_is_said_before_anything_runs(folder, tmp_path, form, out, message):
+    from nv_retriever.errors import InputError
+
+    with pytest.raises(InputError, match=message):
+        mining(config(folder), str(tmp_path / "home"), export_format=form, out=out)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_failed_task_leaves_nothing_among_the_artifacts(folder, tmp_path):
+    from nv_retriever.errors import InputError
+
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "corpus.jsonl").write_text("no json\n")
+    with pytest.raises(InputError, match="corpus"):
+        mining(config(broken), str(tmp_path / "home"))
+    assert [path.name for path in (tmp_path / "home" / "artifacts").iterdir()] == ["dataset"]
