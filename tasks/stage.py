@@ -6,13 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task, task
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.filesystems import LocalFileSystem
-from prefect.results import ResultRecord
-from prefect.states import State
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Frozen, Runtime
@@ -39,9 +37,9 @@ class StageReport(Frozen):
 
 def forget_exception(stage: StageTask, run: TaskRun, state: State[Any]) -> None:
     """Remove Prefect's record of why a task failed: a file with a random name among the artifacts, which nothing reads."""
-    storage, record = stage.result_storage, state.data
-    if isinstance(storage, LocalFileSystem) and isinstance(record, ResultRecord):
-        (Path(str(storage.basepath)) / record.metadata.storage_key).unlink(missing_ok=True)
+    storage, record = stage.result_storage, cast(Any, state.data)
+    if isinstance(storage, LocalFileSystem):
+        Path(str(storage.basepath), record.metadata.storage_key).unlink(missing_ok=True)
 
 
 def stage_task(name: str) -> Callable[[Callable[..., ArtifactRef]], StageTask]:
