@@ -38,7 +38,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     dataset, mined = plan.trained.dataset, minings(plan.checkpoint)
     trained_on = {str(one.dataset.ref): one.dataset for one in mined}
     reports = execute([dataset, *trained_on.values()], home, config.runtime)
-    split = config.evaluation.split
+    split = plan.base.evaluation.split
     found = [check_leakage(one, config.split, dataset, split, home, config.leakage) for one in trained_on.values()]
     leakage = {key: sum(one[key] for one in found) for key in ("queries", "positives")}
     reports = execute([plan.checkpoint, *plan.evaluations], home, config.runtime, done=reports)

@@ -261,7 +261,8 @@ def evaluation_spec(
     """
     from nv_retriever.teachers.parse import teacher_digest
 
-    split = config.evaluation.split
+    evaluation = config.evaluation.on("test")
+    split = evaluation.split
     documents: EmbeddingSpec | None
     queries: EmbeddingSpec | None
     if isinstance(model, TeacherConfig):
@@ -278,7 +279,7 @@ def evaluation_spec(
         digest="" if documents else teacher_digest(teacher),
         documents=documents,
         queries=queries,
-        evaluation=config.evaluation,
+        evaluation=evaluation,
         location=TeacherLocation(teacher=teacher),
     )
 

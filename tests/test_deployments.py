@@ -49,6 +49,14 @@ def test_a_served_evaluation_of_a_benchmark_keeps_the_benchmark_s_own_split():
     assert benchmark_settings(config.evaluation, "msmarco").split == "dev"
 
 
+def test_a_form_that_sends_every_field_keeps_the_benchmark_s_own_rules():
+    """Prefect's page fills in the defaults, and sends what nobody touched with what was changed."""
+    config = PipelineConfig.model_validate(PipelineConfig().model_dump(mode="json"))
+    assert benchmark_settings(config.evaluation, "msmarco").split == "dev"
+    assert benchmark_settings(config.evaluation, "quora").ignore_identical_ids is True
+    assert benchmark_settings(config.evaluation, "my/folder").split == "test"
+
+
 def test_served_runs_find_folders_that_were_named_from_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("set", "vectors", "student"):

@@ -116,7 +116,9 @@ def benchmark_parts(source: str) -> tuple[str, ...]:
 
 
 def benchmark_settings(config: EvaluationConfig, source: str) -> EvaluationConfig:
-    """Return the settings with a benchmark's own split and identical-id rule, where they were not set.
+    """Return the settings with a benchmark's own split and identical-id rule, where they are left to `auto`.
+
+    Whether a setting was given is not asked: Prefect's form gives all of them.
 
     >>> [benchmark_settings(config, "msmarco").split for config in (EvaluationConfig(), EvaluationConfig(split="x"))]
     ['dev', 'x']
@@ -125,9 +127,9 @@ def benchmark_settings(config: EvaluationConfig, source: str) -> EvaluationConfi
     """
     found = _by_name(source)
     if found is None:
-        return config
-    rules = {"split": found.split, "ignore_identical_ids": found.ignore_identical_ids}
-    return config.model_copy(update={name: value for name, value in rules.items() if name not in config.model_fields_set})
+        return config.on("test")
+    rule = found.ignore_identical_ids if config.ignore_identical_ids == "auto" else config.ignore_identical_ids
+    return config.on(found.split).model_copy(update={"ignore_identical_ids": rule})
 
 
 def _by_name(source: str) -> BeirSet | None:

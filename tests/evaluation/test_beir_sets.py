@@ -41,7 +41,7 @@ def test_a_name_brings_its_split_and_rule_and_a_folder_of_that_name_does_not(tmp
     assert benchmark_settings(EvaluationConfig(), "NanoNQ").split == "train"
     assert benchmark_settings(EvaluationConfig(ignore_identical_ids=False), "arguana").ignore_identical_ids is False
     assert benchmark_settings(EvaluationConfig(), "scifact").ignore_identical_ids is False
-    assert benchmark_settings(EvaluationConfig(), "stdlib") == EvaluationConfig()
+    assert benchmark_settings(EvaluationConfig(), "stdlib") == EvaluationConfig(split="test")
     assert benchmark_parts("QuoraRetrieval") == ("quora",) and benchmark_parts("cqadupstack-gis") == ("cqadupstack-gis",)
     assert benchmark_parts("CQADupstackRetrieval") == beir_set("CQADupstack").sources
     (tmp_path / "msmarco").mkdir()
