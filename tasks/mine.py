@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,5 +80,5 @@ def add_to_database(spec: MiningSpec, home: str) -> None:
         database.add(store.open(spec.ref))
     except StoreDamagedError as error:
         logger.warning("%s; it is built anew from the artifacts", error)
-        database.path.replace(database.path.with_suffix(".damaged"))
+        shutil.copyfile(database.path, database.path.with_suffix(".damaged"))  # stays until the new file takes its place
         database.rebuild(database.mining_folders())

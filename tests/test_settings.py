@@ -29,6 +29,11 @@ def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_setting
         build_config({"teachers": ["bm25"]}, "x.yaml")
 
 
+def test_the_role_of_a_column_is_known_for_every_kind_of_source():
+    with pytest.raises(InputError, match=r"dataset\.columns: expected the roles query, positive.*found quary"):
+        build_config({"dataset": {"columns": {"quary": "q"}}}, "--set")
+
+
 @pytest.mark.parametrize("text", ["training.epochs", "=3", "a=[1"])
 def test_wrong_assignments(text):
     with pytest.raises(InputError):

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from nv_retriever.config import Frozen
+from nv_retriever.errors import InputError
 
 
 class DatasetConfig(Frozen):
@@ -48,6 +49,15 @@ class DatasetConfig(Frozen):
         if self.hiding_seed and self.known_positives is None:
             raise ValueError("hiding_seed chooses the known positives: set known_positives")
         return self
+
+    @field_validator("columns")
+    @classmethod
+    def _roles(cls, value: Mapping[str, str | None]) -> Mapping[str, str | None]:
+        from nv_retriever.data.pairs import ROLES
+
+        if unknown := sorted(set(value) - set(ROLES)):
+            raise InputError("dataset.columns", f"the roles {', '.join(ROLES)}", ", ".join(unknown))
+        return value
 
     @field_validator("document_template")
     @classmethod

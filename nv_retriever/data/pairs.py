@@ -64,8 +64,6 @@ def detect_columns(where: str, names: Sequence[str], given: Mapping[str, str | N
 
     `given` names the columns of some roles, None says that a role has none.
     """
-    if unknown := set(given) - set(ROLES):
-        raise InputError("columns", f"the roles {', '.join(ROLES)}", ", ".join(sorted(unknown)))
     role = {role: name for role, name in given.items() if name is not None}
     if absent := sorted(set(role.values()) - set(names)):
         raise InputError(where, f"a column {absent[0]!r}", f"the columns {', '.join(names)}")

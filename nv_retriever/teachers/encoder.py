@@ -95,9 +95,15 @@ def _pooling(config: EncoderConfig, files: ModelFolder, preset: Preset) -> Any:
 
 
 def _normalizes(config: EncoderConfig, files: ModelFolder) -> bool:
-    """Return whether vectors are scaled: as set, as the modules do, or where the model's similarity is the cosine."""
+    """Return whether vectors are scaled: as set, as the modules do, or where the model's similarity is the cosine.
+
+    Raises InputError for a distance, unless vectors of length 1 are in the same order by it.
+    """
     if config.normalize is not None:
         return config.normalize
+    if files.similarity == "manhattan" or (files.similarity == "euclidean" and not files.normalizes):
+        hint = "set encoder.normalize to score by cosine (true) or inner product (false) all the same"
+        raise InputError(f"model {config.model}", "a model whose similarity is cosine or dot", files.similarity, hint)
     return files.normalizes or files.similarity not in ("dot", "dot_score")
 
 

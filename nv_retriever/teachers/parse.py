@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
@@ -49,6 +50,9 @@ def endpoint_parts(teacher: TeacherConfig) -> tuple[str, str]:
     url, _, model = target(teacher).rpartition("#")
     if not url.startswith(("http://", "https://")) or not model:
         raise InputError(f"teacher {teacher.name!r}", "endpoint:URL#MODEL with an http(s) URL", repr(target(teacher)))
+    if "@" in urlsplit(url).netloc:  # the name of a teacher stands in tables, logs and reports
+        where = f"teacher endpoint:…#{model}"
+        raise InputError(where, "a URL without a password", "one with", "set NVR_ENDPOINT_KEY for a key")
     return url, model
 
 

@@ -103,10 +103,26 @@ def _rows(source: str) -> Iterator[tuple[str, Row]]:
     path = _file(source)
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        yield from ((f"{path} row {number}", row) for number, row in enumerate(pq.read_table(path).to_pylist(), 1))
+        yield from _parquet_rows(path)
         return
+    try:
+        yield from _text_rows(path, name)
+    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
+        raise InputError(str(path), "rows of text in UTF-8", str(error)) from None
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(str(path), "a parquet file", str(error).split("\n")[0]) from None
+    yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _text_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         if name.endswith((".csv", ".tsv")):
             reader = csv.DictReader(file, delimiter="\t" if name.endswith(".tsv") else ",")

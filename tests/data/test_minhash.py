@@ -44,6 +44,16 @@ def test_jaccard_is_exact(texts, words):
     assert np.allclose(jaccard(shingle(texts, words), a, b), expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "near"), [("今天天气很好我们去公园玩", "今天天气很好我们去公园吧"), ("ที่นี่อากาศดีมาก", "ที่นี่อากาศดีจัง")]
+)
+def test_scripts_without_spaces_have_near_duplicates(text, near):
+    found = shingle([text, near, "Words " + text])
+    assert len(found.take(np.array([0]))[1]) == len(text) - 2
+    assert 0.5 < jaccard(found, np.array([0]), np.array([1]))[0] < 1
+    assert jaccard(found, np.array([0]), np.array([2]))[0] > 0.7
+
+
 def test_estimates_are_near_and_equal_texts_are_equal():
     texts = varied(200)
     a, b = np.arange(0, 150), np.arange(50, 200)

@@ -106,6 +106,18 @@ def test_values_come_from_the_folder(copy):
     assert identity(copy).document_prompt == "", "as sentence-transformers reads it"
 
 
+@pytest.mark.parametrize("similarity", ["manhattan", "euclidean"])
+def test_a_distance_is_no_inner_product(copy, similarity):
+    rewrite(copy / "config_sentence_transformers.json", similarity_fn_name=similarity)
+    modules = json.loads((copy / "modules.json").read_text())
+    if similarity == "euclidean":
+        assert identity(copy).score_kind == "cosine", "the same order, where the modules normalise"
+    (copy / "modules.json").write_text(json.dumps([one for one in modules if not one["type"].endswith("Normalize")]))
+    with pytest.raises(InputError, match=similarity):
+        identity(copy)
+    assert identity(copy, normalize=False).score_kind == "dot"
+
+
 def test_the_packaged_model_is_the_published_one():
     found = resolve_encoder(EncoderConfig())
     assert (found.pooling, found.normalize, found.query_max_length, found.backend) == ("mean", True, 256, "transformers")

@@ -46,6 +46,12 @@ def test_incomplete_names_are_explained(name):
         parse_teacher(name)
 
 
+def test_a_password_in_a_url_is_refused_and_not_repeated():
+    with pytest.raises(InputError, match="without a password") as error:
+        parse_teacher("endpoint:http://user:secret@h/v1#m")
+    assert "secret" not in str(error.value)
+
+
 def test_parts():
     assert endpoint_parts(parse_teacher("endpoint:http://h:1/v1#org/m")) == ("http://h:1/v1", "org/m")
     assert target(parse_teacher("cross-encoder:a/b")) == "a/b"

@@ -119,3 +119,18 @@ def test_labelled_rows_that_mean_nothing_are_refused(
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         labelled_samples(BlendSource(name="a", source=str(path), task=task), 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,label\nGrün,x\n".encode("latin-1")),
+        ("a.jsonl.gz", b"no gzip"),
+        ("a.parquet", b"PAR1 but no more"),
+    ],
+)
+def test_labelled_files_that_cannot_be_read_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        labelled_samples(BlendSource(name="a", source=str(path), task="classification"), 1, seed=0)
