@@ -35,6 +35,7 @@ HERE = Path(__file__).parent
 METHODS, SELECTIONS, TEACHERS, ENSEMBLES = (TITLES[name] for name in ("methods", "selections", "teachers", "ensembles"))
 REGIMES = {
     "Incomplete labels: one positive a query is known, the others are hidden": ("pubmedqa-incomplete", "bible-incomplete"),
+    "Incomplete labels, four times the training": ("pubmedqa-incomplete-long", "bible-incomplete-long"),
     "Labels as they are": ("pubmedqa-complete", "bible-complete", "squad-complete"),
 }
 PERCPOS = "topk-percpos(0.95)"

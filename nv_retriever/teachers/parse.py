@@ -48,9 +48,13 @@ def target(teacher: TeacherConfig) -> str:
 def endpoint_parts(teacher: TeacherConfig) -> tuple[str, str]:
     """Return the URL and the model of `endpoint:URL#MODEL`."""
     url, _, model = target(teacher).rpartition("#")
-    if not url.startswith(("http://", "https://")) or not model:
+    try:
+        host = urlsplit(url).netloc
+    except ValueError:  # as of [::1
+        host = ""
+    if not url.startswith(("http://", "https://")) or not host or not model:
         raise InputError(f"teacher {teacher.name!r}", "endpoint:URL#MODEL with an http(s) URL", repr(target(teacher)))
-    if "@" in urlsplit(url).netloc:  # the name of a teacher stands in tables, logs and reports
+    if "@" in host:  # the name of a teacher stands in tables, logs and reports
         where = f"teacher endpoint:…#{model}"
         raise InputError(where, "a URL without a password", "one with", "set NVR_ENDPOINT_KEY for a key")
     return url, model

@@ -218,7 +218,7 @@ def test_a_benchmark_in_a_study_is_measured_by_its_own_rules():
 
     assert spec("msmarco").split == "dev" and spec("quora").ignore_identical_ids is True
     assert spec("msmarco", split="test").split == "test"
-    assert spec("stdlib") == EvaluationConfig()
+    assert spec("stdlib") == EvaluationConfig(split="test")
 
 
 def test_a_report_is_named_by_all_that_it_shows(write_beir, tmp_path):

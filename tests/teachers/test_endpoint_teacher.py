@@ -205,7 +205,7 @@ def test_a_key_that_is_no_header_is_not_repeated(server, monkeypatch, key):
 
 
 def test_a_url_that_is_none_is_not_tried_again():
-    embedder = EndpointEmbedder(EndpointIdentity.of(TeacherConfig(name="endpoint:http://[::1#small")), pause=60)
+    embedder = EndpointEmbedder(EndpointIdentity.of(TeacherConfig(name="endpoint:http://h:port#small")), pause=60)
     with pytest.raises(InputError, match="a URL"):
         list(embedder.encode_windows(iter([["a"]]), "document", "fp32"))
 

@@ -39,6 +39,8 @@ def test_names_round_trip(name, kind):
         "endpoint:http://h/v1",
         "endpoint:h#m",
         "endpoint:http://h#",
+        "endpoint:http://[::1#m",
+        "endpoint:http://#m",
     ],
 )
 def test_incomplete_names_are_explained(name):
