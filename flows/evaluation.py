@@ -9,7 +9,7 @@ from prefect import flow
 from flows.execution import execute
 from flows.summary import flow_run_id, metrics_json, mlflow_link, score_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.evaluation.beir import benchmark_parts, benchmark_settings, mean_metrics
+from nv_retriever.evaluation.beir import benchmark_parts, mean_metrics
 from nv_retriever.pipeline import PipelineConfig, dataset_spec, evaluation_spec
 from nv_retriever.remote_store import resolve_home
 from nv_retriever.teachers.config import TeacherConfig
@@ -36,12 +36,11 @@ def evaluation(
     """
     home = resolve_home(home)
     source = config.dataset.source
-    measured = config.model_copy(update={"evaluation": benchmark_settings(config.evaluation, source)})
     teacher = TeacherConfig(name=model, encoder=config.student.encoder)
     specs = []
     for part in benchmark_parts(source):
         dataset = dataset_spec(config.dataset.model_copy(update={"source": part}))
-        specs.append(evaluation_spec(measured, dataset, teacher.label, teacher))
+        specs.append(evaluation_spec(config, dataset, teacher.label, teacher))
     reports = execute(specs, home, config.runtime)
     mlflow_run, *_ = [track_evaluation(spec, home) for spec in specs]
     metrics = mean_metrics([metrics_json(spec, home) for spec in specs])
@@ -54,7 +53,7 @@ def evaluation(
     return {
         "model": model,
         "dataset": config.dataset.source,
-        "split": measured.evaluation.split,
+        "split": specs[0].evaluation.split,
         "metrics": metrics,
         "per_query": per_query[0] if len(per_query) == 1 else per_query,
         "mteb": {"results": files, "scores": mean_metrics(theirs) if theirs else None},

@@ -13,10 +13,9 @@ from pydantic import Field, field_validator, model_validator
 from nv_retriever.config import MOST_SEED, Frozen
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
-from nv_retriever.evaluation.beir import benchmark_settings
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.pipeline import PipelineConfig, audit_spec, checkpoint_spec, dataset_spec, evaluation_spec, student_spec
-from nv_retriever.stages import AuditSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, StudentSpec
+from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
 from nv_retriever.teachers.config import TeacherConfig
 
 logger = logging.getLogger(__name__)
@@ -171,7 +170,7 @@ def plan_ablation(config: AblationConfig) -> list[CellSpec]:
         for question, name, variant in variants(config):
             seeded = variant.model_copy(update={"seed": seed})
             checkpoint = checkpoint_spec(seeded, dataset)
-            evaluations = tuple(measured_spec(seeded, one, "trained", checkpoint) for one in measured)
+            evaluations = tuple(evaluation_spec(seeded, one, "trained", checkpoint) for one in measured)
             cells.append(CellSpec(question, name, seed, checkpoint, evaluations))
     return cells
 
@@ -183,17 +182,9 @@ def plan_references(config: AblationConfig) -> list[EvaluationSpec]:
     pipeline = config.pipeline
     measured = [dataset_spec(one) for one in (pipeline.dataset, *config.evaluate_on)]
     student, teacher = student_spec(pipeline.student), pipeline.teachers[0]
-    return [measured_spec(pipeline, one, "untrained student", student) for one in measured] + [
-        measured_spec(pipeline, one, f"teacher {teacher.label}", teacher) for one in measured
+    return [evaluation_spec(pipeline, one, "untrained student", student) for one in measured] + [
+        evaluation_spec(pipeline, one, f"teacher {teacher.label}", teacher) for one in measured
     ]
-
-
-def measured_spec(
-    config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | CheckpointSpec | TeacherConfig
-) -> EvaluationSpec:
-    """Return the evaluation of a system; a benchmark's name brings its split and its rules, as in `nvr evaluate`."""
-    settings = benchmark_settings(config.evaluation, dataset.location.source)
-    return evaluation_spec(config.model_copy(update={"evaluation": settings}), dataset, system, model)
 
 
 def plan_audit(config: AblationConfig) -> AuditSpec | None:

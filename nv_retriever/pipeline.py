@@ -13,6 +13,7 @@ from nv_retriever.audit.config import AuditConfig
 from nv_retriever.config import MOST_SEED, Frozen, Runtime
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
+from nv_retriever.evaluation.beir import benchmark_settings
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
@@ -255,13 +256,13 @@ def blend_source_spec(
 def evaluation_spec(
     config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | TrainedSpec | TeacherConfig
 ) -> EvaluationSpec:
-    """Return the specification of one system's scores on the evaluation split.
+    """Return the specification of one system's scores on the evaluation split; a benchmark's name brings its own rules.
 
     An encoder whose precision is left to `auto` is measured in fp32: scores are then the published ones, on every machine.
     """
     from nv_retriever.teachers.parse import teacher_digest
 
-    evaluation = config.evaluation.on("test")
+    evaluation = benchmark_settings(config.evaluation, dataset.location.source)
     split = evaluation.split
     documents: EmbeddingSpec | None
     queries: EmbeddingSpec | None

@@ -10,7 +10,6 @@ from nv_retriever import mine
 from nv_retriever.ablation import (
     PAPER_METHODS,
     meaningful,
-    measured_spec,
     method_config,
     plan_ablation,
     plan_audit,
@@ -24,6 +23,7 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.paper_numbers import BEIR, METHODS
 from nv_retriever.evaluation.seeds import mean_interval
 from nv_retriever.mining.config import MiningConfig
+from nv_retriever.pipeline import evaluation_spec
 from nv_retriever.stages import DatasetSpec, Location
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.parse import score_kind
@@ -210,11 +210,11 @@ def test_a_baseline_that_the_study_does_not_compare_is_refused():
         assert study(methods=["topk", "topk-percpos(.95)"], teachers=teachers, baseline=name).baseline == name
 
 
-def test_a_benchmark_in_a_study_is_measured_by_its_own_rules():
+def test_a_benchmark_is_measured_by_its_own_rules_wherever_it_is_named():
     def spec(source: str, **evaluation: object) -> EvaluationConfig:
         dataset = DatasetSpec(config=DatasetConfig(source=source), digest="", location=Location(source=source))
         pipeline = build_config({"evaluation": evaluation}, "test")
-        return measured_spec(pipeline, dataset, "bm25", TeacherConfig(name="bm25")).evaluation
+        return evaluation_spec(pipeline, dataset, "bm25", TeacherConfig(name="bm25")).evaluation
 
     assert spec("msmarco").split == "dev" and spec("quora").ignore_identical_ids is True
     assert spec("msmarco", split="test").split == "test"
