@@ -263,13 +263,9 @@ def mine(
 ) -> None:
     """Mine hard negatives; with --export and --out, write them for another trainer."""
     from flows.console import show_mining
+    from nv_retriever.store.exports.export import check_request
 
-    if (export is None) != (out is None):
-        raise InputError("nvr mine", "--export FORMAT and --out PATH together", "only one of them")
-    if export is not None and out is not None:
-        from nv_retriever.store.exports.export import check_export
-
-        check_export(export, out)
+    check_request(export, out)
     config = common.settings()
 
     home = common.home_folder()

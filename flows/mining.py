@@ -10,9 +10,9 @@ from prefect import flow
 from flows.execution import execute
 from flows.summary import flow_run_id, mining_json, mining_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.errors import InputError
 from nv_retriever.pipeline import PipelineConfig, mining_spec
 from nv_retriever.remote_store import resolve_home
+from nv_retriever.store.exports.export import check_request
 from tasks.mine import add_to_database
 from tasks.opening import open_dataset
 
@@ -32,12 +32,7 @@ def mining(
         export_format: also write the negatives in this format.
         out: where to write them.
     """
-    if (export_format is None) != (out is None):
-        raise InputError("export", "a format and a place together", "only one of them")
-    if export_format is not None and out is not None:
-        from nv_retriever.store.exports.export import check_export
-
-        check_export(export_format, out)
+    check_request(export_format, out)
     home = resolve_home(home)
     spec = mining_spec(config)
     reports = execute([spec], home, config.runtime)

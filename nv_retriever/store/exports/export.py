@@ -72,6 +72,14 @@ def export(format_name: str, mining_folder: Path | str, dataset: Dataset, out: P
     return result
 
 
+def check_request(format_name: str | None, out: Path | str | None) -> None:
+    """Raise InputError unless a format and a place are given together and can be written, or neither is given."""
+    if format_name is not None and out is not None:
+        check_export(format_name, out)
+    elif format_name is not None or out is not None:
+        raise InputError("export", "a format and a place together (--export FORMAT --out PATH)", "only one of them")
+
+
 def check_export(format_name: str, out: Path | str) -> tuple[Format, Path, bool]:
     """Return the format, the absolute place, and whether that is a single file; raises InputError as `export` does."""
     form, out = find_format(format_name), Path(out).absolute()
