@@ -74,7 +74,7 @@ class PairFiles(PairSource):
         """Yield the rows of all files."""
         for file in self.files:
             records, columns = RecordColumns(str(file), self._given), None
-            for place, names, cells in _read(file, problems):
+            for place, names, cells in read_records(file, problems):
                 if ".json" in suffix(file.name):
                     columns = records.of(place, names)
                 elif columns is None:
@@ -83,8 +83,8 @@ class PairFiles(PairSource):
             records.finish()
 
 
-def _read(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
-    """Yield (place, column names, cells) of a file's rows."""
+def read_records(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
+    """Yield (place, column names, cells) of the rows of a parquet, CSV, TSV or JSON file; `problems` takes what is wrong."""
     kind = suffix(path.name).removesuffix(".gz")
     if kind == ".parquet":
         yield from _read_parquet(path)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nv_retriever.data.pair_files import read_records
+from nv_retriever.data.records import Problems
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import file_digest
 from nv_retriever.training.blend import BlendSource
 from nv_retriever.training.labelled import ContrastiveSample, class_samples, similarity_samples
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 ROLES = {"similarity": ("first", "second", "score"), "classification": ("text", "label"), "clustering": ("text", "label")}
 
 
@@ -100,39 +99,7 @@ def _rows(source: str) -> Iterator[tuple[str, Row]]:
             raise InputError(f"hub data set {repository}", "a train split", str(error).strip().split("\n")[0]) from None
         yield from ((source, row) for row in table)
         return
-    path = _file(source)
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        yield from _parquet_rows(path)
-        return
-    try:
-        yield from _text_rows(path, name)
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
-        raise InputError(str(path), "rows of text in UTF-8", str(error)) from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(str(path), "a parquet file", str(error).split("\n")[0]) from None
-    yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, 1))
-
-
-def _text_rows(path: Path, name: str) -> Iterator[tuple[str, Row]]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        if name.endswith((".csv", ".tsv")):
-            reader = csv.DictReader(file, delimiter="\t" if name.endswith(".tsv") else ",")
-            yield from ((f"{path} line {reader.line_num}", row) for row in reader)
-            return
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path} line {number}", "a JSON object", str(error)) from None
-            if not isinstance(row, dict):
-                raise InputError(f"{path} line {number}", "a JSON object", type(row).__name__)
-            yield f"{path} line {number}", row
+    problems = Problems()
+    for place, _, row in read_records(_file(source), problems):
+        yield str(place), row
+    problems.check()

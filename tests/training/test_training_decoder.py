@@ -105,7 +105,7 @@ def test_class_and_similarity_samples_follow_the_rules() -> None:
     ("task", "name", "content", "message"),
     [
         ("classification", "a.jsonl", '{"text": null, "label": "x"}', r"a.jsonl line 1: expected a text that is not empty"),
-        ("classification", "a.csv", "text,label\na,x\nb\n", r"a.csv line 3: expected a label that is not empty"),
+        ("classification", "a.csv", "text,label\na,x\nb\n", r"a.csv line 3: expected 2 cells, found 1"),
         ("classification", "a.csv", "text,label\n ,x\n", r"a.csv line 2: expected a text that is not empty"),
         ("clustering", "a.jsonl", '{"text": ["a", "b"], "label": ["x"]}', r"a.jsonl line 1: expected lists of one length"),
         ("similarity", "a.csv", "first,second,score\na,b,nan\n", r"a.csv line 2: expected a number .* found 'nan'"),
