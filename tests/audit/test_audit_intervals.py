@@ -54,7 +54,7 @@ def test_the_interval_holds_the_rate_and_stays_in_bounds(pairs: list[tuple[int, 
         assert rate.value == pytest.approx(hits.sum() / trials.sum())
 
 
-@pytest.mark.parametrize("clusters", [20, 80])
+@pytest.mark.parametrize("clusters", [8, 80])
 def test_the_interval_covers_the_truth_of_clustered_data(clusters: int) -> None:
     generator = np.random.default_rng(0)
     covered = 0
