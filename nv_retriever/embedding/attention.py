@@ -1,8 +1,9 @@
 """Attention inside each text of a batch whose tokens lie behind each other, without padding.
 
 On a GPU one variable-length kernel does it all. On a CPU texts of one length are computed together by torch's kernel. Long
-ones in bf16 are two matrix products each, in half the time: no maximum need be subtracted from what is exponentiated where
-the sums show that nothing overflowed, and a column of ones beside the values makes these sums part of the product.
+ones in bf16 are two matrix products each, in two thirds of the time: no maximum need be subtracted from what is
+exponentiated where the sums show that nothing overflowed, and a column of ones beside the values makes these sums part of
+the product.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Attention:
             self.bounds = torch.from_numpy(np.append(0, np.cumsum(lengths)).astype(np.int32)).to(device)
             return
         self.runs = _runs(lengths)
-        longest = self.longest if half and device.type == "cpu" and fast_bf16("cpu") else 0
-        self.products = _Products(longest, heads, size, dtype) if longest >= LONG else None
+        fast = half and device.type == "cpu" and fast_bf16("cpu")
+        self.products = _Products(self.longest, heads, size, dtype) if fast and self.longest >= LONG else None
 
     def __call__(self, qkv: Tensor) -> Tensor:
         """Return attention inside each text, (rows, 3 * width) -> (rows, width); rows behind the texts become zeros."""
