@@ -17,7 +17,7 @@ from nv_retriever.training.job import Mined, TrainingJob
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
-    from nv_retriever.training.trainer import OnLog
+    from nv_retriever.training.log import OnLog
 
 logger = logging.getLogger(__name__)
 DONE = "training.json"

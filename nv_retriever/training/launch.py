@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import write_json
+from nv_retriever.progress import Progress, progress
 from nv_retriever.training.build import DONE
 from nv_retriever.training.config import NodesConfig
 from nv_retriever.training.job import TrainingJob
 
 if TYPE_CHECKING:
-    from nv_retriever.training.trainer import OnLog
+    from nv_retriever.training.log import OnLog
 
 POLL_SECONDS = 0.5
 
@@ -35,8 +36,8 @@ def launch_training_job(
     folder.mkdir(parents=True, exist_ok=True)
     path, output = (folder / f"launch-{nodes.node_rank}.{suffix}" for suffix in ("json", "txt"))
     write_json(path, {"folder": str(folder), "job": job.as_json()})
-    follower = LogFollower(folder / "log.jsonl", on_log)
-    with output.open("w") as file:
+    with output.open("w") as file, progress("train", 0, "steps") as shown:
+        follower = LogFollower(folder / "log.jsonl", on_log, shown)
         # Its standard input is ours to close: that ends the workers, even if this process is killed.
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": file, "stderr": subprocess.STDOUT}
         with subprocess.Popen(_command(job.config.processes, nodes, path), **pipes, env=_environment()) as process:
@@ -47,7 +48,7 @@ def launch_training_job(
                         process.wait(POLL_SECONDS)
             finally:
                 process.terminate()
-    follower.follow()
+        follower.follow()
     if process.returncode:
         end = output.read_text(errors="replace")[-4000:]
         raise RuntimeError(
@@ -76,18 +77,21 @@ def _environment() -> dict[str, str]:
 
 
 class LogFollower:
-    """Calls `on_log` for every line that a training process appends to its log."""
+    """Calls `on_log` for every line that a training process appends to its log, and shows how far it is."""
 
-    def __init__(self, path: Path, on_log: OnLog | None) -> None:
-        self.path, self.on_log, self.seen = path, on_log, 0
+    def __init__(self, path: Path, on_log: OnLog | None, shown: Progress) -> None:
+        self.path, self.on_log, self.shown, self.seen = path, on_log, shown, 0
 
     def follow(self) -> None:
         """Report the complete lines that were not reported yet."""
-        if self.on_log is None or not self.path.exists():
+        if not self.path.exists():
             return
         text = self.path.read_text()
         lines = text[: text.rfind("\n") + 1].splitlines()
         for line in lines[self.seen :]:
             values = json.loads(line)
-            self.on_log(int(values.pop("step")), values)
+            step = int(values.pop("step"))
+            self.shown.advance(step - self.shown.done)
+            if self.on_log is not None:
+                self.on_log(step, values)
         self.seen = max(self.seen, len(lines))

@@ -15,6 +15,7 @@ from transformers import set_seed
 
 from nv_retriever.errors import InputError
 from nv_retriever.hardware import fast_bf16
+from nv_retriever.progress import progress
 from nv_retriever.search.types import FloatArray, IntArray
 from nv_retriever.training.batches import Batches, BatchOrder, Source
 from nv_retriever.training.biencoder import BiEncoder
@@ -22,13 +23,12 @@ from nv_retriever.training.card import model_card
 from nv_retriever.training.development import Development, EarlyStopping
 from nv_retriever.training.job import Mined, TrainingJob, development_source
 from nv_retriever.training.known import KnownPositives
+from nv_retriever.training.log import LogWriter, OnLog, StepProgress
 from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
 from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
 from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import (
     CheckpointMarker,
-    LogWriter,
-    OnLog,
     RetrieverTrainer,
     last_checkpoint,
     load_trainable,
@@ -79,7 +79,9 @@ class Run:
         trainer = RetrieverTrainer(model, arguments, batches, callbacks)
         if stopping and stopping.exhausted:  # killed after its last step: the best weights are there
             return self._export(trainer, stopping, samples, resumed)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with progress("train", steps, "steps", before=resumed) as shown:
+            trainer.add_callback(StepProgress(shown))
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._export(trainer, stopping, samples, trainer.state.global_step)
 
     def _samples(self, mined: Mined) -> Samples:

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from gradient_worker import step
 from safetensors.torch import load_file
 from training_data import make_mining
 
+from nv_retriever import progress
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.training import launch
@@ -73,10 +75,19 @@ def test_shards_are_trained_as_whole_models_are(animals: Dataset, bert: Path, tm
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_training_in_two_processes(
-    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, strategy: str, request: pytest.FixtureRequest
+    animals: Dataset,
+    mined: Path,
+    bert: Path,
+    tmp_path: Path,
+    strategy: str,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if strategy == "fsdp":
         request.getfixturevalue("sharded_over_cpus")
+    monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, "nv_retriever.progress")
     lines: list[tuple[int, dict[str, float]]] = []
     stopping = EarlyStoppingConfig(every=2) if strategy == "ddp" else None
     steps = {"epochs": 2, "batch_size": 4, "log_every": 1, "save_every": 2, "learning_rate": 1e-3}
@@ -85,6 +96,7 @@ def test_training_in_two_processes(
     info = run_training_job(tmp_path / "out", job, lambda *line: lines.append(line))
     assert info["processes"] == 2 and info["steps"] == 6
     assert [step for step, values in lines if "loss" in values] == [1, 2, 3, 4, 5, 6]
+    assert "train: 6 steps" in caplog.messages
     assert lines[-1][1] and json.loads((tmp_path / "out" / "training.json").read_text()) == info
     before, after = (load_file(folder / "model.safetensors") for folder in (bert, tmp_path / "out" / "model"))
     assert before.keys() == after.keys()

@@ -1,12 +1,14 @@
 """A training job goes to other processes as JSON, and comes back the same."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from nv_retriever import progress
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
@@ -81,3 +83,28 @@ def test_a_training_that_diverges_says_so_and_saves_no_checkpoint(
     with pytest.raises(InputError, match=r"expected a finite loss, found nan up to step 4; lower training.learning_rate"):
         run_training_job(tmp_path / "out", job)
     assert not list((tmp_path / "out" / "steps").glob("checkpoint-*"))
+
+
+def test_a_training_shows_its_steps_from_the_checkpoint_on(
+    animals: Dataset,
+    mined: Path,
+    bert: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, "nv_retriever.progress")
+    config = TrainingConfig(max_steps=4, epochs=99, batch_size=4, save_every=2)
+    job = TrainingJob([Mined(animals, "train", mined)], bert, config, 0, Runtime(device="cpu", workers=1))
+
+    def stop(step: int, _: object) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training_job(tmp_path / "out", job, stop)
+    first = ["train: 1 of 4 steps 25 %", "train: 2 of 4 steps 50 %", "train: 3 of 4 steps 75 %", "train: 4 of 4 steps 100 %"]
+    run_training_job(tmp_path / "out", job)
+    shown = [record.getMessage() for record in caplog.records if record.name == "nv_retriever.progress"]
+    assert [line.rsplit(",", 1)[0] for line in shown] == first + first[2:]
