@@ -62,6 +62,11 @@ class MiningResult:
     def __len__(self) -> int:
         return len(self.negative)
 
+    def __repr__(self) -> str:
+        counts = self.statistics
+        of = f"{counts['samples']:,} samples of {counts['queries']:,} queries"
+        return f"<MiningResult: {len(self):,} negatives for {of}, {len(self.short):,} of them short>"
+
     @property
     def position(self) -> npt.NDArray[np.int32]:
         """(n,) 0 for a sample's first negative."""

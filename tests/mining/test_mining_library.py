@@ -38,6 +38,7 @@ def test_rows_and_ids_agree_and_scores_are_dot_products():
     assert np.allclose(found.negative_score, expected, atol=1e-6)
     assert (found.negative_score < 0.95 * found.positive_score).all()
     assert found.statistics["triples"] == len(found) == len(found.to_pandas())
+    assert repr(found) == "<MiningResult: 46 negatives for 16 samples of 12 queries, 1 of them short>"
 
 
 @settings(max_examples=15, deadline=None)
