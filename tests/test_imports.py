@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,12 @@ def test_import_is_light(module):
     code = f"import sys, {module}; print(*(set(sys.modules) & {HEAVY!r}))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert found.strip() == ""
+
+
+def test_every_dependency_has_its_reason_in_the_docs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + [one for extra in project["optional-dependencies"].values() for one in extra]
+    names = {re.split(r"[\[<>=]", one)[0] for one in wanted} - {project["name"]}
+    table = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Dependencies")[2]
+    told = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in row.split(", ")}
+    assert told - {"package"} == names
