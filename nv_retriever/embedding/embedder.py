@@ -17,7 +17,7 @@ class TextEmbedder(Protocol):
 
     label: str
     window_texts: int
-    """Texts that are embedded and committed at once."""
+    """Most texts that are embedded and committed at once."""
 
     @property
     def score_kind(self) -> ScoreKind:

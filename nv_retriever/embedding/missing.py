@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,8 +16,23 @@ from nv_retriever.progress import progress
 from nv_retriever.teachers.identity import Precision
 
 logger = logging.getLogger(__name__)
-WINDOW_CHARACTERS = 1_000_000
-"""A window is what is embedded and committed at once, and so what a kill may cost."""
+WINDOW_SECONDS = 20.0
+"""A window is what is embedded and committed at once: what a kill may cost, and how often progress is seen."""
+FIRST, FEWEST, MOST = 1 << 15, 1 << 12, 1 << 23
+"""Characters of the first window, and of any."""
+
+
+class WindowSize:
+    """How many characters take about WINDOW_SECONDS, by the windows so far; no vector depends on it."""
+
+    def __init__(self, now: float) -> None:
+        self.characters, self._since = FIRST, now
+
+    def measure(self, characters: int, now: float) -> None:
+        """Say that a window of so many characters is done; one is at most four times as large, or small, as the last."""
+        factor = WINDOW_SECONDS * characters / self.characters / max(now - self._since, 1e-3)
+        self._since = now
+        self.characters = int(min(max(self.characters * min(max(factor, 0.25), 4.0), FEWEST), MOST))
 
 
 def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder, precision: Precision, title: str) -> int:
@@ -26,39 +42,40 @@ def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder,
     rows, keys = keyed.first[missing], keyed.unique[missing]
     if not len(rows):
         return 0
-    sizes: deque[int] = deque()
+    size, under_way = WindowSize(time.monotonic()), deque[list[str]]()
 
-    def windows() -> Iterator[Sequence[str]]:
-        """Yield the windows, noting how many texts each has."""
-        for window in _windows(keyed.texts, rows, embedder.window_texts):
-            sizes.append(len(window))
+    def windows() -> Iterator[list[str]]:
+        """Yield the windows, noting those that the model was given."""
+        for window in _windows(keyed.texts, rows, embedder.window_texts, size):
+            under_way.append(window)
             yield window
 
     done = quarantined = 0
     with progress(title, len(rows), "texts") as bar:
         for vectors in embedder.encode_windows(windows(), keyed.texts.role, precision):
-            size = sizes.popleft()
+            window = under_way.popleft()
             finite = np.isfinite(vectors).all(axis=1)
-            store.commit(keys[done : done + size][finite], np.ascontiguousarray(vectors[finite], np.float32))
-            quarantined += size - int(finite.sum())
-            done += size
-            bar.advance(size)
+            store.commit(keys[done : done + len(window)][finite], np.ascontiguousarray(vectors[finite], np.float32))
+            quarantined += len(window) - int(finite.sum())
+            done += len(window)
+            bar.advance(len(window))
+            size.measure(sum(map(len, window)), time.monotonic())
     if quarantined:
         logger.warning("%d texts have vectors of %s that are not finite: they are quarantined", quarantined, embedder.label)
     store.refresh()
     return done
 
 
-def _windows(texts: Texts, rows: Rows, most: int) -> Iterator[list[str]]:
-    """Yield the texts of rows in order, `most` or about WINDOW_CHARACTERS at a time."""
+def _windows(texts: Texts, rows: Rows, most: int, size: WindowSize) -> Iterator[list[str]]:
+    """Yield the texts of rows in order, at most `most` or about `size.characters` at a time."""
     window: list[str] = []
-    size = 0
+    characters = 0
     for start in range(0, len(rows), READ_TEXTS):
         for text in texts.read(rows[start : start + READ_TEXTS]):
-            if window and (len(window) >= most or size + len(text) > WINDOW_CHARACTERS):
+            if window and (len(window) >= most or characters + len(text) > size.characters):
                 yield window
-                window, size = [], 0
+                window, characters = [], 0
             window.append(text)
-            size += len(text)
+            characters += len(text)
     if window:
         yield window

@@ -122,7 +122,7 @@ def _length(wanted: int | None, files: ModelFolder, preset: Preset, own: bool) -
 class Encoder:
     """Turns queries and documents into vectors; loads torch and the weights when the first text is encoded."""
 
-    window_texts = 4096
+    window_texts = 32_768
 
     def __init__(self, identity: EncoderIdentity, files: ModelFolder, runtime: Runtime, label: str) -> None:
         self.identity, self.files, self.runtime, self.label = identity, files, runtime, label
