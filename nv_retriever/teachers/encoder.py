@@ -20,8 +20,8 @@ from nv_retriever.teachers.model_folder import ModelFolder, content_digest, loca
 from nv_retriever.teachers.presets import Preset, find_preset
 
 logger = logging.getLogger(__name__)
-PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-"""What sentence-transformers looks for, first one first."""
+UNUSED_NAMES = ("passage", "corpus")
+"""Prompts that sentence-transformers looks for after `document`, which it always finds."""
 DEFAULT_LENGTH = 512
 
 
@@ -38,7 +38,9 @@ def resolve_encoder(config: EncoderConfig, folder: Path | str | None = None) -> 
 def open_encoder(config: EncoderConfig, folder: Path | str | None = None, runtime: Runtime | None = None) -> Encoder:
     """Return the encoder; weights are loaded when the first text is encoded."""
     files = _model_folder(config, folder)
-    return Encoder(_resolve(config, files), files, runtime or Runtime(), label="model" if folder else config.model)
+    identity = _resolve(config, files)
+    _say_unused(files, identity, config)
+    return Encoder(identity, files, runtime or Runtime(), label="model" if folder else config.model)
 
 
 def _model_folder(config: EncoderConfig, folder: Path | str | None) -> ModelFolder:
@@ -76,12 +78,20 @@ def _first(*values: str | None) -> str:
 
 
 def own_prompt(files: ModelFolder, role: Role) -> str | None:
-    """Return the folder's prompt for a role: its first one by name, even an empty one, else its default; None for no prompt.
+    """Return the folder's prompt for a role, as `encode_query` and `encode_document` take it; None for no prompt.
 
-    As in sentence-transformers an empty `document` hides a `passage`. It writes empty ones by itself: a preset may follow.
+    sentence-transformers knows a `query` and a `document` of every model, empty where the folder has none, so that they
+    hide a `passage`, a `corpus` and the default prompt. A preset may follow an empty one.
     """
-    named = next((files.prompts[name] for name in PROMPT_NAMES[role] if name in files.prompts), None)
-    return (named if named is not None else files.prompts.get(files.default_prompt or "")) or None
+    return files.prompts.get(role) or None
+
+
+def _say_unused(files: ModelFolder, identity: EncoderIdentity, config: EncoderConfig) -> None:
+    """Warn of a prompt in the folder that reads as one of documents, and is put before none."""
+    names = [name for name in (*UNUSED_NAMES, files.default_prompt or "") if files.prompts.get(name)]
+    if names and not identity.document_prompt and config.document_prompt is None:
+        text = "the prompt %r of %s is put before no document, as in sentence-transformers; encoder.document_prompt sets one"
+        logger.warning(text, names[0], files.path)
 
 
 def _pooling(config: EncoderConfig, files: ModelFolder, preset: Preset) -> Any:

@@ -164,7 +164,7 @@ def _describe(
         pool_prompt=bool(pooling.get("include_prompt", True)),
         normalizes=normalizes,
         similarity=own.get("similarity_fn_name"),
-        prompts={str(key): str(value) for key, value in (own.get("prompts") or {}).items()},
+        prompts={str(key): str(value or "") for key, value in (own.get("prompts") or {}).items()},
         default_prompt=own.get("default_prompt_name"),
         max_length=int(min(lengths)) if lengths else None,
         position_limit=limit,

@@ -11,9 +11,9 @@ from torch import nn
 
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
-from nv_retriever.teachers.encoder import own_prompt, resolve_encoder
+from nv_retriever.teachers.encoder import resolve_encoder
 from nv_retriever.teachers.identity import EncoderIdentity
-from nv_retriever.teachers.model_folder import locate_model, read_model_folder
+from nv_retriever.teachers.model_folder import locate_model
 from nv_retriever.training.config import StudentConfig
 
 
@@ -34,16 +34,10 @@ def open_student(config: StudentConfig) -> Any:
 
 
 def open_model(folder: Path) -> Any:
-    """Return the model of a plain sentence-transformers folder, on the CPU, in its stored dtype.
-
-    Its prompts `query` and `document` are those that our own encoder takes, so that training and evaluation agree.
-    """
+    """Return the model of a plain sentence-transformers folder, on the CPU, in its stored dtype, with its prompts."""
     from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "auto"}, local_files_only=True)
-    files = read_model_folder(folder)
-    encoder.prompts |= {"query": own_prompt(files, "query") or "", "document": own_prompt(files, "document") or ""}
-    return encoder
+    return SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "auto"}, local_files_only=True)
 
 
 def _open(config: EncoderConfig, dtype: Any) -> Any:

@@ -96,14 +96,12 @@ def test_roles_are_keyed_apart_and_share_a_space(tiny_encoder):
 
 
 def test_values_come_from_the_folder(copy):
-    rewrite(copy / "config_sentence_transformers.json", prompts={"query": "Q ", "passage": "P "})
+    rewrite(copy / "config_sentence_transformers.json", prompts={"query": "Q ", "document": "P "})
     found = identity(copy)
     assert (found.query_prompt, found.document_prompt) == ("Q ", "P ")
     assert (found.query_max_length, found.pooling, found.normalize, found.score_kind) == (48, "mean", True, "cosine")
     assert identity(copy, document_prompt="", normalize=False).document_prompt == ""
     assert identity(copy, normalize=False).score_kind == "dot"
-    rewrite(copy / "config_sentence_transformers.json", prompts={"passage": "P ", "document": ""})
-    assert identity(copy).document_prompt == "", "as sentence-transformers reads it"
 
 
 @pytest.mark.parametrize("similarity", ["manhattan", "euclidean"])

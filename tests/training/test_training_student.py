@@ -52,11 +52,11 @@ def test_a_student_of_a_family_keeps_its_preset(bert: Path, tmp_path: Path, plai
 @pytest.mark.parametrize(
     ("prompts", "default", "expected"),
     [
-        ({"query": "Q: ", "passage": "P: "}, None, ("Q: ", "P: ")),
-        ({"query": "Q: ", "corpus": "C: "}, "query", ("Q: ", "C: ")),
+        ({"query": "Q: ", "passage": "P: "}, None, ("Q: ", "")),
+        ({"query": "Q: ", "corpus": "C: "}, "query", ("Q: ", "")),
         ({"query": "Q: ", "passage": "P: ", "document": ""}, None, ("Q: ", "")),
-        ({"any": "A: "}, "any", ("A: ", "A: ")),
-        ({"query": "Q: ", "document": ""}, "query", ("Q: ", "")),
+        ({"any": "A: "}, "any", ("", "")),
+        ({"query": "Q: ", "document": "D: "}, "query", ("Q: ", "D: ")),
     ],
 )
 def test_prompts_are_resolved_once(
