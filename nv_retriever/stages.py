@@ -147,7 +147,7 @@ class MiningSpec(Spec):
     candidates: tuple[CandidatesSpec, ...]
     mining: MiningConfig
     judge: str
-    """Digest of the judge's weights, empty without one or for an endpoint."""
+    """Digest of the judge's weights or prompt, empty without one."""
     seed: int
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from nv_retriever.errors import InputError
+from nv_retriever.fingerprint import fingerprint
 from nv_retriever.mining.judge import Case, Judgement, Verdict
 from nv_retriever.retries import RETRIED, authorization, retry_after
 
@@ -27,7 +28,14 @@ Candidate passage: {candidate}
 Reply with one word. YES: it answers the query as well as the known passage does. PARTLY: it answers a part of it, or you \
 are not sure. NO: it does not answer the query."""
 _VERDICTS: dict[str, Verdict] = {"yes": "positive", "partly": "drop", "no": "keep"}
+REQUEST = {"temperature": 0, "max_tokens": 16}
+"""What a request says besides the model and the prompt."""
 _LONGEST_PAUSE = 60.0
+
+
+def chat_digest() -> str:
+    """Return what determines the verdicts of a chat model besides the model: the prompt, and how its answer is read."""
+    return fingerprint({"prompt": PROMPT, "verdicts": _VERDICTS, "request": REQUEST})
 
 
 class ChatJudge:
@@ -59,7 +67,7 @@ class ChatJudge:
         import httpx
 
         message = {"role": "user", "content": prompt}
-        body = {"model": self._model, "messages": [message], "temperature": 0, "max_tokens": 16}
+        body = {"model": self._model, "messages": [message], **REQUEST}
         problem, pause = "", 0.0
         for attempt in range(self._attempts):
             time.sleep(pause)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from nv_retriever.errors import InputError
+from nv_retriever.fingerprint import fingerprint
 
 Verdict = Literal["keep", "drop", "positive"]
 
@@ -70,14 +71,19 @@ class CrossEncoderJudge:
 
 
 def judge_digest(name: str | None) -> str:
-    """Return the digest of a judge's weights, empty where it has none here (no judge, or an endpoint)."""
+    """Return the digest of what determines verdicts besides the judge's name: weights and prompts, or a chat's prompt."""
     kind, _, model = (name or "").partition(":")
+    if kind == "chat" and model:
+        from nv_retriever.mining.chat_judge import chat_digest
+
+        return chat_digest()
     if kind != "cross-encoder" or not model:
         return ""
-    from nv_retriever.teachers.config import EncoderConfig
-    from nv_retriever.teachers.cross_encoder import resolve_cross_encoder
+    from nv_retriever.teachers.model_folder import content_digest, locate_model, read_model_folder
 
-    return resolve_cross_encoder(model, EncoderConfig()).digest
+    files = read_model_folder(locate_model(model))
+    prompt = files.prompts.get(files.default_prompt or "")  # which sentence-transformers puts before every pair
+    return fingerprint({"files": content_digest(files), "prompt": prompt}) if prompt else content_digest(files)
 
 
 def open_judge(name: str, margin: float = 1.0) -> Judge:

@@ -88,8 +88,7 @@ def open_vetoes(
             """Return the texts that a judge reads."""
             return dataset.query_texts(rows[of]) if what == "queries" else dataset.document_texts(of)
 
-        digest = judge_digest(config.judge)
-        settings = f"margin={config.judge_margin} weights={digest}" if digest else ""
+        settings = f"margin={config.judge_margin} weights={judge_digest(config.judge)}"
         kept = VerdictCache(open_judge(config.judge, config.judge_margin), cache, settings)
         judged = JudgedNegatives(kept, samples, texts)
     return Vetoes(near, judged, hidden)

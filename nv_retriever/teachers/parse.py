@@ -76,7 +76,7 @@ def teacher_digest(teacher: TeacherConfig) -> str:
     if teacher.kind == "vectors":
         from nv_retriever.teachers.precomputed import precomputed_digest
 
-        return fingerprint({"vectors": precomputed_digest(Path(target(teacher)))})
+        return fingerprint({"vectors": precomputed_digest(Path(target(teacher))), "normalize": teacher.encoder.normalize})
     from nv_retriever.teachers.encoder import resolve_encoder
 
     return fingerprint({"encoder": resolve_encoder(teacher.encoder_config())})

@@ -277,6 +277,20 @@ def test_chat_judge_retries_reads_one_word_and_asks_nothing_twice(tmp_path, endp
         open_judge("chat:nowhere")
 
 
+def test_verdicts_of_another_prompt_are_asked_for_again(tmp_path, dataset, endpoint, monkeypatch):
+    url, handler = endpoint
+    config, verdicts = MiningConfig(rule="topk", judge=f"chat:{url}#m"), tmp_path / "verdicts.sqlite"
+    asked = []
+    for name, prompt in (("one", None), ("again", None), ("two", "{query}? {candidate}")):
+        if prompt:
+            monkeypatch.setattr("nv_retriever.mining.chat_judge.PROMPT", prompt)
+        handler.answers[:] = [(200, "No")] * 100
+        run(tmp_path, dataset, config, name=name, verdicts=verdicts)
+        asked.append(100 - len(handler.answers))
+    assert asked[0] == asked[2] > 0 and asked[1] == 0
+    assert handler.seen[-1][2]["messages"][0]["content"].startswith("query number")
+
+
 def test_chat_judge_waits_as_long_as_it_is_asked_to(endpoint, monkeypatch):
     url, handler = endpoint
     pauses = []

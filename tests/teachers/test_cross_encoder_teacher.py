@@ -1,5 +1,6 @@
 """Cross-encoders: the model's logits, over the first teacher's candidates, whatever the batch."""
 
+import json
 import shutil
 
 import numpy as np
@@ -115,11 +116,24 @@ def test_one_changed_thing_is_another_teacher(model, tmp_path):
 def test_other_weights_of_a_judge_are_another_mining_and_other_verdicts(tmp_path, world):
     judge = write_cross_encoder(tmp_path / "judge")
     config = build_config({"teachers": [{"name": "bm25"}], "mining": {"judge": f"cross-encoder:{judge}"}}, "test")
-    before = judge_digest(config.mining.judge), mining_spec(config).ref
+    found = [(judge_digest(config.mining.judge), mining_spec(config).ref)]
     shutil.copy(write_cross_encoder(tmp_path / "other", seed=1) / "model.safetensors", judge / "model.safetensors")
-    after = judge_digest(config.mining.judge), mining_spec(config).ref
-    assert before[0] != after[0] and before[1] != after[1]
-    assert judge_digest(None) == judge_digest("chat:http://127.0.0.1:9#m") == ""
+    found.append((judge_digest(config.mining.judge), mining_spec(config).ref))
+    for prompt in ("Is it relevant? ", "Does it answer? "):  # sentence-transformers puts it before every pair
+        said = {"prompts": {"any": prompt}, "default_prompt_name": "any"}
+        (judge / "config_sentence_transformers.json").write_text(json.dumps(said))
+        found.append((judge_digest(config.mining.judge), mining_spec(config).ref))
+    assert all(len(set(column)) == len(found) for column in zip(*found, strict=True))
+    assert judge_digest(None) == ""
+
+
+def test_another_prompt_of_a_chat_judge_is_another_mining(monkeypatch, world):
+    config = build_config({"teachers": [{"name": "bm25"}], "mining": {"judge": "chat:http://127.0.0.1:9#m"}}, "test")
+    found = {mining_spec(config).ref.fingerprint}
+    for name, value in (("PROMPT", "{query} {positive} {candidate}"), ("_VERDICTS", {"yes": "drop"}), ("REQUEST", {})):
+        monkeypatch.setattr(f"nv_retriever.mining.chat_judge.{name}", value)
+        found.add(mining_spec(config).ref.fingerprint)
+    assert len(found) == 4
 
 
 def test_it_needs_a_first_teacher(model, world):

@@ -140,3 +140,11 @@ def test_one_changed_file_is_another_teacher(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
     assert teacher_digest(teacher) != before
+
+
+def test_scaled_vectors_are_another_teacher(folder):
+    found = {
+        teacher_digest(TeacherConfig(name=f"vectors:{folder}", encoder=EncoderConfig(normalize=normalize)))
+        for normalize in (None, True, False)
+    }
+    assert len(found) == 3
