@@ -75,7 +75,7 @@ class StudentSpec(Spec):
     """The untrained student."""
 
     kind: ClassVar[str] = "model"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stage: ClassVar[StageName] = "train"
     identity: EncoderIdentity
     layers: int | None

@@ -64,7 +64,7 @@ def _write_identity(encoder: Any, identity: EncoderIdentity, config: StudentConf
         if not (config.pool_prompt and identity.pool_prompt):
             pooling.include_prompt = False
     has = [name for name, module in encoder.named_children() if isinstance(module, Normalize)]
-    if config.encoder.normalize is True and not has:
+    if identity.normalize and not has:
         encoder.append(Normalize())
     elif config.encoder.normalize is False:
         for name in has:

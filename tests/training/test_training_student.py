@@ -11,6 +11,7 @@ import pytest
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
+from nv_retriever.pipeline import student_spec
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
 from nv_retriever.training.adapters import add_adapters
@@ -76,6 +77,17 @@ def test_a_student_is_trained_by_the_similarity_it_is_evaluated_by(
 ) -> None:
     model = shutil.copytree(bert, tmp_path / "model")
     assert cosine_student(agree(model, normalize=normalize)) == (normalize is not False)
+
+
+def test_one_specification_means_one_student(bert: Path, tmp_path: Path) -> None:
+    """A cosine model without a module Normalize is the same student whether `normalize` is left out or true."""
+    model = shutil.copytree(bert, tmp_path / "model")
+    modules = json.loads((model / "modules.json").read_text())
+    (model / "modules.json").write_text(json.dumps([one for one in modules if not one["type"].endswith("Normalize")]))
+    settings = [EncoderConfig(model=str(model), normalize=normalize) for normalize in (None, True)]
+    assert len({student_spec(StudentConfig(encoder=encoder)).ref for encoder in settings}) == 1
+    plain = [agree(model, normalize=encoder.normalize).encode_query(TEXTS) for encoder in settings]
+    np.testing.assert_allclose(np.linalg.norm(plain, axis=2), 1, atol=1e-5)
 
 
 def test_static_embeddings_are_no_student(bert: Path, tmp_path: Path) -> None:
