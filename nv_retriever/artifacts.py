@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -61,11 +62,16 @@ class Build:
     """Goes into the manifest: counts, the stage's specification, timings."""
 
 
+def aside_of(path: Path) -> Path:
+    """Return a hidden name beside `path` that no other writer has, on no machine: process numbers are not unique there."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+
+
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it (fsync, rename) when the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = aside_of(path)
     try:
         yield aside
         with aside.open("rb+") as file:
@@ -197,11 +203,11 @@ class ArtifactStore:
 
     def _commit(self, build: Build, seconds: float) -> None:
         files = {}
+        for path in list(build.folder.rglob(".*.part")):  # of killed writers: this one has the lock
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         for path in sorted(build.folder.rglob("*")):
             name = str(path.relative_to(build.folder))
-            if path.name.endswith(".part"):
-                path.unlink()
-            elif path.is_file() and name not in (MANIFEST, CACHE_RECORD, TRACKING_RECORD):
+            if path.is_file() and name not in (MANIFEST, CACHE_RECORD, TRACKING_RECORD):
                 stat = path.stat()
                 files[name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file_digest(path)}
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

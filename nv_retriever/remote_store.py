@@ -13,7 +13,7 @@ import re
 import uuid
 from pathlib import Path
 
-from nv_retriever.artifacts import MANIFEST, write_json
+from nv_retriever.artifacts import MANIFEST, aside_of, write_json
 from nv_retriever.errors import InputError
 
 ORIGIN = "origin.json"
@@ -95,7 +95,7 @@ class RemoteStore:
         if first:
             self.fs.get([self._path(f"{name}/{file}") for file in first], [str(folder / file) for file in first])
         for file in last:
-            aside = folder / f".{Path(file).name}.{os.getpid()}.part"
+            aside = aside_of(folder / Path(file).name)
             self.fs.get_file(self._path(f"{name}/{file}"), str(aside))
             aside.replace(folder / file)
 

@@ -92,6 +92,28 @@ def _build_in_process(home, results):
     results.put(make(ArtifactStore(home)).complete)
 
 
+def test_two_machines_may_give_their_processes_one_number(tmp_path):
+    """Two writers at once under one number, as on shared storage: each has a file of its own, the last one stays."""
+    path = tmp_path / "file.json"
+    with write_aside(path) as first, write_aside(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert [one.name for one in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_what_killed_writers_left_is_no_part_of_an_artifact(tmp_path):
+    store = ArtifactStore(tmp_path)
+    with store.build(REF) as build:
+        left = build.folder / ".model.0123.part" / "deep"
+        left.mkdir(parents=True)
+        (left / "weights").write_text("half")
+        (build.folder / ".data.json.0123.part").write_text("half")
+        write_json(build.folder / "data.json", 1)
+    assert list(store.manifest(REF)["files"]) == ["data.json"]
+    assert {path.name for path in store.folder(REF).iterdir()} == {"data.json", "manifest.json"}
+
+
 def test_two_processes_build_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from nv_retriever.artifacts import MANIFEST
+from nv_retriever.artifacts import MANIFEST, aside_of
 from nv_retriever.errors import InputError
 from nv_retriever.store import schema
 from nv_retriever.store.connection import StoreBusyError, StoreDamagedError, StoreOutdatedError, connect, damaged, first_line
@@ -159,8 +158,7 @@ class TripleStore:
 
     def _rewrite(self, artifacts: list[MiningArtifact], keep: Path | None = None) -> None:
         """Fill a new file and rename it over the old one; runs that only the database `keep` has are copied from it."""
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        aside.unlink(missing_ok=True)
+        aside = aside_of(self.path)
         try:
             with self._open(read_only=False, path=aside) as connection:
                 connection.execute(schema.create_tables())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from nv_retriever.artifacts import aside_of
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import resolve_encoder
@@ -148,8 +148,7 @@ def cosine_student(encoder: Any) -> bool:
 
 def save_model(encoder: Any, folder: Path, card: str) -> None:
     """Write a plain sentence-transformers folder (safetensors) with its model card; all of it or nothing."""
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.aside")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(folder)
     encoder.save(str(aside), create_model_card=False, safe_serialization=True)
     (aside / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nv_retriever.artifacts import aside_of
 from nv_retriever.errors import InputError
 from nv_retriever.store.exports import (
     flagembedding,
@@ -57,8 +58,7 @@ def export(format_name: str, mining_folder: Path | str, dataset: Dataset, out: P
     """
     form, out, alone = check_export(format_name, out)
     source = Source(mining_folder, dataset)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(out)
     aside.mkdir(parents=True)
     try:
         written = form.write(source, aside)
@@ -143,7 +143,7 @@ def _publish(form: Format, source: Source, aside: Path, out: Path, alone: bool) 
         (aside / form.main).replace(out)
         return
     (aside / MARKER).write_text(mark, encoding="utf-8")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
+    old = aside_of(out)
     if out.exists():
         out.replace(old)
     aside.replace(out)
