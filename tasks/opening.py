@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.stages import (
     CandidatesSpec,
@@ -87,7 +88,18 @@ def open_remembered_scorer(spec: CandidatesSpec, store: ArtifactStore, runtime: 
 
     content = store.manifest(spec.ref)["files"][SCORES]["sha256"]
     folder = store.root / "searches" / spec.ref.fingerprint / content[:16]
+    forget_searches(store, folder)
     return RememberedScorer(open_scorer(spec, store, runtime), folder)
+
+
+def forget_searches(store: ArtifactStore, folder: Path) -> None:
+    """Remove the searches of candidate tables that are gone, and those of other contents of the table of `folder`."""
+    for table in (store.root / "searches").glob("*"):
+        if table != folder.parent and not (store.root / CandidatesSpec.kind / table.name / MANIFEST).exists():
+            shutil.rmtree(table, ignore_errors=True)
+    for content in folder.parent.glob("*"):
+        if content != folder:
+            shutil.rmtree(content, ignore_errors=True)
 
 
 def model_folder(spec: StudentSpec | TrainedSpec, store: ArtifactStore) -> str:

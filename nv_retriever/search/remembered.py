@@ -2,14 +2,17 @@
 
 A record says which documents of a query come next below a limit. It answers that search, and every search of the query
 below a lower limit for which enough of its documents are left: other selections, guards and policies, and the second run
-of a killed one, start from what is there. It is a cache: what is damaged is dropped with a warning, deleting it costs time.
+of a killed one, start from what is there. It is a cache: what is damaged is dropped with a warning, deleting it costs time,
+and beyond a number of bytes what answered nothing for the longest time goes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from nv_retriever.search.types import Exclusions, FloatArray, Scorer, TopK
 logger = logging.getLogger(__name__)
 _FEWEST = 10
 """Documents below a limit that are searched at least: as many as the paper samples from, at the price of one."""
+MOST_BYTES = 1 << 30
+"""Of the searches that are kept of a candidate table: eleven million, ten documents each."""
 _NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{16})\.npy")
 Records = npt.NDArray[np.void]
 
@@ -73,6 +78,11 @@ class _Shard:
             self.records = records
         return self.records
 
+    def touch(self) -> None:
+        """Note that it was used."""
+        with suppress(OSError):
+            os.utime(self.path)
+
     def answers(self, query_rows: npt.NDArray[np.integer], limits: FloatArray, k: int) -> tuple[npt.NDArray[np.intp], TopK]:
         """Return which searches the nearest record at or above their limit answers, and with what."""
         records = self.open()
@@ -96,12 +106,13 @@ class RememberedScorer:
     Everything else is the teacher's own. Searches have to leave out what the table leaves out, which is not checked.
     """
 
-    def __init__(self, scorer: Scorer, folder: Path) -> None:
+    def __init__(self, scorer: Scorer, folder: Path, most_bytes: int = MOST_BYTES) -> None:
         self._scorer, self._folder = scorer, folder
         self.score_kind, self.n_queries, self.n_documents = scorer.score_kind, scorer.n_queries, scorer.n_documents
         self.score_pairs = scorer.score_pairs
         remove_abandoned(folder.glob(".*.part"))
-        self._shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := _Shard.at(path)) is not None]
+        shards = [shard for path in sorted(folder.glob("*.npy")) if (shard := _Shard.at(path)) is not None]
+        self._shards = _lately_used(shards, most_bytes)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._scorer, name)
@@ -136,9 +147,26 @@ class RememberedScorer:
                 shard.path.unlink(missing_ok=True)
                 self._shards.remove(shard)
                 continue
+            if len(rows):
+                shard.touch()
             _put(result, here[rows], found)
             left = np.setdiff1d(left, here[rows], assume_unique=True)
         return left
+
+
+def _lately_used(shards: list[_Shard], most_bytes: int) -> list[_Shard]:
+    """Return the shards that were used last, as many as fit, in their order; remove the others."""
+    used: list[tuple[int, int, _Shard]] = []
+    for shard in shards:
+        with suppress(FileNotFoundError):  # another process tidies as well
+            stat = shard.path.stat()
+            used.append((stat.st_mtime_ns, stat.st_size, shard))
+    used.sort(key=lambda one: one[0], reverse=True)
+    total = np.cumsum([size for _, size, _ in used])
+    gone = [shard for (_, _, shard), size in zip(used, total.tolist(), strict=True) if size > most_bytes]
+    for shard in gone:
+        shard.path.unlink(missing_ok=True)
+    return [shard for shard in shards if shard not in gone]
 
 
 def _put(result: TopK, rows: npt.NDArray[np.intp], found: TopK) -> None:

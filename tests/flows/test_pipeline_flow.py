@@ -99,7 +99,7 @@ def test_searches_below_limits_are_made_once(first, folder, home):
         query = "select query_id, positive_id, negative_id, negative_score, rank from triples where run_id = ?"
         with duckdb.connect(str(home / "triples.duckdb"), read_only=True) as connection:
             rows = connection.execute(f"{query} order by all", [found["run_id"]]).fetchall()
-        return found, rows, {path: path.stat().st_mtime_ns for path in home.glob("artifacts/searches/*/*/*.npy")}
+        return found, rows, {path: path.stat().st_ino for path in home.glob("artifacts/searches/*/*/*.npy")}
 
     _, _, searched = mine("sample(2, of=4)")
     made, rows, again = mine("top(3)")
@@ -107,8 +107,13 @@ def test_searches_below_limits_are_made_once(first, folder, home):
     for kept in searched:
         kept.unlink()
     shutil.rmtree(home / "artifacts" / made["stages"][-1]["artifact"])
+    searches = next(iter(searched)).parents[2]
+    gone = [searches / "a table that was deleted" / "x", next(iter(searched)).parents[1] / "another content"]
+    for folder_of in gone:
+        folder_of.mkdir(parents=True)
     once_more, same, new = mine("top(3)")
     assert ran(once_more)["mine"] == 1 and same == rows and new
+    assert not any(folder_of.exists() for folder_of in gone) and not gone[0].parent.exists()
 
 
 def test_a_deleted_folder_is_made_again(first, folder, home):

@@ -132,6 +132,39 @@ def test_a_damaged_file_is_dropped_and_searched_again(tmp_path, caplog, damage):
     assert teacher.searched == before + 3
 
 
+def test_beyond_a_number_of_bytes_what_was_used_last_stays(tmp_path):
+    teacher, excluded = world(2)
+
+    def search(remembered, query):
+        """Return the searches that were made for one of a query."""
+        before, row = teacher.searched, np.array([query])
+        found = remembered.search(row, 2, excluded.take(row), np.zeros(1, np.float32))
+        assert equal(found, teacher.search(row, 2, excluded.take(row), np.zeros(1, np.float32)))
+        return teacher.searched - before - 1
+
+    paths, remembered = [], RememberedScorer(teacher, tmp_path)
+    for query in range(4):
+        assert search(remembered, query) == 1
+        paths += [path for path in tmp_path.iterdir() if path not in paths]
+        os.utime(paths[-1], (time.time() - 1000 + query,) * 2)
+    size = paths[0].stat().st_size
+    remembered = RememberedScorer(teacher, tmp_path, most_bytes=4 * size)
+    assert search(remembered, 0) == 0 and set(tmp_path.iterdir()) == set(paths)
+    remembered = RememberedScorer(teacher, tmp_path, most_bytes=2 * size)
+    assert set(tmp_path.iterdir()) == {paths[0], paths[3]}, "the first one was used last"
+    assert [search(remembered, query) for query in range(4)] == [0, 1, 1, 0]
+
+
+def test_a_process_goes_on_when_another_one_tidies(tmp_path):
+    teacher, excluded = world(2)
+    rows, limits = np.arange(3), np.zeros(3, np.float32)
+    expected = RememberedScorer(teacher, tmp_path).search(rows, 2, excluded.take(rows), limits)
+    opened, before = RememberedScorer(teacher, tmp_path), teacher.searched
+    RememberedScorer(teacher, tmp_path, most_bytes=0)
+    assert not list(tmp_path.iterdir())
+    assert equal(opened.search(rows, 2, excluded.take(rows), limits), expected) and teacher.searched == before + 3
+
+
 def test_what_a_killed_writer_left_goes_when_old(tmp_path):
     old, young = (tmp_path / f".0-3-0123456789abcdef.npy.{process}.part" for process in (7, 8))
     for path, age in ((old, ABANDONED_SECONDS + 60), (young, 60)):
