@@ -140,7 +140,7 @@ class MiningSpec(Spec):
     """Mined triples."""
 
     kind: ClassVar[str] = "mining"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     stage: ClassVar[StageName] = "mine"
     dataset: DatasetSpec
     split: str

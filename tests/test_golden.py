@@ -96,7 +96,7 @@ def test_candidates(candidates):
 
 
 def test_mining(mined):
-    assert (MiningSpec.version, digest(pq.read_table(mined / "triples.parquet").to_pylist())) == (4, "9a28ec598a36d53d")
+    assert (MiningSpec.version, digest(pq.read_table(mined / "triples.parquet").to_pylist())) == (5, "9a28ec598a36d53d")
 
 
 def test_embeddings(dataset, tmp_path):

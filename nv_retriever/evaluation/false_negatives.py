@@ -31,7 +31,8 @@ class FalseNegatives:
 def count_false_negatives(dataset: Dataset, mining: Path) -> FalseNegatives:
     """Return how many negatives of a mining artifact are hidden positives of their query, or have the content of one.
 
-    A document that is a negative of several of a query's samples counts each time, as it does in training.
+    So are those of another query with its text. A document that is a negative of several of a query's samples counts each
+    time, as it does in training.
     """
     table = pq.read_table(mining / "triples.parquet", columns=["query_id", "negative_id"])
     queries = np.searchsorted(dataset.query_ids, np.asarray(table.column("query_id").to_pylist(), object))

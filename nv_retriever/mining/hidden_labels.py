@@ -9,7 +9,7 @@ from nv_retriever.search.types import IntArray
 
 
 class HiddenLabels:
-    """Vetoes the hidden positives of a query, and every document with the content of one."""
+    """Vetoes the hidden positives of a query and of those with its text, and every document with the content of one."""
 
     def __init__(self, dataset: Dataset, split: str) -> None:
         """Read the hidden labels."""

@@ -48,6 +48,21 @@ def test_only_the_oracle_sees_hidden_labels(tmp_path, settings):
         assert set(survivors) <= set(oracle) and len(oracle) == len(blind)
 
 
+def test_the_hidden_positives_of_a_twin_are_false_too(tmp_path):
+    """Every query is asked twice, under two ids with their own labels; what one hides is relevant to the other."""
+    documents = {f"d{i:02}": f"document number {i}" for i in range(N)}
+    queries = {f"q{i}": f"{'Query' if i % 2 else 'query'} number {i // 2}" for i in range(QUERIES)}
+    qrels = [(f"q{i}", f"d{3 * i + k:02}", 1) for i in range(QUERIES) for k in range(3)]
+    hiding = ingest(tmp_path / "hiding", documents, queries, {"train": qrels}, known_positives=1)
+    twins = {(f"q{int(q[1:]) ^ 1}", d) for q, d, _ in qrels}
+    false = twins | {(q, d) for q, d, _ in qrels}
+    blind_folder, blind = mined(tmp_path / "blind", hiding, rule="topk", selection="top(30)")
+    _, oracle = mined(tmp_path / "oracle", hiding, rule="topk", selection="top(30)", oracle=True)
+    assert {(row[0], row[2]) for row in blind} & twins and not {(row[0], row[2]) for row in oracle} & false
+    counted = sum((row[0], row[2]) in false for row in blind)
+    assert count_false_negatives(hiding, blind_folder) == FalseNegatives(len(blind), counted)
+
+
 def test_the_miner_does_the_same_whether_labels_are_hidden_or_were_never_there(tmp_path):
     hiding, _ = world(tmp_path / "hiding", known_positives=1)
     known = hiding.positives("train")
