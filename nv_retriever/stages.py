@@ -244,7 +244,7 @@ class AuditSpec(Spec):
     """How many of the negatives that rules would mine are false."""
 
     kind: ClassVar[str] = "audit"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     stage: ClassVar[StageName] = "audit"
     dataset: DatasetSpec
     split: str

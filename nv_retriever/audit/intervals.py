@@ -37,9 +37,9 @@ def clustered_rate(hits: Counts, trials: Counts, confidence: float = 0.95) -> Ra
     """Return sum(hits) / sum(trials) with a Wilson interval on the effective number of trials.
 
     `hits`, `trials` (n_clusters,). The effective number is p(1-p) over the linearised variance of the ratio between
-    clusters, at most the trials, and fewer by what Student's t is wider than the normal distribution for so many clusters
-    (Korn and Graubard 1998); without any variation it is the number of clusters, so that a rate of zero over few queries
-    keeps an honest upper bound.
+    clusters, at most the trials, and fewer by what Student's t is wider than the normal distribution (Korn and Graubard
+    1998), its degrees of freedom from the residuals' kurtosis; without any variation it is the number of clusters, so that a
+    rate of zero over few queries keeps an honest upper bound.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -54,9 +54,21 @@ def clustered_rate(hits: Counts, trials: Counts, confidence: float = 0.95) -> Ra
     effective = min(total, float(clusters))
     if clusters > 1 and variance > 0:
         tail = 0.5 - confidence / 2
-        effective = min(total, rate * (1 - rate) / variance) * float(ndtri(tail) / stdtrit(clusters - 1, tail)) ** 2
+        effective = min(total, rate * (1 - rate) / variance) * float(ndtri(tail) / stdtrit(_freedom(residuals), tail)) ** 2
         effective = max(1.0, effective)
     return Rate(rate, *wilson(rate, effective, confidence), effective)
+
+
+def _freedom(residuals: Counts) -> float:
+    """Return the degrees of freedom of a variance of residuals (n,) with mean zero, at most n - 1.
+
+    A variance s2 whose own variance is s2^2 (kurtosis - 1) / n varies as one of 2 n / (kurtosis - 1) degrees (Satterthwaite
+    1946). Where few clusters have hits, they alone decide it, however many there are without.
+    """
+    squares = residuals**2
+    kurtosis = float((squares**2).mean() / squares.mean() ** 2)
+    n = len(residuals)
+    return float(np.clip(2 * n / max(kurtosis - 1, 1e-9), 1, n - 1))
 
 
 def bootstrap_ratios(hits: Counts, trials: Counts, resamples: int, seed: int) -> Counts:

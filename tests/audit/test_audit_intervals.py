@@ -66,6 +66,22 @@ def test_the_interval_covers_the_truth_of_clustered_data(clusters: int) -> None:
     assert 0.935 <= covered / 1000 <= 0.98
 
 
+@pytest.mark.parametrize("clusters", [30, 100])
+@pytest.mark.parametrize("chance", [0.005, 0.02, 0.05])
+def test_the_interval_covers_rare_hits_that_come_together(clusters: int, chance: float) -> None:
+    """Strong agreement within clusters of very different sizes: the few that have hits decide the variance."""
+    generator = np.random.default_rng(0)
+    covered, lengths = 0, []
+    for _ in range(1000):
+        trials = generator.integers(1, 40, size=clusters).astype(np.float64)
+        hits = generator.binomial(trials.astype(int), generator.beta(chance, 1 - chance, size=clusters)).astype(np.float64)
+        rate = clustered_rate(hits, trials)
+        covered += rate.low <= chance <= rate.high
+        lengths.append(rate.high - rate.low)
+    assert covered / 1000 >= 0.885, "with the number of clusters as degrees of freedom 0.84 to 0.87"
+    assert np.mean(lengths) < 0.2
+
+
 def test_bootstrap_agrees_with_the_clustered_interval_and_pairs_columns() -> None:
     generator = np.random.default_rng(1)
     hits = generator.binomial(10, 0.3, size=200).astype(np.float64)
