@@ -25,6 +25,7 @@ from nv_retriever.training.job import Mined, TrainingJob, development_source
 from nv_retriever.training.known import KnownPositives
 from nv_retriever.training.log import LogWriter, OnLog, StepProgress
 from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
+from nv_retriever.training.sharded import shard
 from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
 from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import (
@@ -32,7 +33,6 @@ from nv_retriever.training.trainer import (
     RetrieverTrainer,
     last_checkpoint,
     load_trainable,
-    shard,
     training_arguments,
 )
 

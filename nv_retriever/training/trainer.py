@@ -19,7 +19,7 @@ from nv_retriever.training.batches import Batches
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.config import TrainingConfig
 from nv_retriever.training.gather import evened
-from nv_retriever.training.student import layer_list
+from nv_retriever.training.sharded import load_optimizer
 
 WEIGHTS = "trainable.safetensors"
 COMPLETE = "complete"
@@ -54,14 +54,6 @@ def training_arguments(steps_folder: Path, config: TrainingConfig, steps: int, s
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one device: several GPUs are several processes (launch.py)
     return arguments
-
-
-def shard(arguments: TrainingArguments, encoder: Any) -> None:
-    """Let the arguments ask for FSDP over the layers of a SentenceTransformer."""
-    layer = type(layer_list(encoder[0].auto_model)[2][0]).__name__
-    arguments.fsdp = True
-    arguments.fsdp_config = {"version": 2, "transformer_layer_cls_to_wrap": [layer], "reshard_after_forward": True}
-    arguments.fsdp_plugin_args = arguments._process_fsdp_args()
 
 
 class RetrieverTrainer(Trainer):  # type: ignore[misc]
@@ -138,6 +130,13 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_trainable(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint) / WEIGHTS)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            load_optimizer(self.model, self.optimizer, Path(checkpoint))
+            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
 
 
 def save_trainable(model: BiEncoder, path: Path, state_dict: dict[str, Any] | None = None) -> None:

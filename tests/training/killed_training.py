@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+from sharded_worker import shard_over_cpus
+
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.training.build import write_checkpoint
@@ -16,13 +18,16 @@ def main(folder: str, dataset: str, mining: str, model: str, config: str, last: 
         if step >= last:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    settings = TrainingConfig.model_validate_json(config)
+    if settings.strategy == "fsdp":
+        shard_over_cpus(setattr)
     write_checkpoint(
         Path(folder),
         Dataset.open(dataset),
         "train",
         Path(mining),
         Path(model),
-        TrainingConfig.model_validate_json(config),
+        settings,
         0,
         Runtime(device="cpu", workers=1),
         on_log,

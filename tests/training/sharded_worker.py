@@ -1,12 +1,13 @@
 """A worker that shards over CPUs: accelerate does it on accelerators only, although FSDP and gloo can."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from nv_retriever.training import worker
+from nv_retriever.training import launch, worker
 from nv_retriever.training.job import TrainingJob
 
 begin = AcceleratorState.__init__
@@ -17,6 +18,13 @@ def begin_sharded(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, *
     if fsdp_plugin is not None:
         self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
         PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+
+def shard_over_cpus(replace: Callable[[object, str, Any], None]) -> None:
+    """Let `strategy: fsdp` start this worker; accelerate would train whole models, and so `TrainingJob.check` refuses it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+    replace(launch, "_command", lambda _, __, path: [*command, str(path)])
+    replace(TrainingJob, "check", lambda *_: None)
 
 
 if __name__ == "__main__":

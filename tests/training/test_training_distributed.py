@@ -15,6 +15,7 @@ import pytest
 import torch
 from gradient_worker import step
 from safetensors.torch import load_file
+from sharded_worker import shard_over_cpus
 from training_data import make_mining
 
 from nv_retriever import progress
@@ -49,10 +50,7 @@ def test_two_processes_give_the_gradient_of_one_with_the_joined_batch(animals: D
 
 @pytest.fixture
 def sharded_over_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `strategy: fsdp` shard here; accelerate would train whole models, and so `TrainingJob.check` refuses it."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    monkeypatch.setattr(launch, "_command", lambda _, __, path: [*command, str(HERE / "sharded_worker.py"), str(path)])
-    monkeypatch.setattr(TrainingJob, "check", lambda *_: None)
+    shard_over_cpus(monkeypatch.setattr)
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -104,11 +102,15 @@ def test_training_in_two_processes(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"log.jsonl", "model", "training.json"}
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
-    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, strategy: str, request: pytest.FixtureRequest
 ) -> None:
+    if strategy == "fsdp":
+        request.getfixturevalue("sharded_over_cpus")
     steps = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
-    config, runtime = TrainingConfig(**steps, processes=2), Runtime(device="cpu", workers=1)
+    config = TrainingConfig(**steps, processes=2, strategy=strategy, dropout=0.2)
+    runtime = Runtime(device="cpu", workers=1)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     write_checkpoint(whole, animals, "train", mined, bert, config, 0, runtime)
     arguments = [str(killed), str(animals.folder), str(mined), str(bert), config.model_dump_json(), "4"]
