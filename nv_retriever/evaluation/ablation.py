@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.power import detectable_difference, queries_needed, seeds_needed
 from nv_retriever.evaluation.results import EvaluationResult
-from nv_retriever.evaluation.seeds import Components, Estimate, components, mean_interval
+from nv_retriever.evaluation.seeds import Components, Estimate, mean_components, mean_interval
 from nv_retriever.evaluation.table import Correction, correct
 
 Values = npt.NDArray[np.float64]
@@ -147,23 +147,28 @@ class Ablation:
     @property
     def has_power(self) -> bool:
         """Whether there are enough seeds and queries for a power analysis."""
-        return len(self.seeds) > 1 and self.queries > 1
+        return len(self.seeds) > 1 and self._most_queries > 1
+
+    @property
+    def _most_queries(self) -> int:
+        return max(matrix.shape[1] for matrix in self.values(self.names[0]))
 
     def power(self, baseline: str, level: float = 0.05, wanted: float = 0.8) -> list[PowerRow]:
-        """Return the power analysis of each difference to the baseline, on the pooled queries of all data sets.
+        """Return the power analysis of each difference to the baseline, of the mean over data sets that `rows` tests.
 
-        Needs at least two seeds and two queries: one says nothing about the spread of the next.
+        More queries are more in every data set alike. Needs at least two seeds and, in some data set, two queries: one
+        says nothing about the spread of the next.
         """
         if not self.has_power:
-            raise InputError("power analysis", "at least 2 seeds and 2 queries", f"{len(self.seeds)} and {self.queries}")
+            found = f"{len(self.seeds)} and {self._most_queries}"
+            raise InputError("power analysis", "at least 2 seeds, and 2 queries of a data set", found)
         rows = []
         for name in self.names:
             if name == baseline:
                 continue
             matrices = self.differences(name, baseline)
-            pooled = np.concatenate(matrices, axis=1)
-            spread, size = components(pooled), float(np.mean([matrix.mean() for matrix in matrices]))
-            seeds, queries = pooled.shape
+            spread, size = mean_components(matrices), float(np.mean([matrix.mean() for matrix in matrices]))
+            seeds, queries = spread.seeds, spread.queries
             rows.append(
                 PowerRow(
                     name,

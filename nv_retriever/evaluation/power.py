@@ -73,11 +73,13 @@ def seeds_needed(
 
 
 def detectable_difference(spread: Components, seeds: int, queries: int, level: float = 0.05, wanted: float = 0.8) -> float:
-    """Return the smallest true difference that a run of this size shows with the wanted power.
+    """Return the smallest true difference that a run of this size shows with the wanted power (ValueError: one query).
 
     >>> round(detectable_difference(Components(0.0, 1.0, 0.0, 1, 34), seeds=1, queries=34), 2)
     0.5
     """
+    if queries < 2:
+        raise ValueError(f"expected at least two queries, found {queries}: they show no difference, however large")
     low, high = 0.0, max(standard_error(spread, seeds, queries), 1e-12)
     while power(spread, high, seeds, queries, level) < wanted:
         low, high = high, 2 * high

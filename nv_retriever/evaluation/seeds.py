@@ -62,6 +62,27 @@ def components(values: npt.ArrayLike) -> Components:
     return Components(max(seed, 0.0), max(query, 0.0), rest, seeds, queries)
 
 
+def mean_components(datasets: Sequence[npt.ArrayLike]) -> Components:
+    """Return the components of one data set whose mean has the variance of the mean over data sets, each weighing the same.
+
+    `datasets` are matrices (seeds, queries), at least two seeds, and two queries in one of them. A data set's components
+    over its own number of queries add up; all of it is then said for the queries of all together, so that twice as many
+    of these are twice as many in every data set. A data set with one query tells the spread of the seeds only.
+
+    One data set is itself:
+    >>> mean_components([[[0, 2], [2, 8]]]) == components([[0, 2], [2, 8]])
+    True
+    """
+    matrices = [_matrix(values) for values in datasets]
+    total, count = sum(matrix.shape[1] for matrix in matrices), len(matrices)
+    parts = [components(matrix) for matrix in matrices if matrix.shape[1] > 1]
+    query = total * sum(part.query / part.queries for part in parts) / count**2
+    rest = total * sum(part.rest / part.queries for part in parts) / count**2
+    of_seeds = np.mean([matrix.mean(axis=1) for matrix in matrices], axis=0)
+    seed = float(np.var(of_seeds, ddof=1)) - rest / total
+    return Components(max(seed, 0.0), query, rest, len(of_seeds), total)
+
+
 def mean_interval(datasets: Sequence[npt.ArrayLike], confidence: float = 0.95) -> Estimate:
     """Return the mean over data sets (each weighs the same) with a t interval over seeds and queries jointly.
 

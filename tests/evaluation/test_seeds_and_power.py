@@ -13,7 +13,13 @@ from nv_retriever.evaluation.power import (
     seeds_needed,
     standard_error,
 )
-from nv_retriever.evaluation.seeds import Components, bootstrap_seeds_queries, components, mean_interval
+from nv_retriever.evaluation.seeds import (
+    Components,
+    bootstrap_seeds_queries,
+    components,
+    mean_components,
+    mean_interval,
+)
 
 
 def simulate(generator, seeds, queries, seed=0.0, query=0.0, rest=0.0, mean=0.0):
@@ -98,6 +104,26 @@ def test_power_is_what_simulated_experiments_find():
     assert power(spread, 0.35, 4, 60) == pytest.approx(found / 400, abs=0.08)
 
 
+def test_power_is_of_the_mean_over_data_sets_whatever_their_sizes():
+    """Twenty queries weigh as much as four hundred: pooled, they would seem to show half the difference."""
+    generator, found, powers = np.random.default_rng(6), 0, []
+    for _ in range(300):
+        both = [simulate(generator, 3, queries, 0.0, 0.5, 0.5, mean=0.31) for queries in (20, 400)]
+        found += mean_interval(both).p < 0.05
+        powers.append(power(mean_components(both), 0.31, 3, 420))
+    assert np.mean(powers) == pytest.approx(found / 300, abs=0.1)
+
+
+def test_components_of_the_mean_over_data_sets():
+    y = simulate(np.random.default_rng(7), 4, 30, seed=0.5, query=1.0, rest=0.5)
+    of_one, of_two, alone = mean_components([y]), mean_components([y, y]), components(y)
+    assert standard_error(of_one, 4, 30) == pytest.approx(standard_error(alone, 4, 30))
+    assert (of_one.query, of_one.rest, of_one.seed) == pytest.approx((alone.query, alone.rest, alone.seed))
+    assert (of_two.queries, of_two.query) == (60, pytest.approx(alone.query))
+    with_a_single_query = mean_components([y, y[:, :1]])
+    assert with_a_single_query.query == pytest.approx(31 * alone.query / 30 / 4)
+
+
 def test_numbers_needed():
     of_queries = Components(0.0, 1.0, 0.0, 1, 10)
     # Cohen (1988): 34 pairs show half a standard deviation with power .80, 90 show .30 with .80 (two-sided .05)
@@ -116,6 +142,11 @@ def test_detectable_difference_is_the_inverse_of_power():
     assert power(spread, size, 3, 300) == pytest.approx(0.8, abs=1e-3)
     assert size > 2.8 * standard_error(spread, 3, 300)
     assert power(spread, 0.0, 3, 300) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_one_query_detects_nothing():
+    with pytest.raises(ValueError, match="at least two queries, found 1"):
+        detectable_difference(Components(0.1, 0.1, 0.1, 3, 10), 3, 1)
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5, 20])
