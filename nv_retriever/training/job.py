@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
+from nv_retriever.hardware import fast_bf16
 from nv_retriever.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -67,6 +68,20 @@ class TrainingJob:
     seed: int
     runtime: Runtime
 
+    @property
+    def cpu(self) -> bool:
+        """Whether it trains on processors: no GPU is wanted, or none is there."""
+        import torch
+
+        return self.runtime.device == "cpu" or not torch.cuda.is_available()
+
+    @property
+    def bf16(self) -> bool:
+        """Whether products are computed in bf16: as configured, or where they are fast."""
+        if self.config.precision != "auto":
+            return self.config.precision == "bf16"
+        return fast_bf16("cpu" if self.cpu else "cuda")
+
     def check(self, processes: int) -> None:
         """Raise InputError for what cannot be trained in so many processes (of all machines), before anything is done."""
         import torch
@@ -79,8 +94,11 @@ class TrainingJob:
         if config.strategy == "fsdp" and processes == 1:
             hint = "set training.processes, or leave strategy at ddp"
             raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)
-        if config.strategy == "fsdp" and (self.runtime.device == "cpu" or not torch.cuda.is_available()):
+        if config.strategy == "fsdp" and self.cpu:
             raise InputError("training.strategy", "GPUs to shard over", "fsdp on a CPU", "leave strategy at ddp")
+        if config.precision == "bf16" and not fast_bf16("cpu" if self.cpu else "cuda"):
+            hint = "it would emulate bf16, tens to hundreds of times slower: leave training.precision at auto, or take fp32"
+            raise InputError("training.precision", "a processor or GPU that multiplies bf16", "none", hint)
         limit = read_model_folder(self.model_folder).position_limit
         for name, length in (("query", config.query_max_length), ("document", config.document_max_length)):
             if limit is not None and length > limit:

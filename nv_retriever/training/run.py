@@ -14,7 +14,6 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from nv_retriever.errors import InputError
-from nv_retriever.hardware import fast_bf16
 from nv_retriever.progress import progress
 from nv_retriever.search.types import FloatArray, IntArray
 from nv_retriever.training.batches import Batches, BatchOrder, Source
@@ -26,7 +25,7 @@ from nv_retriever.training.known import KnownPositives
 from nv_retriever.training.log import LogWriter, OnLog, StepProgress
 from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
 from nv_retriever.training.sharded import shard
-from nv_retriever.training.student import cosine_student, open_model, save_model, set_dropout
+from nv_retriever.training.student import cosine_student, open_model, restore_types, save_model, set_dropout, stored_types
 from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import (
     CheckpointMarker,
@@ -46,11 +45,11 @@ class Run:
         self.folder, self.base_model, self.on_log, self.steps_folder = folder, base_model, on_log, folder / "steps"
         self.mined, self.model_folder, self.config, self.seed = job.sources, job.model_folder, job.config, job.seed
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        self.cpu = job.runtime.device == "cpu" or not torch.cuda.is_available()
+        self.cpu, self.bf16 = job.cpu, job.bf16
         if job.runtime.workers is not None:
             torch.set_num_threads(job.runtime.workers)
         set_seed(job.seed)
-        self.encoder = open_model(job.model_folder)
+        self.encoder = self._open()
         pad = self.encoder.tokenizer.pad_token_id
         self.pad = int(pad) if pad is not None else 0
 
@@ -83,6 +82,12 @@ class Run:
             trainer.add_callback(StepProgress(shown))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._export(trainer, stopping, samples, trainer.state.global_step)
+
+    def _open(self) -> Any:
+        """Return the untrained encoder, in float32 unless its weights stay as they are and bf16 is multiplied."""
+        encoder = open_model(self.model_folder)
+        self.stored = stored_types(encoder)
+        return encoder if self.bf16 and self.config.lora else encoder.float()
 
     def _samples(self, mined: Mined) -> Samples:
         samples = first_samples(read_samples(mined.dataset, mined.mining_folder), mined.samples)
@@ -120,18 +125,13 @@ class Run:
             transformer = self.encoder[0].auto_model
             newer = getattr(transformer, "activation_checkpointing_enable", None)  # transformers from 5.2x on
             (newer or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
-        model = BiEncoder(self.encoder, config, cosine_student(self.encoder), self._bf16())
+        model = BiEncoder(self.encoder, config, cosine_student(self.encoder), self.bf16)
         if config.compile:
             self.encoder[0].auto_model.compile(dynamic=True)
         return model
 
     def _budget(self) -> int:
         return self.config.micro_batch_tokens or (2048 if self.cpu else 65536)
-
-    def _bf16(self) -> bool:
-        if self.config.precision != "auto":
-            return self.config.precision == "bf16"
-        return fast_bf16("cpu" if self.cpu else "cuda")
 
     def _source(self, place: int, mined: Mined, samples: Samples) -> Source:
         query_prompt, document_prompt = self._prompts(mined)
@@ -239,7 +239,7 @@ class Run:
             model: BiEncoder = trainer.accelerator.unwrap_model(trainer.model)
             return model
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        self.encoder = open_model(self.model_folder)
+        self.encoder = self._open()
         model = self._model()
         if self.rank == 0:
             with torch.no_grad():
@@ -253,6 +253,7 @@ class Run:
             from nv_retriever.training.adapters import merge_adapters
 
             merge_adapters(encoder)
+        restore_types(encoder, self.stored)
         mining = []
         for mined in self.mined:
             run = mined.mining_folder / "run.json"

@@ -25,7 +25,7 @@ def shard(arguments: TrainingArguments, encoder: Any) -> None:
 def load_optimizer(model: nn.Module, optimizer: Any, checkpoint: Path) -> None:
     """Hand the optimizer state of a checkpoint, which the first process reads, out to the shards.
 
-    Loading as accelerate does it refuses a checkpoint in which a trained weight has no state, as a pooler that no loss reads.
+    Loading as accelerate does it refuses a checkpoint in which a trained weight has no state: a pooler that no loss reads.
     """
     values = torch.load(checkpoint / "optimizer.bin", weights_only=True) if dist.get_rank() == 0 else {}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)

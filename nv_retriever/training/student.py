@@ -40,6 +40,17 @@ def open_model(folder: Path) -> Any:
     return SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "auto"}, local_files_only=True)
 
 
+def stored_types(encoder: Any) -> dict[str, Any]:
+    """Return the dtype of every weight by its name."""
+    return {name: parameter.dtype for name, parameter in encoder.named_parameters()}
+
+
+def restore_types(encoder: Any, types: dict[str, Any]) -> None:
+    """Round the weights of a model to what `stored_types` said of it, in place."""
+    for name, parameter in encoder.named_parameters():
+        parameter.data = parameter.data.to(types[name])
+
+
 def _open(config: EncoderConfig, dtype: Any) -> Any:
     from sentence_transformers import SentenceTransformer
 

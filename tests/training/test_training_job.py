@@ -12,6 +12,7 @@ from nv_retriever import progress
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
+from nv_retriever.training import job as job_module
 from nv_retriever.training.build import run_training_job
 from nv_retriever.training.config import EarlyStoppingConfig, TrainingConfig
 from nv_retriever.training.job import Mined, TrainingJob, development_source
@@ -35,14 +36,23 @@ def test_a_job_survives_json(animals: Dataset, tmp_path: Path) -> None:
         ({}, "cuda", "a GPU that torch can use"),
         ({"strategy": "fsdp"}, "cpu", "fsdp with one process"),
         ({"strategy": "fsdp", "processes": 2}, "cpu", "fsdp on a CPU"),
+        ({"precision": "bf16"}, "cpu", "training.precision: expected a processor or GPU that multiplies bf16, found none"),
         ({"query_max_length": 129}, "cpu", r"query_max_length: expected at most the student's 128 positions, found 129"),
         ({"document_max_length": 600}, "cpu", "128 positions, found 600"),
         ({"early_stopping": {"split": "nowhere"}}, "cpu", "a source with a split 'nowhere'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_at_the_start(
-    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, settings: dict[str, object], device: str, message: str
+    animals: Dataset,
+    mined: Path,
+    bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
+    device: str,
+    message: str,
 ) -> None:
+    monkeypatch.setattr(job_module, "fast_bf16", lambda _: False)  # the hardware is asked, and answers differently
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     config = TrainingConfig.model_validate(settings)

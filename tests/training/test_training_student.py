@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
@@ -117,6 +119,23 @@ def test_a_bfloat16_student_may_have_a_dense_module(
     student, runtime = tmp_path / "student" / "model", Runtime(device="cpu", workers=1)
     info = write_checkpoint(tmp_path / "out", animals, "train", mined, student, config, 0, runtime)
     assert np.isfinite(info["loss"])
+
+
+def test_weights_stored_in_bfloat16_are_trained_in_float32_and_rounded_once(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+) -> None:
+    """Steps of a usual size are smaller than the distance between two bfloat16 numbers: they would be rounded away."""
+    config = TrainingConfig(max_steps=12, epochs=9, batch_size=4, learning_rate=2e-5, precision="fp32")
+    moved = {}
+    for dtype in ("float32", "bfloat16"):
+        write_student(tmp_path / dtype, StudentConfig(encoder=EncoderConfig(model=str(bert)), dtype=dtype))
+        student, runtime = tmp_path / dtype / "model", Runtime(device="cpu", workers=1)
+        write_checkpoint(tmp_path / dtype / "out", animals, "train", mined, student, config, 0, runtime)
+        before, after = (load_file(folder / "model.safetensors") for folder in (student, student.parent / "out" / "model"))
+        assert {str(values.dtype) for values in after.values()} == {f"torch.{dtype}"}
+        steps = [(after[name].float() - before[name].float()).flatten() for name in before if "layer" in name]
+        moved[dtype] = float(torch.cat(steps).norm())
+    assert moved["bfloat16"] == pytest.approx(moved["float32"], rel=0.2)
 
 
 def test_adapters_of_no_layer_are_refused(bert: Path) -> None:
