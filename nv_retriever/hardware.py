@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from functools import cache
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Literal
 
 from nv_retriever.config import Runtime
 
+logger = logging.getLogger(__name__)
 Device = Literal["cpu", "cuda"]
 FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-"""Without one of these, x86 processors emulate bf16 and are hundreds of times slower than in fp32."""
+"""Without one of these, x86 processors emulate bf16 and are many times slower than in fp32, hundreds in training."""
 
 
 @cache
@@ -43,3 +45,9 @@ def fast_bf16(device: Device) -> bool:
         return False
     flags = next((set(line.split()) for line in lines if line.startswith(("flags", "Features"))), set())
     return bool(flags & (FAST_BF16_FLAGS | {"bf16"}))
+
+
+def warn_of_emulation(what: str, precision: str, runtime: Runtime) -> None:
+    """Log a warning where bf16 is asked for and no hardware multiplies it: nobody should wait for that unawares."""
+    if precision == "bf16" and not fast_bf16(device_kind(runtime)):
+        logger.warning("%s computes in bf16, as configured, which is emulated here: many times slower than fp32", what)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
-from nv_retriever.hardware import device_kind
+from nv_retriever.hardware import device_kind, warn_of_emulation
 from nv_retriever.progress import progress
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions, FloatArray, ScoreKind, TopK
@@ -137,6 +137,7 @@ class _PairModel:
 
         options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         self.identity, self.runtime, self.device = identity, runtime, torch.device(device_kind(runtime))
+        warn_of_emulation(f"cross-encoder {path.name}", identity.precision, runtime)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(str(path), **options)
             model = AutoModelForSequenceClassification.from_pretrained(

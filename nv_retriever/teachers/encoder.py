@@ -12,7 +12,7 @@ from typing import Any
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.calibration import Fidelity, Recorded, compare, is_faithful
 from nv_retriever.errors import InputError
-from nv_retriever.hardware import device_kind, fast_bf16
+from nv_retriever.hardware import device_kind, fast_bf16, warn_of_emulation
 from nv_retriever.search.types import FloatArray, ScoreKind
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
@@ -197,6 +197,7 @@ class Encoder:
         """Return the numeric path for texts of which `sample` is a sample, and the fidelity that was measured on it."""
         candidates = self.candidate_precisions()
         if len(candidates) == 1:
+            warn_of_emulation(self.label, candidates[0], self.runtime)
             return candidates[0], None
         fidelity = sample.fidelity(lambda texts: self.measure(texts, role))
         chosen: Precision = "bf16" if is_faithful(fidelity) else "fp32"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nv_retriever import hardware
 from nv_retriever.embedding.calibration import Fidelity, Recorded, compare, is_faithful
 from nv_retriever.hardware import fast_bf16
 from nv_retriever.teachers.config import EncoderConfig
@@ -65,9 +66,11 @@ def test_auto_measures_the_texts_themselves(small_encoder):
     assert precision == ("bf16" if is_faithful(fidelity) else "fp32")
 
 
-def test_precision_is_settled_without_measuring_where_there_is_one_choice(small_encoder):
+def test_precision_is_settled_without_measuring_where_there_is_one_choice(small_encoder, caplog, monkeypatch):
+    monkeypatch.setattr(hardware, "fast_bf16", lambda _: False)  # the hardware is asked, and answers differently
     for setting in ("fp32", "bf16"):
         encoder = open_encoder(EncoderConfig(model=str(small_encoder), precision=setting))
         assert encoder.settle(Recorded({}, None), "query") == (setting, None)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "emulated" in caplog.text
     slow = open_encoder(EncoderConfig(model=str(small_encoder)))
     assert slow.candidate_precisions() == (("bf16", "fp32") if fast_bf16("cpu") else ("fp32",))
