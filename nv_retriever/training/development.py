@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from transformers import TrainerCallback, TrainingArguments
 
 from nv_retriever.data.dataset import Dataset
@@ -54,6 +55,14 @@ class Development:
         return float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
 
 
+def agreed(score: float) -> float:
+    """Return the first process's score: the last bits of vectors may differ between processes, and all must stop at once."""
+    scores = [score]
+    if dist.is_initialized():
+        dist.broadcast_object_list(scores, src=0)
+    return scores[0]
+
+
 class EarlyStopping(TrainerCallback):  # type: ignore[misc]
     """Scores the student every so many steps, keeps the best weights aside, and stops when patience ends.
 
@@ -94,7 +103,7 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         if state.global_step % self.config.every and state.global_step != state.max_steps:
             return
         model: BiEncoder = kwargs["model"]
-        score = self.measure(model)
+        score = agreed(self.measure(model))
         self.scores.append((state.global_step, score))
         if state.is_world_process_zero and self.best_step == state.global_step:
             save_trainable(model, self.best)
