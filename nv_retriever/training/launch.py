@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import write_json
+from nv_retriever.errors import InputError
 from nv_retriever.progress import Progress, progress
 from nv_retriever.training.build import DONE
 from nv_retriever.training.config import NodesConfig
@@ -28,13 +29,14 @@ def launch_training_job(
     """Run a training job in `config.processes`; goes on after a kill, which ends them too.
 
     With several nodes every machine calls this with its own `node_rank` over shared storage. The batch of a step is
-    `config.batch_size` times the number of all processes, and negatives come from all of it. Raises RuntimeError with the
-    output's end where a process fails.
+    `config.batch_size` times the number of all processes, and negatives come from all of it. Raises the InputError
+    of a process, or RuntimeError with the output's end where one fails otherwise.
     """
     nodes = nodes or NodesConfig()
     job.check(job.config.processes * nodes.nodes)
     folder.mkdir(parents=True, exist_ok=True)
-    path, output = (folder / f"launch-{nodes.node_rank}.{suffix}" for suffix in ("json", "txt"))
+    path, output, wrong = (folder / f"launch-{nodes.node_rank}.{suffix}" for suffix in ("json", "txt", "error"))
+    wrong.unlink(missing_ok=True)
     write_json(path, {"folder": str(folder), "job": job.as_json()})
     with output.open("w") as file, progress("train", 0, "steps") as shown:
         follower = LogFollower(folder / "log.jsonl", on_log, shown)
@@ -49,6 +51,8 @@ def launch_training_job(
             finally:
                 process.terminate()
         follower.follow()
+    if process.returncode and wrong.exists():
+        raise InputError(**json.loads(wrong.read_text()))
     if process.returncode:
         end = output.read_text(errors="replace")[-4000:]
         raise RuntimeError(

@@ -21,6 +21,7 @@ from training_data import make_mining
 from nv_retriever import progress
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.errors import InputError
 from nv_retriever.training import launch
 from nv_retriever.training.build import run_training_job, write_checkpoint
 from nv_retriever.training.config import EarlyStoppingConfig, NodesConfig, TrainingConfig
@@ -100,6 +101,16 @@ def test_training_in_two_processes(
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"log.jsonl", "model", "training.json"}
+
+
+def test_a_wrong_input_that_a_process_finds_is_told_in_one_line(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+) -> None:
+    """A learning rate with which the loss diverges is found out by the processes only."""
+    steps = {"max_steps": 5, "batch_size": 4, "learning_rate": 1e30, "max_grad_norm": 0, "warmup_steps": 0, "log_every": 1}
+    config, runtime = TrainingConfig(**steps, processes=2), Runtime(device="cpu", workers=1)
+    with pytest.raises(InputError, match=r"^training: expected a finite loss, found nan up to step \d; lower"):
+        write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, runtime)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
