@@ -91,6 +91,10 @@ class TrainingJob:
         config = self.config
         if self.runtime.device == "cuda" and not torch.cuda.is_available():
             raise InputError("device", "a GPU that torch can use", "none", "use device auto or cpu")
+        if not self.cpu and config.processes > torch.cuda.device_count():
+            hint = "every process has a GPU of its own"
+            found = str(config.processes)
+            raise InputError("training.processes", f"at most {torch.cuda.device_count()}, the GPUs here", found, hint)
         if config.strategy == "fsdp" and processes == 1:
             hint = "set training.processes, or leave strategy at ddp"
             raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)

@@ -62,6 +62,16 @@ def test_what_cannot_be_trained_is_refused_at_the_start(
     assert not (tmp_path / "out" / "steps").exists()
 
 
+def test_every_process_needs_a_gpu_of_its_own(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the hardware is asked, and answers differently
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    job = TrainingJob([Mined(animals, "train", mined)], bert, TrainingConfig(processes=3), 0, Runtime())
+    with pytest.raises(InputError, match=r"training\.processes: expected at most 2, the GPUs here, found 3"):
+        run_training_job(tmp_path / "out", job)
+
+
 def test_early_stopping_measures_a_retrieval_source(animals: Dataset, mined: Path, bert: Path, tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(12)]
     write_labelled(tmp_path / "classes", class_samples(texts, [str(i % 2) for i in range(12)], 3, 0), "classes")
