@@ -19,7 +19,11 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PREFECT_UI_API_URL": api_url(port)}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    wait_until_healthy(server, api_url(port))
+    try:
+        wait_until_healthy(server, api_url(port))
+    except KeyboardInterrupt:  # it is in a session of its own, where nothing else would end it
+        server.terminate()
+        raise
     return server
 
 

@@ -9,8 +9,8 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from nv_retriever.errors import GateError, InputError
+from flows.ending import guarded, whole_output
 
 Json = dict[str, Any]
 COMMON = "Common options"
@@ -142,44 +142,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(**options: Any) -> None:
         common = Common(**{field.name: options.pop(field.name) for field in fields(Common)})
-        guarded(functools.partial(function, common=common, **options), common)
+        prepare_environment(common)
+        guarded(functools.partial(function, common=common, **options), common.debug)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     wrapper.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
     app.command()(wrapper)
     return function
-
-
-def guarded(run: Callable[[], None], common: Common) -> None:
-    """Run a command with quiet surroundings; expected errors are one line, the exit code says what they mean."""
-    prepare_environment(common)
-    code = 0
-    try:
-        run()
-    except (typer.Exit, typer.Abort):
-        raise
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        code = 130
-    except Exception as error:
-        if common.debug:
-            raise
-        print(f"nvr: {one_line(error)}", file=sys.stderr)
-        # What the frames hold (database connections) would be reported as leaked at the interpreter's end.
-        traceback.clear_frames(error.__traceback__)
-        code = 2 if isinstance(error, InputError) else 1
-    if code:
-        raise typer.Exit(code)
-
-
-def one_line(error: Exception) -> str:
-    """Return what is told of an error without its traceback."""
-    if isinstance(error, InputError | GateError):
-        return str(error)
-    if isinstance(error, OSError) and error.filename is not None:  # a disk that is full, a folder that can't be written
-        return f"{error.filename}: {error.strerror} (--debug shows where)"
-    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def prepare_environment(common: Common) -> None:
@@ -231,10 +201,11 @@ def silence_prefect_console() -> None:
 
 def emit(result: Json, common: Common, show: Callable[[Json], None]) -> None:
     """Print the result: for people, or as the one JSON object of the contract."""
-    if common.json_:
-        print(json.dumps(result, allow_nan=False, default=str))
-    else:
-        show(result)
+    with whole_output():
+        if common.json_:
+            print(json.dumps(result, allow_nan=False, default=str))
+        else:
+            show(result)
 
 
 @command
@@ -384,6 +355,7 @@ def serve(
 
 def main() -> None:
     """Enter the command line."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # for the help; a command that runs meets broken pipes as errors
     app(prog_name="nvr")
 
 

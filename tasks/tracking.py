@@ -186,7 +186,7 @@ class TrainingRun:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.flush()
         if kind is not None:
-            self.client.set_terminated(self.run_id, status="KILLED" if kind is KeyboardInterrupt else "FAILED")
+            self.client.set_terminated(self.run_id, status="FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Log a point of the curves; points of a resumed run that are known already are passed over."""

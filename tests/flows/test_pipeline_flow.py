@@ -2,17 +2,20 @@
 
 import json
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
 import duckdb
 import pytest
+from prefect.exceptions import TerminationSignal
 
 from flows.mining import mining
 from flows.pipeline import pipeline
 from flows.settings import build_config
 from nv_retriever.artifacts import CACHE_RECORD
 from nv_retriever.pipeline import plan_run
+from tasks.tracking import TrainingRun
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -188,6 +191,17 @@ def test_mlflow_holds_curves_scores_inputs_and_the_registered_model(first, home)
     evaluations = client.search_runs([run.info.experiment_id], "tags.`nvr.stage` = 'evaluate'")
     assert {r.data.tags["nvr.system"] for r in evaluations} >= {"base", "bm25", "trained"}
     assert all("animals/nDCG_10" in r.data.metrics for r in evaluations)
+
+
+@pytest.mark.parametrize(("ending", "status"), [(TerminationSignal(signal.SIGTERM), "KILLED"), (ValueError(), "FAILED")])
+def test_a_training_that_someone_ends_has_not_failed(first, folder, home, ending, status):
+    from mlflow.tracking import MlflowClient
+
+    run = TrainingRun(plan_run(config(folder).model_copy(update={"seed": 7})).checkpoint, str(home))
+    with pytest.raises(type(ending)), run:
+        raise ending
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    assert client.get_run(run.run_id).info.status == status
 
 
 def test_one_test_query_gives_no_interval_and_no_champion(folder, tmp_path):

@@ -1,0 +1,87 @@
+"""How a command ends: expected errors are one line, a signal too, and the exit code says which it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from nv_retriever.errors import GateError, InputError
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whoever asks for an end so gets what Ctrl-C gets."""
+
+
+def terminate(*_: Any) -> None:
+    """Answer SIGTERM by an exception, once: `timeout` and process managers send it again while things are put in order."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def guarded(run: Callable[[], None], debug: bool) -> None:
+    """Run a command; raises typer.Exit with the code that says how it ended, and any unexpected error where `debug`."""
+    signal.signal(signal.SIGTERM, terminate)
+    # A connection that breaks is an error to be told; the end of this process it is only where the result is printed.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        run()
+    except (typer.Exit, typer.Abort):
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        ending = request_to_end(error)
+        if debug and ending is None:
+            raise
+        # What the frames hold (database connections) would be reported as leaked at the interpreter's end.
+        traceback.clear_frames(error.__traceback__)
+        if ending is not None:
+            word, code = ("terminated", 143) if ending == signal.SIGTERM else ("interrupted", 130)
+            print(f"{word}; the same command goes on where it stopped", file=sys.stderr)
+        else:
+            assert isinstance(error, Exception)
+            print(f"nvr: {one_line(error)}", file=sys.stderr)
+            code = 2 if isinstance(error, InputError) else 1
+        raise typer.Exit(code) from None
+
+
+def request_to_end(error: BaseException | None) -> signal.Signals | None:
+    """Return the signal behind an error, if any: what is interrupted while it starts may raise an error of its own."""
+    while isinstance(error, Exception):
+        error = error.__cause__ or error.__context__
+    if isinstance(error, Terminated) or getattr(error, "signal", None) == signal.SIGTERM:  # Prefect's TerminationSignal
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
+
+
+def one_line(error: Exception) -> str:
+    """Return what is told of an error without its traceback."""
+    if isinstance(error, InputError | GateError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:  # a disk that is full, a folder that can't be written
+        return f"{error.filename}: {error.strerror} (--debug shows where)"
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+@contextmanager
+def whole_output() -> Iterator[None]:
+    """Write all that is printed within; a reader who went away (`| head`) ends the process without a word, as SIGPIPE does.
+
+    Raises OSError where standard output takes no more, on a full disk for instance.
+    """
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+        if sys.stdout is not None:  # as with `>&-`
+            sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail again, with a traceback, at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise OSError(error.errno, error.strerror, "standard output") from None
+    finally:
+        signal.signal(signal.SIGPIPE, before)
