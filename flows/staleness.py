@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
+from nv_retriever.data.head import check_head
 from nv_retriever.pipeline import PipelineConfig, plan_run
 from nv_retriever.stages import DatasetSpec, EmbeddingSpec, Spec
 from tasks.checks import check_splits
+from tasks.opening import source_config
 
 
 def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
     """Return for every artifact of the plan whether it is cached, and otherwise why it would be built.
 
-    Raises InputError where a data set that was ingested lacks a split that a stage reads.
+    Raises InputError where a data set that was ingested lacks a split that a stage reads, and where the first records of one
+    that was not are wrong.
     """
     store = ArtifactStore(home)
     stages, planned = [], plan_run(config).specs()
@@ -23,8 +26,11 @@ def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
         cached = store.is_complete(spec.ref)
         why = "" if cached else why_stale(spec, store)
         stages.append({"stage": spec.stage, "what": name_of(spec), "artifact": str(spec.ref), "cached": cached, "why": why})
-        if cached and isinstance(spec, DatasetSpec):
-            check_splits(spec, planned, home)
+        if isinstance(spec, DatasetSpec):
+            if cached:
+                check_splits(spec, planned, home)
+            else:
+                check_head(source_config(spec))
     return {"home": home, "stages": stages}
 
 

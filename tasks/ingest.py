@@ -5,6 +5,7 @@ from __future__ import annotations
 from nv_retriever.artifacts import ArtifactRef
 from nv_retriever.config import Runtime
 from nv_retriever.stages import DatasetSpec
+from tasks.opening import source_config
 from tasks.stage import build, stage_task
 
 
@@ -13,5 +14,4 @@ def ingest(spec: DatasetSpec, home: str, runtime: Runtime, upstream: list[Artifa
     """Read the source into a data set artifact."""
     from nv_retriever.data.build import write_dataset
 
-    config = spec.config.model_copy(update={"source": spec.location.source})
-    return build(spec, home, lambda folder, store: write_dataset(folder, config))
+    return build(spec, home, lambda folder, store: write_dataset(folder, source_config(spec)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.config import Runtime
+from nv_retriever.data.config import DatasetConfig
 from nv_retriever.stages import (
     CandidatesSpec,
     DatasetSpec,
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 def verdict_cache(store: ArtifactStore) -> Path:
     """Return where the home keeps what judges said."""
     return store.home / "verdicts.sqlite"
+
+
+def source_config(spec: DatasetSpec) -> DatasetConfig:
+    """Return how a data set is read: the specification's settings, from where its source lies."""
+    return spec.config.model_copy(update={"source": spec.location.source})
 
 
 def open_dataset(spec: DatasetSpec, store: ArtifactStore) -> Dataset:

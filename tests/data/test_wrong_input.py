@@ -8,6 +8,7 @@ from data_helpers import DOCUMENTS, QUERIES, ingest, labelled, write_beir
 
 from nv_retriever.data.build import source_digest
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.head import FIRST, check_head
 from nv_retriever.errors import InputError
 
 
@@ -121,6 +122,49 @@ def test_wrong(tmp_path, case):
         ingest(folder, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "out").glob("dataset.json")) == [] and not (tmp_path / "out" / "staged").exists()
+
+
+BEYOND_THE_HEAD = (
+    *("duplicate document", "duplicate query", "unknown query", "unknown document"),
+    *("no labels", "truncated gzip"),
+)
+"""What is wrong only beside, or after, the first records: told by ingestion alone."""
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in BEYOND_THE_HEAD])
+def test_the_first_records_tell_a_plan_what_ingestion_would_say(tmp_path, case):
+    change, message = CASES[case]
+    folder = write_beir(tmp_path / "set")
+    check_head(DatasetConfig(source=str(folder)))
+    change(folder)
+    with pytest.raises(InputError, match=message):
+        check_head(DatasetConfig(source=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"pairs\.jsonl: expected at least one of its documents, found none"),
+        (b"\xff\xfe{\0", r"pairs\.jsonl line 1: expected UTF-8, found byte 0xff at column 1; it is UTF-16"),
+        (b"\x00\x01" * 5000, r"pairs\.jsonl line 1: expected a JSON object"),
+    ],
+    ids=["empty", "UTF-16", "binary"],
+)
+def test_a_file_of_pairs_that_is_none_is_told_from_its_head(tmp_path, content, message):
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(content)
+    for call in (check_head, lambda c: ingest(path, tmp_path / "out")):
+        with pytest.raises(InputError, match=message):
+            call(DatasetConfig(source=str(path)))
+
+
+def test_the_head_of_a_large_file_is_all_that_is_looked_at(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [f'{{"query": "question {i}", "positive": "answer {i}"}}' for i in range(FIRST)]
+    path.write_text("\n".join([*rows, "no JSON"]))
+    check_head(DatasetConfig(source=str(path)))
+    with pytest.raises(InputError, match=f"line {FIRST + 1}: expected a JSON object"):
+        ingest(path, tmp_path / "out")
 
 
 def test_the_first_few_problems_at_once(tmp_path):

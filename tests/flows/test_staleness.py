@@ -21,3 +21,11 @@ def test_a_data_set_that_lacks_a_planned_split_is_said_once_it_is_ingested(tmp_p
         write_dataset(build.folder, config.dataset)
     with pytest.raises(InputError, match="train"):
         explain_plan(config, str(home))
+
+
+def test_a_plan_says_at_once_what_ingestion_would_say_of_the_first_records(tmp_path):
+    (tmp_path / "pairs.jsonl").touch()
+    config = build_config({"dataset": {"source": str(tmp_path / "pairs.jsonl")}}, "test")
+    with pytest.raises(InputError, match="at least one of its documents, found none"):
+        explain_plan(config, str(tmp_path / "home"))
+    assert not (tmp_path / "home").exists()
