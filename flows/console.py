@@ -40,11 +40,10 @@ def open_table(*columns: str, title: str) -> Table:
 
 def stages_table(result: Json) -> Table:
     """Return the table of stages."""
-    table = open_table("stage", "artifact", "from cache", "seconds", title="Stages")
+    table = open_table("stage", "what", "artifact", "cached", "seconds", title="Stages")
     for stage in result["stages"]:
-        table.add_row(
-            stage["stage"], short(stage["artifact"]), "yes" if stage["cached"] else "no", f"{stage['seconds']:.1f}"
-        )
+        cached, seconds = "yes" if stage["cached"] else "no", f"{stage['seconds']:.1f}"
+        table.add_row(stage["stage"], stage["what"], short(stage["artifact"]), cached, seconds)
     return table
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.data.head import check_head
 from nv_retriever.pipeline import PipelineConfig, plan_run
-from nv_retriever.stages import DatasetSpec, EmbeddingSpec, Spec
+from nv_retriever.stages import DatasetSpec, Spec
+from nv_retriever.titles import title
 from tasks.checks import check_splits
 from tasks.opening import source_config
 
@@ -25,7 +26,7 @@ def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
     for spec in planned:
         cached = store.is_complete(spec.ref)
         why = "" if cached else why_stale(spec, store)
-        stages.append({"stage": spec.stage, "what": name_of(spec), "artifact": str(spec.ref), "cached": cached, "why": why})
+        stages.append({"stage": spec.stage, "what": title(spec), "artifact": str(spec.ref), "cached": cached, "why": why})
         if isinstance(spec, DatasetSpec):
             if cached:
                 check_splits(spec, planned, home)
@@ -69,15 +70,3 @@ def compare(new: Any, old: Any, path: str = "") -> list[str]:
         keys = [*new, *(key for key in old if key not in new)]
         return [line for key in keys for line in compare(new.get(key), old.get(key), f"{path}.{key}" if path else key)]
     return [] if new == old else [f"{path}: {old} → {new}"]
-
-
-def name_of(spec: Spec) -> str:
-    """Return how a specification is called in a plan."""
-    parts = [spec.kind]
-    for attribute in ("part", "teacher", "system"):
-        if hasattr(spec, attribute):
-            parts.append(str(getattr(spec, attribute)))
-    if isinstance(spec, EmbeddingSpec):
-        of = spec.model.kind if isinstance(spec.model, Spec) else spec.location.source
-        parts.append(f"by {of}")
-    return " ".join(parts)

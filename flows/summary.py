@@ -51,7 +51,13 @@ def metrics_json(spec: EvaluationSpec, home: str) -> dict[str, float]:
 def stage_table(reports: list[StageReport]) -> None:
     """Show in the Prefect UI what ran and what came from the cache."""
     rows = [
-        {"stage": r.stage, "artifact": r.artifact, "from cache": "yes" if r.cached else "no", "seconds": r.seconds}
+        {
+            "stage": r.stage,
+            "what": r.what,
+            "artifact": r.artifact,
+            "from cache": "yes" if r.cached else "no",
+            "seconds": r.seconds,
+        }
         for r in reports
     ]
     create_table_artifact(table=rows, key="stages", description="Stages of the run and their artifacts")

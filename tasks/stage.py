@@ -16,6 +16,7 @@ from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.stages import Spec
+from nv_retriever.titles import title
 from tasks.cache_policy import ArtifactCachePolicy
 
 logger = logging.getLogger("nv_retriever.stages")
@@ -27,6 +28,8 @@ class StageReport(Frozen):
 
     stage: str
     """ingest, embed, index, mine, train, evaluate."""
+    what: str
+    """What it makes, in words: whose vectors, of which data set."""
     artifact: str
     """<kind>/<fingerprint>."""
     cached: bool
@@ -94,4 +97,5 @@ def run_stage(
     seconds = 0.0 if cached else time.perf_counter() - started
     if not cached:
         logger.info("%s %s: done in %.1f s", spec.stage, spec.ref, seconds)
-    return StageReport(stage=spec.stage, artifact=str(spec.ref), cached=cached, seconds=round(seconds, 3))
+    rounded = round(seconds, 3)
+    return StageReport(stage=spec.stage, what=title(spec), artifact=str(spec.ref), cached=cached, seconds=rounded)

@@ -36,7 +36,15 @@ def test_a_difference_without_an_interval_is_shown_with_a_dash():
 
 SCORES = dict.fromkeys(("nDCG@10", "R@100", "RR@10", "AP@100"), 0.25)
 RUN = {
-    "stages": [{"stage": "train", "artifact": "checkpoint/0123456789abcdef", "cached": False, "seconds": 1.5}],
+    "stages": [
+        {
+            "stage": "embed",
+            "what": "climate-fever-sentences test queries by untrained student",
+            "artifact": "embeddings/0123456789abcdef",
+            "cached": False,
+            "seconds": 12345.6,
+        }
+    ],
     "mining": COUNTS | {"database": "/long/" * 20 + "[bold]home/triples.duckdb", "short": 0, "short_reasons": {}},
     "evaluation": dict.fromkeys(("base", "bm25", "trained"), SCORES)
     | {"difference": {"nDCG@10": 0.0169, "ci95": [0.0112, 0.0244], "p": 0.0001}},
@@ -54,6 +62,10 @@ def run_shown(capsys, monkeypatch, columns: str) -> str:
 @pytest.mark.parametrize("columns", ["80", "40"])
 def test_a_narrow_terminal_gets_every_number_whole(capsys, monkeypatch, columns):
     found = run_shown(capsys, monkeypatch, columns)
+    assert max(map(len, found.splitlines()[:8])) <= 80
+    cells = [line.split("│")[2].strip() for line in found.splitlines() if line.startswith("│") and line.count("│") == 6]
+    assert " ".join(cells[:3]) == RUN["stages"][0]["what"]
+    assert "│ embeddings/01234567 │ no     │ 12345.6 │" in found
     assert "+0.0169, 95 % interval [+0.0112, +0.0244], p 0.0001" in found
     assert "│ trained │ 0.2500  │ 0.2500 │ 0.2500 │ 0.2500 │" in found and "…" not in found
 
