@@ -330,6 +330,9 @@ def audit(common: Common) -> None:
 @command
 def explain(
     query_id: Annotated[str, typer.Argument(help="The id of a query of the mined split.")],
+    document: Annotated[
+        str | None, typer.Option(help="The id of one document: why it is a negative, or why it is none.", metavar="DOC_ID")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write it as a page, to this file.")] = None,
     *,
     common: Common,
@@ -337,7 +340,7 @@ def explain(
     """Say why this negative, and why not that one: teacher, rank, score, anchor, limit, reason."""
     from flows.explanation import explain_query
 
-    result, show = explain_query(query_id, common.settings(), common.home_folder(), html)
+    result, show = explain_query(query_id, common.settings(), common.home_folder(), html, document)
     emit(result, common, show)
 
 

@@ -15,11 +15,11 @@ Json = dict[str, Any]
 
 
 def explain_query(
-    query_id: str, config: PipelineConfig, home: str, html: Path | None = None
+    query_id: str, config: PipelineConfig, home: str, html: Path | None = None, document_id: str | None = None
 ) -> tuple[Json, Callable[[Json], None]]:
     """Return the explanation as JSON data, and how to show it; raises InputError where nothing was mined yet.
 
-    With `html` it is also written there, as one self-contained page.
+    With `html` it is also written there, as one self-contained page; with `document_id` it is about that document alone.
     """
     from nv_retriever.mining.explain import explain
     from nv_retriever.mining.explain_table import page, render, rows_to_json
@@ -39,6 +39,7 @@ def explain_query(
         seed=spec.seed,
         open_scorer=lambda teacher: open_scorer(spec.candidates[teacher], store, config.runtime),
         verdicts=verdict_cache(store),
+        document_id=document_id,
     )
 
     if html is not None:

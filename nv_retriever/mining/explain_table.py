@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from nv_retriever.mining.explain import Explanation, Row
+from nv_retriever.mining.explain import Explanation
+from nv_retriever.mining.explain_rows import Row
 
 if TYPE_CHECKING:
     from rich.console import Group

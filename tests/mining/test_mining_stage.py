@@ -402,3 +402,41 @@ def test_samples_that_are_searched_a_few_at_a_time_get_the_same_negatives(tmp_pa
     monkeypatch.setattr("nv_retriever.mining.deepening._CELLS", 1)
     parts, _, _ = run(tmp_path / "parts", dataset, config, depth=2)
     assert pq.read_table(whole / "triples.parquet").equals(pq.read_table(parts / "triples.parquet"))
+
+
+def test_explain_answers_for_any_one_document(tmp_path, dataset):
+    config = MiningConfig(rule="topk-shift(1)&topk-percpos(0.9)", selection="top(2)")
+    _, _, made = run(tmp_path, dataset, config, depth=2)
+    table, scorer = made[0]
+    whole = explain(dataset, "train", [table], config, "q0", seed=3, open_scorer=lambda _: scorer)
+    query = np.array([0])
+    best = scorer.search(query, dataset.n_documents, table.exclusions.take(query))
+    order = [str(dataset.document_ids[row]) for row in best.documents[0] if row >= 0]
+    for document in dataset.document_ids.tolist():
+        told = explain(dataset, "train", [table], config, "q0", seed=3, open_scorer=lambda _: scorer, document_id=document)
+        assert told.document_id == document and [row.positive_id for row in told.rows] == ["d00", "d10"]
+        for row in told.rows:
+            seen = [one for one in whole.rows if (one.document_id, one.positive_id) == (document, row.positive_id)]
+            assert seen in ([], [row])
+            if document in order:
+                assert row.rank == order.index(document) + 1 and row.score == best.scores[0, row.rank - 1]
+            else:
+                assert row.outcome.startswith("excluded: ") and row.rank is None
+            if not seen:
+                last = max(one.rank for one in whole.rows if one.rank and one.positive_id == row.positive_id)
+                assert row.outcome == f"not chosen: the last document that was looked at has rank {last}"
+    blind = explain(dataset, "train", [table], config, "q0", seed=3, document_id=order[-1])
+    assert {(row.rank, row.score) for row in blind.rows} == {(None, None)}
+    with pytest.raises(InputError, match=r"document 'nobody': expected the id of a document, such as 'd00'"):
+        explain(dataset, "train", [table], config, "q0", document_id="nobody")
+
+
+def test_explain_ranks_equal_scores_by_their_rows(tmp_path):
+    documents = {f"d{i}": f"document number {i}" for i in range(9)}
+    flat = ingest(tmp_path / "flat", documents, {"q": "a query"}, {"train": [("q", "d0", 1)]})
+    table, scorer = search(tmp_path, flat, "train", np.full((1, 9), 0.5, np.float32), depth=2)
+    told = [
+        explain(flat, "train", [table], MiningConfig(rule="topk"), "q", open_scorer=lambda _: scorer, document_id=f"d{i}")
+        for i in range(1, 9)
+    ]
+    assert [one.rows[0].rank for one in told] == list(range(1, 9))
