@@ -81,6 +81,7 @@ def open_scorer(spec: CandidatesSpec | EvaluationSpec, store: ArtifactStore, run
         queries=store.open(spec.queries.ref) if spec.queries else None,
         first=store.open(first.ref) if first else None,
         runtime=runtime,
+        scores_root=store.root / "scores",
     )
 
 

@@ -14,25 +14,11 @@ from nv_retriever.embedding.texts import READ_TEXTS, KeyedTexts, Rows, Texts
 from nv_retriever.embedding.vector_store import VectorStore
 from nv_retriever.progress import progress
 from nv_retriever.teachers.identity import Precision
+from nv_retriever.window import WindowSize
 
 logger = logging.getLogger(__name__)
-WINDOW_SECONDS = 20.0
-"""A window is what is embedded and committed at once: what a kill may cost, and how often progress is seen."""
 FIRST, FEWEST, MOST = 1 << 15, 1 << 12, 1 << 23
-"""Characters of the first window, and of any."""
-
-
-class WindowSize:
-    """How many characters take about WINDOW_SECONDS, by the windows so far; no vector depends on it."""
-
-    def __init__(self, now: float) -> None:
-        self.characters, self._since = FIRST, now
-
-    def measure(self, characters: int, now: float) -> None:
-        """Say that a window of so many characters is done; one is at most four times as large, or small, as the last."""
-        factor = WINDOW_SECONDS * characters / self.characters / max(now - self._since, 1e-3)
-        self._since = now
-        self.characters = int(min(max(self.characters * min(max(factor, 0.25), 4.0), FEWEST), MOST))
+"""Characters that are embedded and committed at once: of the first window, and of any."""
 
 
 def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder, precision: Precision, title: str) -> int:
@@ -42,7 +28,7 @@ def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder,
     rows, keys = keyed.first[missing], keyed.unique[missing]
     if not len(rows):
         return 0
-    size, under_way = WindowSize(time.monotonic()), deque[list[str]]()
+    size, under_way = WindowSize(FIRST, FEWEST, MOST, time.monotonic()), deque[list[str]]()
 
     def windows() -> Iterator[list[str]]:
         """Yield the windows, noting those that the model was given."""
@@ -67,12 +53,12 @@ def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder,
 
 
 def _windows(texts: Texts, rows: Rows, most: int, size: WindowSize) -> Iterator[list[str]]:
-    """Yield the texts of rows in order, at most `most` or about `size.characters` at a time."""
+    """Yield the texts of rows in order, at most `most` or about `size.units` at a time."""
     window: list[str] = []
     characters = 0
     for start in range(0, len(rows), READ_TEXTS):
         for text in texts.read(rows[start : start + READ_TEXTS]):
-            if window and (len(window) >= most or characters + len(text) > size.characters):
+            if window and (len(window) >= most or characters + len(text) > size.units):
                 yield window
                 window, characters = [], 0
             window.append(text)

@@ -151,7 +151,7 @@ class Ablation:
 
     @property
     def _most_queries(self) -> int:
-        return max(matrix.shape[1] for matrix in self.values(self.names[0]))
+        return max(int(matrix.shape[1]) for matrix in self.values(self.names[0]))
 
     def power(self, baseline: str, level: float = 0.05, wanted: float = 0.8) -> list[PowerRow]:
         """Return the power analysis of each difference to the baseline, of the mean over data sets that `rows` tests.

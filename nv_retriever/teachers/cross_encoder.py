@@ -6,43 +6,35 @@ holds; what lies deeper there was never retrieved, so a deeper table gives a dee
 
 from __future__ import annotations
 
-import inspect
 import logging
+import time
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.config import Frozen, Runtime
+from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.embedding.vector_store import Keys
 from nv_retriever.errors import InputError
-from nv_retriever.hardware import device_kind, warn_of_emulation
+from nv_retriever.fingerprint import fingerprint
 from nv_retriever.progress import progress
+from nv_retriever.ragged import Index
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions, FloatArray, ScoreKind, TopK
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.model_folder import content_digest, locate_model, read_model_folder
+from nv_retriever.teachers.pair_model import CrossEncoderIdentity, PairModel
+from nv_retriever.teachers.pair_scores import PairScores, pair_keys
 from nv_retriever.teachers.selection import empty_top_k, fill_row
+from nv_retriever.window import WindowSize
 
 logger = logging.getLogger(__name__)
-WINDOW_PAIRS = 4096
+FIRST, FEWEST, MOST = 1 << 10, 1 << 10, 1 << 16
+"""Pairs that are scored and committed at once: of the first window, and of any. Of fewer, too many batches are not full."""
 DEFAULT_LENGTH = 512
-ROWS, STEP = 16, 32
-"""Every batch has ROWS rows and a length that is a multiple of STEP: its shape follows from the pair alone, and products
-of one shape round alike, so a pair's score does not depend on its companions. The last row is idle and nearly empty, so that
-no batch goes without a mask."""
-
-
-class CrossEncoderIdentity(Frozen):
-    """Everything that determines the score of a pair besides the texts."""
-
-    digest: str
-    max_length: int
-    precision: Literal["fp32", "bf16"]
-    query_prompt: str = ""
-    document_prompt: str = ""
-    numerics: int = 1
 
 
 def resolve_cross_encoder(model: str, config: EncoderConfig) -> CrossEncoderIdentity:
@@ -64,9 +56,18 @@ class CrossEncoderScorer:
     score_kind: ScoreKind = "logit"
 
     def __init__(
-        self, model: str, config: EncoderConfig, dataset: Dataset, split: str, first: Candidates, runtime: Runtime
+        self,
+        model: str,
+        config: EncoderConfig,
+        dataset: Dataset,
+        split: str,
+        first: Candidates,
+        runtime: Runtime,
+        scores_root: Path | None = None,
     ) -> None:
+        """Take the model and what it scores; below `scores_root` scores are kept by content, of every model its own."""
         self.identity = resolve_cross_encoder(model, config)
+        self._kept = PairScores(scores_root / fingerprint(self.identity)) if scores_root is not None else None
         self.dataset, self.first, self.runtime = dataset, first, runtime
         self.queries = dataset.query_texts(dataset.query_rows(split))
         self.n_queries, self.n_documents = len(self.queries), dataset.n_documents
@@ -75,8 +76,7 @@ class CrossEncoderScorer:
             raise InputError("the first teacher's candidates", expected, f"{first.n_queries} over {first.n_documents}")
         self.path = locate_model(model, config.revision, config.trust_remote_code)
         self.trust_remote_code = config.trust_remote_code
-        self._model: _PairModel | None = None
-        self._known_keys = np.empty(0, np.int64)
+        self._known_pairs = np.empty(0, np.int64)
         self._known_scores = np.empty(0, np.float32)
 
     def search(
@@ -95,101 +95,73 @@ class CrossEncoderScorer:
         return result
 
     def score_pairs(self, query_rows: npt.NDArray[np.integer], document_rows: npt.NDArray[np.integer]) -> FloatArray:
-        """Return the logits of pairs (n,) float32; a pair is scored once in this object's life."""
-        keys = np.asarray(query_rows, np.int64) * self.n_documents + np.asarray(document_rows, np.int64)
-        new = np.setdiff1d(keys, self._known_keys)
+        """Return the logits of pairs (n,) float32; a pair is scored once, in this object's life or in the home's."""
+        pairs = np.asarray(query_rows, np.int64) * self.n_documents + np.asarray(document_rows, np.int64)
+        new = self._unkept(np.setdiff1d(pairs, self._known_pairs))
+        size, start = WindowSize(FIRST, FEWEST, MOST, time.monotonic()), 0
         with progress("score pairs", len(new), "pairs") as bar:
-            for start in range(0, len(new), WINDOW_PAIRS):
-                window = new[start : start + WINDOW_PAIRS]
-                self._learn(window, self._score(window // self.n_documents, window % self.n_documents))
+            while start < len(new):
+                window = new[start : start + size.units]
+                texts = self._texts(window)
+                scores = self._score(texts)
+                if self._kept is not None:
+                    self._kept.commit(texts.keys(), scores)
+                self._learn(window, scores)
                 bar.advance(len(window))
-        found: FloatArray = self._known_scores[np.searchsorted(self._known_keys, keys)]
+                size.measure(len(window), time.monotonic())
+                start += len(window)
+        found: FloatArray = self._known_scores[np.searchsorted(self._known_pairs, pairs)]
         return found
+
+    def _unkept(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Learn what is kept of some pairs, and return the others."""
+        if self._kept is None or not len(self._kept):
+            return pairs
+        unkept = [np.empty(0, np.int64)]
+        for start in range(0, len(pairs), MOST):
+            window = pairs[start : start + MOST]
+            scores = self._kept.read(self._texts(window).keys())
+            known = np.isfinite(scores)
+            self._learn(window[known], scores[known])
+            unkept.append(window[~known])
+        return np.concatenate(unkept)
 
     def _pool(self, query: int, excluded: Exclusions, row: int) -> npt.NDArray[np.int64]:
         candidates = np.asarray(self.first.documents[query], np.int64)
         out = excluded.documents[excluded.offsets[row] : excluded.offsets[row + 1]]
         return np.setdiff1d(candidates[candidates >= 0], out)
 
-    def _learn(self, keys: npt.NDArray[np.int64], scores: FloatArray) -> None:
-        merged = np.concatenate([self._known_keys, keys])
+    def _learn(self, pairs: npt.NDArray[np.int64], scores: FloatArray) -> None:
+        merged = np.concatenate([self._known_pairs, pairs])
         order = np.argsort(merged, kind="stable")
-        self._known_keys = merged[order]
+        self._known_pairs = merged[order]
         self._known_scores = np.concatenate([self._known_scores, scores])[order]
 
-    def _score(self, queries: npt.NDArray[np.int64], documents: npt.NDArray[np.int64]) -> FloatArray:
-        if self._model is None:
-            self._model = _PairModel(self.path, self.identity, self.trust_remote_code, self.runtime)
-        rows, inverse = np.unique(documents, return_inverse=True)
-        texts = self.dataset.document_texts(rows)
-        left = [self.identity.query_prompt + self.queries[query] for query in queries.tolist()]
-        right = [self.identity.document_prompt + texts[place] for place in inverse.tolist()]
+    def _texts(self, pairs: npt.NDArray[np.int64]) -> _PairTexts:
+        (queries, query_of), (documents, document_of) = (
+            np.unique(rows, return_inverse=True) for rows in (pairs // self.n_documents, pairs % self.n_documents)
+        )
+        left = [self.queries[query] for query in queries.tolist()]
+        return _PairTexts(left, query_of, self.dataset.document_texts(documents), document_of)
+
+    def _score(self, texts: _PairTexts) -> FloatArray:
+        left = [self.identity.query_prompt + texts.queries[query] for query in texts.query_of.tolist()]
+        right = [self.identity.document_prompt + texts.documents[document] for document in texts.document_of.tolist()]
         return self._model(left, right)
 
+    @cached_property
+    def _model(self) -> PairModel:
+        return PairModel(self.path, self.identity, self.trust_remote_code, self.runtime)
 
-class _PairModel:
-    """The model, in batches of a few fixed shapes."""
 
-    def __init__(self, path: Path, identity: CrossEncoderIdentity, trust_remote_code: bool, runtime: Runtime) -> None:
-        import torch
-        from safetensors import SafetensorError
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+class _PairTexts(NamedTuple):
+    """Pairs of texts, as numbers of different ones."""
 
-        options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-        self.identity, self.runtime, self.device = identity, runtime, torch.device(device_kind(runtime))
-        warn_of_emulation(f"cross-encoder {path.name}", identity.precision, runtime)
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(str(path), **options)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                str(path), dtype=torch.float32, use_safetensors=True, **options
-            )
-        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(f"cross-encoder {path}", "a sequence classifier", type(error).__name__, reason) from error
-        if model.config.num_labels != 1:
-            raise InputError(f"cross-encoder {path}", "one output, the relevance", f"{model.config.num_labels} outputs")
-        self.model = model.eval().to(self.device)
-        self.takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+    queries: list[str]
+    query_of: Index
+    documents: list[str]
+    document_of: Index
 
-    def __call__(self, queries: list[str], documents: list[str]) -> FloatArray:
-        import torch
-
-        encoded = self.tokenizer(
-            queries,
-            documents,
-            truncation="longest_first",
-            max_length=self.identity.max_length,
-            return_token_type_ids=True,
-            return_attention_mask=False,
-        )
-        ids, types = encoded["input_ids"], encoded["token_type_ids"]
-        own = np.fromiter(map(len, ids), np.int64, len(ids))
-        lengths = np.minimum(-(-own // STEP) * STEP, self.identity.max_length)
-        order = np.argsort(-lengths, kind="stable")
-        result = np.empty(len(ids), np.float32)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.identity.precision == "bf16"),
-        ):
-            for length in np.unique(lengths)[::-1].tolist():
-                group = order[lengths[order] == length]
-                for start in range(0, len(group), ROWS - 1):
-                    some = group[start : start + ROWS - 1].tolist()
-                    result[some] = self._batch([ids[i] for i in some], [types[i] for i in some], length)
-        return result
-
-    def _batch(self, ids: list[list[int]], types: list[list[int]], length: int) -> Any:
-        """Return the logits of at most ROWS - 1 pairs of at most `length` tokens."""
-        import torch
-
-        tensors = {name: np.zeros((ROWS, length), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
-        tensors["input_ids"][:] = int(self.model.config.pad_token_id or 0)
-        tensors["attention_mask"][:, 0] = 1
-        for row, (tokens, kinds) in enumerate(zip(ids, types, strict=True)):
-            tensors["input_ids"][row, : len(tokens)] = tokens
-            tensors["attention_mask"][row, : len(tokens)] = 1
-            tensors["token_type_ids"][row, : len(kinds)] = kinds
-        if not self.takes_types:
-            del tensors["token_type_ids"]
-        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in tensors.items()}
-        return self.model(**inputs).logits[: len(ids), 0].float().cpu().numpy()
+    def keys(self) -> Keys:
+        """Return the pairs' keys by content, (n,)."""
+        return pair_keys(*self)

@@ -44,10 +44,12 @@ def open_scorer(
     queries: Path | None = None,
     first: Path | None = None,
     runtime: Runtime | None = None,
+    scores_root: Path | None = None,
 ) -> Scorer:
     """Return the scorer of a teacher over the data set's documents and the split's queries.
 
-    `documents` and `queries` are its embeddings artifacts, `first` the candidates artifact that a cross-encoder rescores.
+    `documents` and `queries` are its embeddings artifacts, `first` the candidates artifact that a cross-encoder rescores,
+    whose scores are kept by content below `scores_root`.
     Raises InputError where one that it needs is missing.
     """
     runtime = runtime or Runtime()
@@ -69,5 +71,6 @@ def open_scorer(
         if first is None:
             hint = "name another teacher before it, e.g. --teacher minilm"
             raise InputError(f"teacher {teacher.name}", "the candidates of a first teacher to rescore", "none", hint)
-        return CrossEncoderScorer(target(teacher), teacher.encoder, dataset, split, Candidates.open(first), runtime)
+        table = Candidates.open(first)
+        return CrossEncoderScorer(target(teacher), teacher.encoder, dataset, split, table, runtime, scores_root)
     raise InputError(f"teacher {teacher.name}", "embeddings of its documents and queries", "none")

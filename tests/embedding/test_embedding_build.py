@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hashing_embedder import HashingEmbedder, hashed_vector
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.embedding.build import write_embeddings
-from nv_retriever.embedding.missing import WindowSize
 from nv_retriever.embedding.shards import Vectors
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
@@ -138,22 +135,6 @@ def test_a_kill_loses_at_most_one_window(small_beir, animals, tmp_path):
     assert counts["encoded"] == len(embedder.seen) == 40 - 3 * 7, "three windows of seven were committed"
     found = Vectors.open(tmp_path / "killed").take(range(40))
     assert np.array_equal(found, np.stack([hashed_vector(text) for text in animals.document_texts()]))
-
-
-@settings(max_examples=30, deadline=None)
-@given(rate=st.floats(100, 3e5), length=st.integers(1, 5000))
-def test_a_window_takes_about_twenty_seconds_whatever_the_model(rate, length):
-    size, now, seconds = WindowSize(0.0), 0.0, []
-    ahead = size.characters
-    for _ in range(20):
-        characters, ahead = max(ahead // length, 1) * length, size.characters  # the next one is tokenised meanwhile
-        seconds.append(characters / rate)
-        now += seconds[-1]
-        size.measure(characters, now)
-    one = max(length, 4096) / rate
-    assert max(seconds) <= max(seconds[0], 22.0, one)
-    assert max(seconds[8:]) <= max(22.0, one)
-    assert min(seconds[8:]) >= 0.7 * min(20.0, 2**23 / rate) - length / rate
 
 
 def test_one_changed_setting_embeds_what_it_concerns(animals, small_encoder, tmp_path):

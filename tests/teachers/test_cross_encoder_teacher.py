@@ -1,7 +1,11 @@
 """Cross-encoders: the model's logits, over the first teacher's candidates, whatever the batch."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from nv_retriever.search.types import Exclusions
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.cross_encoder import CrossEncoderScorer, resolve_cross_encoder
 from nv_retriever.teachers.open import open_scorer
+from nv_retriever.teachers.pair_model import PairModel
 from nv_retriever.teachers.parse import teacher_digest
 
 
@@ -151,3 +156,93 @@ def test_a_classifier_with_several_outputs_is_refused(world, tmp_path):
     scorer = CrossEncoderScorer(str(several), EncoderConfig(), world[0], "train", world[1], Runtime())
     with pytest.raises(InputError, match="found 3 outputs"):
         scorer.score_pairs(np.array([0]), np.array([0]))
+
+
+QUERIES, DOCUMENTS = np.repeat(np.arange(20), 40), np.tile(np.arange(40), 20)
+
+
+def scored(monkeypatch):
+    """Count the pairs that a model reads."""
+    seen = []
+    whole = PairModel.__call__
+    monkeypatch.setattr(PairModel, "__call__", lambda self, left, right: seen.extend(left) or whole(self, left, right))
+    return seen
+
+
+def kept(model, world, root, **settings):
+    """Return a scorer that keeps its scores below a root."""
+    return CrossEncoderScorer(str(model), EncoderConfig(**settings), world[0], "train", world[1], Runtime(), root)
+
+
+def test_a_pair_is_scored_once_in_the_life_of_a_home(model, world, scorer, tmp_path, monkeypatch):
+    expected, seen = scorer.score_pairs(QUERIES, DOCUMENTS), scored(monkeypatch)
+    first = kept(model, world, tmp_path).score_pairs(QUERIES[:300], DOCUMENTS[:300])
+    assert len(seen) == 300
+    again = kept(model, world, tmp_path).score_pairs(QUERIES, DOCUMENTS)
+    assert len(seen) == 800, "only what is new"
+    assert np.array_equal(first, expected[:300]) and np.array_equal(again, expected)
+    kept(model, world, tmp_path, query_prompt="q: ").score_pairs(QUERIES[:5], DOCUMENTS[:5])
+    assert len(seen) == 805, "with another prompt it is another model"
+
+
+def test_kept_scores_follow_the_texts_not_the_rows(model, world, tmp_path, write_beir, monkeypatch):
+    kept(model, world, tmp_path).score_pairs(QUERIES, DOCUMENTS)
+    folder = write_beir(tmp_path / "animals")
+    documents = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    old, documents[7]["_id"], documents[7]["text"] = documents[7]["_id"], "0 first", "Rewritten."
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(document) + "\n" for document in documents))
+    for labels in (folder / "qrels").iterdir():
+        labels.write_text(labels.read_text().replace(f"\t{old}\t", "\t0 first\t"))
+    (tmp_path / "dataset").mkdir()
+    write_dataset(tmp_path / "dataset", DatasetConfig(source=str(folder)))
+    other = Dataset.open(tmp_path / "dataset")
+    assert other.document_ids[0] == "0 first", "the rows of seven documents move"
+    seen = scored(monkeypatch)
+    kept(model, (other, world[1]), tmp_path).score_pairs(QUERIES, DOCUMENTS)
+    assert len(seen) == 20, "every query with the one text that is new"
+
+
+def test_a_damaged_file_of_scores_is_scored_again(model, world, scorer, tmp_path, caplog):
+    kept(model, world, tmp_path).score_pairs(QUERIES, DOCUMENTS)
+    (path,) = tmp_path.rglob("*.vectors.npy")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 8
+    path.write_bytes(content)
+    found = kept(model, world, tmp_path).score_pairs(QUERIES, DOCUMENTS)
+    assert np.array_equal(found, scorer.score_pairs(QUERIES, DOCUMENTS)) and "its checksums differ" in caplog.text
+
+
+def test_a_kill_costs_one_window_of_pairs(model, world, scorer, tmp_path, monkeypatch):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from nv_retriever.config import Runtime\n"
+        "from nv_retriever.data.dataset import Dataset\n"
+        "from nv_retriever.search.candidate_table import Candidates\n"
+        "from nv_retriever.search.types import Exclusions\n"
+        "from nv_retriever.teachers import cross_encoder\n"
+        "from nv_retriever.teachers.config import EncoderConfig\n"
+        "cross_encoder.FIRST = cross_encoder.FEWEST = cross_encoder.MOST = 100\n"
+        "model, dataset, root = sys.argv[1:]\n"
+        "nothing, rows = np.empty(0, np.float32), np.zeros((20, 1))\n"
+        "first = Candidates.from_arrays(rows.astype(np.int32), rows.astype(np.float32), Exclusions.none(20), nothing,\n"
+        "    nothing.astype(bool), teacher='first', score_kind='dot', n_documents=40)\n"
+        "scorer = cross_encoder.CrossEncoderScorer(\n"
+        "    model, EncoderConfig(), Dataset.open(Path(dataset)), 'train', first, Runtime(), Path(root))\n"
+        "whole, left = scorer._score, [3]\n"
+        "def stop(texts):\n"
+        "    left[0] -= 1\n"
+        "    if left[0] < 0:\n"
+        "        print('middle', flush=True); sys.stdin.read()\n"
+        "    return whole(texts)\n"
+        "scorer._score = stop\n"
+        "scorer.score_pairs(np.repeat(np.arange(20), 40), np.tile(np.arange(40), 20))\n"
+    )
+    arguments = [sys.executable, "-c", code, str(model), str(world[0].folder), str(tmp_path)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().strip() == "middle"
+        os.kill(process.pid, signal.SIGKILL)
+    expected, seen = scorer.score_pairs(QUERIES, DOCUMENTS), scored(monkeypatch)
+    assert np.array_equal(kept(model, world, tmp_path).score_pairs(QUERIES, DOCUMENTS), expected)
+    assert len(seen) == 500, "three windows of a hundred were committed"
