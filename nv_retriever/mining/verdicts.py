@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from nv_retriever.artifacts import write_aside
 from nv_retriever.mining.judge import Case, Judge, Judgement
 from nv_retriever.mining.types import BoolArray, Rows, Samples
+from nv_retriever.progress import progress
 from nv_retriever.search.types import IntArray
 
 VERDICTS = pa.schema(
@@ -28,7 +29,7 @@ VERDICTS = pa.schema(
         ("score", pa.float32()),
     ]
 )
-_BATCH = 256
+_BATCH = 64
 """Cases between two commits of the cache."""
 
 
@@ -48,14 +49,16 @@ class VerdictCache:
         with closing(self._open()) as connection:
             known = {key: row for key in set(keys) if (row := self._known(connection, key)) is not None}
             new = list({key: case for key, case in zip(keys, cases, strict=True) if key not in known}.items())
-            for start in range(0, len(new), _BATCH):
-                part = new[start : start + _BATCH]
-                said = self._judge.judge([case for _, case in part])
-                self.asked += len(part)
-                rows = [(key, one.verdict, one.score) for (key, _), one in zip(part, said, strict=True)]
-                with connection:
-                    connection.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", rows)
-                known |= {key: one for (key, _), one in zip(part, said, strict=True)}
+            with progress("judge", len(new), "cases") as bar:
+                for start in range(0, len(new), _BATCH):
+                    part = new[start : start + _BATCH]
+                    said = self._judge.judge([case for _, case in part])
+                    self.asked += len(part)
+                    rows = [(key, one.verdict, one.score) for (key, _), one in zip(part, said, strict=True)]
+                    with connection:
+                        connection.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", rows)
+                    known |= {key: one for (key, _), one in zip(part, said, strict=True)}
+                    bar.advance(len(part))
         return [known[key] for key in keys]
 
     def _open(self) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from matrix import MatrixScorer
 from mining_world import ingest, search
 
+from nv_retriever import progress
 from nv_retriever.errors import InputError
 from nv_retriever.mining.build import write_mining
 from nv_retriever.mining.chat_judge import ChatJudge
@@ -195,8 +197,10 @@ def check_relabelled(added, rows, verdicts, counts):
     assert counts["relabelled"] == len(found) and counts["triples"] == len(rows) + len(added)
 
 
-def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monkeypatch):
+def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monkeypatch, caplog):
     judge = ByNumber()
+    monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, "nv_retriever.progress")
     monkeypatch.setattr("nv_retriever.mining.vetoes.open_judge", lambda name, margin: judge)
     config = MiningConfig(rule="topk", judge="chat:http://localhost#m")
     folder, counts, made = run(tmp_path, dataset, config, depth=5, verdicts=tmp_path / "cache" / "verdicts.sqlite")
@@ -207,6 +211,7 @@ def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monk
     rows = [row for row in rows if row not in added]
     verdicts = pq.read_table(folder / "verdicts.parquet").to_pylist()
     assert {v["verdict"] for v in verdicts} == {"keep", "positive"}
+    assert any(message.startswith("judge: ") and "cases 100 %" in message for message in caplog.messages)
     check_relabelled(added, rows, verdicts, counts)
     assert {(r["query_id"], r["positive_id"], r["negative_id"]) for r in rows} <= {
         (v["query_id"], v["positive_id"], v["document_id"]) for v in verdicts if v["verdict"] == "keep"
