@@ -89,6 +89,12 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
                 path.unlink()
 
 
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left below the folder of an artifact whose lock is held."""
+    for path in list(folder.rglob(".*.part")):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write strict JSON (no NaN or Infinity) so that readers see all of it or nothing."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -203,8 +209,7 @@ class ArtifactStore:
 
     def _commit(self, build: Build, seconds: float) -> None:
         files = {}
-        for path in list(build.folder.rglob(".*.part")):  # of killed writers: this one has the lock
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        _remove_unfinished(build.folder)
         for path in sorted(build.folder.rglob("*")):
             name = str(path.relative_to(build.folder))
             if path.is_file() and name not in (MANIFEST, CACHE_RECORD, TRACKING_RECORD):
@@ -226,6 +231,7 @@ class ArtifactStore:
             if (folder / MANIFEST).exists():
                 return
             files = self.manifest(ref)["files"]
+            _remove_unfinished(folder)
             try:
                 self.remote.download(str(ref), folder, list(files))
             except FileNotFoundError as error:

@@ -88,16 +88,21 @@ class RemoteStore:
             self._commit(folder / file, self._path(f"{name}/{file}"))
 
     def download(self, name: str, folder: Path, files: list[str]) -> None:
-        """Copy files (relative names) of a remote folder to the local one, those that commit last and by renaming."""
-        first, last = _by_commit(files)
+        """Copy files (relative names) of a remote folder to the local one by renaming, those that commit last.
+
+        Another process that fetches the same never writes to a file that this one has mapped.
+        """
         for file in files:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        if first:
-            self.fs.get([self._path(f"{name}/{file}") for file in first], [str(folder / file) for file in first])
-        for file in last:
-            aside = aside_of(folder / Path(file).name)
-            self.fs.get_file(self._path(f"{name}/{file}"), str(aside))
-            aside.replace(folder / file)
+        for some in filter(None, _by_commit(files)):
+            asides = [aside_of(folder / file) for file in some]
+            try:
+                self.fs.get([self._path(f"{name}/{file}") for file in some], [str(aside) for aside in asides])
+                for aside, file in zip(asides, some, strict=True):
+                    aside.replace(folder / file)
+            finally:
+                for aside in asides:
+                    aside.unlink(missing_ok=True)
 
     def pull(self, root: Path, name: str) -> None:
         """Fetch the committed files of a folder of shards that the local one below `root` does not have."""

@@ -54,6 +54,19 @@ def make(store):
         return build
 
 
+def test_a_file_that_another_process_has_mapped_is_replaced_and_not_written_to(machine):
+    """Two processes of one machine fetch the same shard: the second has not seen that the first has it."""
+    store = machine("here")
+    folder = store.root / "vectors" / "space"
+    VectorStore(folder).commit(text_keys(["a"], ""), np.ones((1, 4), np.float32))
+    store.remote.push(store.root, "vectors/space")
+    names = [path.name for path in folder.iterdir()]
+    before = {name: (folder / name).stat().st_ino for name in names}
+    store.remote.download("vectors/space", folder, names)
+    assert all((folder / name).stat().st_ino != before[name] for name in names)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
 def remote_path(url, name):
     fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     return fs, f"{root}/artifacts/{name}"

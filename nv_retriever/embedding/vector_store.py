@@ -86,7 +86,7 @@ class VectorStore:
                     raise ValueError("keys and vectors do not belong together")
                 if self._vectors and vectors.shape[1] != self._vectors[0].shape[1]:
                     raise ValueError(f"vectors of length {vectors.shape[1]} among those of length {self.dim}")
-            except (OSError, ValueError, EOFError) as error:
+            except (FileNotFoundError, ValueError, EOFError) as error:  # no other OSError: it says nothing about the file
                 self._drop(name, str(error))
                 continue
             self._names.append(name)

@@ -41,9 +41,12 @@ def resolve_cross_encoder(model: str, config: EncoderConfig) -> CrossEncoderIden
     """Return what determines a cross-encoder's scores, from its files alone; raises InputError where it is missing."""
     path = locate_model(model, config.revision, config.trust_remote_code)
     files = read_model_folder(path)
+    length = config.document_max_length or files.max_length or DEFAULT_LENGTH
+    if files.position_limit is not None and length > files.position_limit:
+        raise InputError("document_max_length", f"at most the model's {files.position_limit} positions", str(length))
     return CrossEncoderIdentity(
         digest=content_digest(files, code=config.trust_remote_code),
-        max_length=config.document_max_length or files.max_length or DEFAULT_LENGTH,
+        max_length=length,
         precision="bf16" if config.precision == "bf16" else "fp32",
         query_prompt=config.query_prompt or "",
         document_prompt=config.document_prompt or "",

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nv_retriever.artifacts import ABANDONED_SECONDS
-from nv_retriever.embedding.vector_store import DamagedShardError, VectorStore, checksums, text_keys
+from nv_retriever.embedding.vector_store import RECORD, DamagedShardError, VectorStore, checksums, text_keys
 from nv_retriever.errors import InputError
 
 TEXTS = st.lists(st.text(max_size=12), unique=True, max_size=30)
@@ -97,6 +97,23 @@ def test_unreadable_shards_are_dropped_with_a_warning(tmp_path, caplog, damage):
         store = VectorStore(tmp_path)
     assert len(store) == 0 and "dropped vector shard" in caplog.text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_that_no_memory_is_left_to_map_is_no_damaged_one(tmp_path):
+    """What an endpoint was paid for is not removed because of the state of a process."""
+    big = np.lib.format.open_memmap(tmp_path / "big.vectors.npy", mode="w+", dtype=np.float32, shape=(1 << 20, 256))
+    del big  # a gibibyte of nothing
+    np.save(tmp_path / "big.keys.npy", np.zeros(1 << 20, RECORD))
+    script = """
+import resource, sys
+from pathlib import Path
+from nv_retriever.embedding.vector_store import VectorStore
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, resource.RLIM_INFINITY))
+VectorStore(Path(sys.argv[1]))
+"""
+    found = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert "Cannot allocate memory" in found.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big.keys.npy", "big.vectors.npy"]
 
 
 def test_vectors_without_keys_are_no_shard_and_go_when_old(tmp_path):

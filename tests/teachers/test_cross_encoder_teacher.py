@@ -141,6 +141,11 @@ def test_another_prompt_of_a_chat_judge_is_another_mining(monkeypatch, world):
     assert len(found) == 4
 
 
+def test_more_tokens_than_positions(model):
+    with pytest.raises(InputError, match="80 positions"):
+        resolve_cross_encoder(str(model), EncoderConfig(document_max_length=81))
+
+
 def test_it_needs_a_first_teacher(model, world):
     with pytest.raises(InputError, match="first teacher"):
         open_scorer(TeacherConfig(name=f"cross-encoder:{model}"), world[0], "train")
