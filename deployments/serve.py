@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.server import api_url, is_healthy, wait_until_healthy
-from nv_retriever.pipeline import PipelineConfig
+from nv_retriever.pipeline_config import PipelineConfig
 
 NIGHTLY = "0 2 * * *"
 

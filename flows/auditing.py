@@ -11,8 +11,9 @@ from prefect.artifacts import create_table_artifact
 from flows.execution import execute
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline import PipelineConfig, audit_spec
+from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.remote_store import resolve_home
+from nv_retriever.specifications import audit_spec
 from tasks.checks import check_false_negatives
 from tasks.tracking import track_audit
 

@@ -10,8 +10,9 @@ from flows.execution import execute
 from flows.summary import flow_run_id, metrics_json, mlflow_link, score_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.evaluation.beir import benchmark_parts, mean_metrics
-from nv_retriever.pipeline import PipelineConfig, dataset_spec, evaluation_spec
+from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.remote_store import resolve_home
+from nv_retriever.specifications import dataset_spec, evaluation_spec
 from nv_retriever.teachers.config import TeacherConfig
 from tasks.mteb import measure_with_mteb, write_mteb_files
 from tasks.tracking import track_evaluation

@@ -18,7 +18,8 @@ from flows.summary import (
     stages_json,
 )
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline import PipelineConfig, minings, plan_run, trainings
+from nv_retriever.pipeline import minings, plan_run, trainings
+from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.remote_store import resolve_home
 from tasks.checks import check_leakage, compare_json
 from tasks.mine import add_to_database

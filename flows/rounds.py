@@ -10,7 +10,7 @@ from flows.execution import execute
 from flows.summary import flow_run_id, mining_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.iteration import plan_rounds
-from nv_retriever.pipeline import PipelineConfig
+from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.remote_store import resolve_home
 from tasks.drift import negatives_drift
 from tasks.mine import add_to_database, run_id

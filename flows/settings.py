@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from nv_retriever.ablation import AblationConfig
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline import PipelineConfig
+from nv_retriever.pipeline_config import PipelineConfig
 
 Tree = dict[str, Any]
 

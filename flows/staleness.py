@@ -8,7 +8,8 @@ from typing import Any
 
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.data.head import check_head
-from nv_retriever.pipeline import PipelineConfig, plan_run
+from nv_retriever.pipeline import plan_run
+from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.stages import DatasetSpec, Spec
 from nv_retriever.titles import title
 from tasks.checks import check_splits

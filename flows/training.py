@@ -9,8 +9,10 @@ from prefect import flow
 from flows.execution import execute
 from flows.summary import flow_run_id, minings_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline import PipelineConfig, minings, trained_spec, trainings
+from nv_retriever.pipeline import minings, trainings
+from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.remote_store import resolve_home
+from nv_retriever.specifications import trained_spec
 from tasks.mine import add_to_database
 from tasks.tracking import track_training
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nv_retriever.pipeline import PipelineConfig, checkpoint_spec, embedding_specs
+from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.specifications import checkpoint_spec, embedding_specs
 from nv_retriever.stages import CandidatesSpec, CheckpointSpec, Location, MiningSpec, TeacherLocation
 from nv_retriever.teachers.config import TeacherConfig
 

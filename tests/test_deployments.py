@@ -17,7 +17,7 @@ from prefect.utilities.schema_tools import validate
 
 from deployments.serve import deployment_parameters
 from nv_retriever.evaluation.beir import benchmark_settings
-from nv_retriever.pipeline import PipelineConfig
+from nv_retriever.pipeline_config import PipelineConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deployments"

@@ -355,7 +355,7 @@ def test_23_leakage_is_found_by_text_and_stops_the_flow(tmp_path):
     leakage = find_leakage(dataset, "train", dataset, "test")
     assert leakage and [dataset.query_ids[row] for row in leakage.queries] == ["q2"]
     from nv_retriever.data.config import DatasetConfig
-    from nv_retriever.pipeline import dataset_spec
+    from nv_retriever.specifications import dataset_spec
     from tasks.checks import check_leakage
 
     store, spec = (

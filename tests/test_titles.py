@@ -2,7 +2,8 @@
 
 from flows.settings import build_config
 from nv_retriever.iteration import plan_rounds
-from nv_retriever.pipeline import audit_spec, ordered, plan_run
+from nv_retriever.pipeline import ordered, plan_run
+from nv_retriever.specifications import audit_spec
 from nv_retriever.titles import title
 
 

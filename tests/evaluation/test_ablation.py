@@ -23,7 +23,7 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.paper_numbers import BEIR, METHODS
 from nv_retriever.evaluation.seeds import mean_interval
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.pipeline import evaluation_spec
+from nv_retriever.specifications import evaluation_spec
 from nv_retriever.stages import DatasetSpec, Location
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.parse import score_kind

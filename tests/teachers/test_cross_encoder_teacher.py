@@ -20,9 +20,9 @@ from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.mining.judge import judge_digest
-from nv_retriever.pipeline import mining_spec
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions
+from nv_retriever.specifications import mining_spec
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.cross_encoder import CrossEncoderScorer, resolve_cross_encoder
 from nv_retriever.teachers.open import open_scorer

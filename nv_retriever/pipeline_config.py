@@ -1,0 +1,58 @@
+"""The configuration of a whole run: one source for YAML, command line, the Prefect form, MLflow and fingerprints."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from nv_retriever.audit.config import AuditConfig
+from nv_retriever.config import MOST_SEED, Frozen, Runtime
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import InputError
+from nv_retriever.evaluation.config import EvaluationConfig
+from nv_retriever.mining.config import MiningConfig
+from nv_retriever.search.config import SearchConfig
+from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.training.blend import BlendConfig
+from nv_retriever.training.config import StudentConfig, TrainingConfig
+
+
+class PipelineConfig(Frozen):
+    """Everything that a run can be told; one source for YAML, command line, the Prefect form, MLflow and fingerprints."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    """Documents, queries and labels."""
+    split: str = "train"
+    """The split that is mined and trained on."""
+    teachers: tuple[TeacherConfig, ...] = Field(default=(TeacherConfig(),), min_length=1)
+    """Who scores candidates; several ones form an ensemble."""
+    search: SearchConfig = SearchConfig()
+    """The candidate tables."""
+    mining: MiningConfig = MiningConfig()
+    """Which candidates become negatives."""
+    student: StudentConfig = StudentConfig(layers=2)
+    """The model that is trained; by default the first two layers of the packaged MiniLM."""
+    training: TrainingConfig = TrainingConfig()
+    """How it is trained."""
+    blend: BlendConfig | None = None
+    """Train on several data sets, in stages; then `dataset` is what is measured, and the stages say what `training`, and
+    `mining.selection`, say otherwise."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How retrievers are measured."""
+    audit: AuditConfig = AuditConfig()
+    """What an audit of the miner sweeps, and the rate above which it fails the run."""
+    leakage: Literal["fail", "allow"] = "fail"
+    """What to do when queries of the evaluation split are, word for word, queries of the training split."""
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
+    """The one seed."""
+    runtime: Runtime = Runtime()
+    """How the run is carried out; changes no result."""
+
+    @model_validator(mode="after")
+    def _an_audit_mines_as_the_run(self) -> Self:
+        for name, setting in (("rule", "mining.rule"), ("selection", "mining.selection"), ("seed", "seed")):
+            if self.audit.differs(name):
+                found = repr(getattr(self.audit, name))
+                raise InputError(f"audit.{name}", f"nothing: a run audits what it mines, which {setting} says", found)
+        return self

@@ -1,0 +1,245 @@
+"""From a configuration to specifications: every artifact of a stage named before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import InputError
+from nv_retriever.evaluation.beir import benchmark_settings
+from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.stages import (
+    AuditSpec,
+    BlendedCheckpointSpec,
+    BlendLocation,
+    CandidatesSpec,
+    CheckpointSpec,
+    DatasetSpec,
+    EmbeddingSpec,
+    EvaluationSpec,
+    LabelledSpec,
+    Location,
+    MiningSpec,
+    StudentSpec,
+    TeacherLocation,
+    Title,
+    TrainedSpec,
+)
+from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from nv_retriever.teachers.identity import EncoderIdentity
+from nv_retriever.training.blend import BlendConfig, BlendSource, BlendStage
+from nv_retriever.training.config import StudentConfig
+
+EmbeddingModel = EncoderIdentity | StudentSpec | TrainedSpec | str
+
+
+def dataset_spec(config: DatasetConfig) -> DatasetSpec:
+    """Return the specification of the data set; reads its files' digests, raises InputError where it is missing."""
+    from nv_retriever.data.build import source_digest
+
+    digest = source_digest(config)
+    name = Path(config.source).resolve().name if Path(config.source).exists() else config.source
+    return DatasetSpec(
+        config=config.model_copy(update={"source": name}), digest=digest, location=Location(source=config.source)
+    )
+
+
+def student_spec(config: StudentConfig) -> StudentSpec:
+    """Return the specification of the untrained student.
+
+    The precision of its encoder is how it is evaluated; how it is trained is `training.precision`.
+    """
+    from nv_retriever.teachers.encoder import resolve_encoder
+
+    return StudentSpec(
+        identity=resolve_encoder(config.encoder).model_copy(update={"precision": "auto"}),
+        layers=config.layers,
+        bidirectional=config.bidirectional,
+        pool_prompt=config.pool_prompt,
+        dtype=config.dtype,
+        location=Location(encoder=config.encoder),
+    )
+
+
+def embedding_specs(
+    dataset: DatasetSpec, split: str, model: EmbeddingModel, location: Location
+) -> tuple[EmbeddingSpec, EmbeddingSpec]:
+    """Return the specifications of the vectors of the documents, and of the queries of `split`."""
+    documents, queries = (
+        EmbeddingSpec(dataset=dataset, part=part, model=model, precision=location.encoder.precision, location=location)
+        for part in ("documents", split)
+    )
+    return documents, queries
+
+
+def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[CandidatesSpec, ...]:
+    """Return the specification of every teacher's candidate table; a cross-encoder rescores the first table."""
+    from nv_retriever.teachers.parse import teacher_digest
+
+    specs: list[CandidatesSpec] = []
+    for teacher in config.teachers:
+        location = TeacherLocation(teacher=teacher)
+        documents, queries = teacher_embeddings(teacher, dataset, config.split)
+        rescores = teacher.name.startswith("cross-encoder:")
+        specs.append(
+            CandidatesSpec(
+                dataset=dataset,
+                split=config.split,
+                teacher=teacher.label,
+                digest="" if documents else teacher_digest(teacher),
+                documents=documents,
+                queries=queries,
+                first=specs[0] if rescores and specs else None,
+                search=config.search,
+                location=location,
+            )
+        )
+    return tuple(specs)
+
+
+def teacher_embeddings(
+    teacher: TeacherConfig, dataset: DatasetSpec, split: str
+) -> tuple[EmbeddingSpec | None, EmbeddingSpec | None]:
+    """Return the vectors that a teacher needs, or (None, None) where it scores texts directly."""
+    from nv_retriever.teachers.encoder import resolve_encoder
+    from nv_retriever.teachers.parse import teacher_digest
+
+    if teacher.kind in ("bm25", "cross-encoder"):
+        return None, None
+    model = resolve_encoder(teacher.encoder_config()) if teacher.kind == "encoder" else teacher_digest(teacher)
+    location = Location(source=teacher.name, encoder=teacher.encoder_config())
+    return embedding_specs(dataset, split, model, location)
+
+
+def one_data_set_only() -> InputError:
+    """Return the error of what works on one data set and was given a blend."""
+    return InputError("blend", "`nvr run`, `nvr train` or `nvr plan`", "a command that works on one data set")
+
+
+def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> MiningSpec:
+    """Return the specification of the mined triples, with everything upstream of it."""
+    from nv_retriever.mining.judge import judge_digest
+    from nv_retriever.mining.teachers import check_plan, plan_of
+    from nv_retriever.teachers.parse import score_kind
+
+    if config.blend is not None:
+        raise one_data_set_only()
+    check_plan(plan_of(config.mining, config.seed), [(teacher.label, score_kind(teacher)) for teacher in config.teachers])
+    dataset = dataset or dataset_spec(config.dataset)
+    return MiningSpec(
+        dataset=dataset,
+        split=config.split,
+        candidates=candidates_specs(config, dataset),
+        mining=config.mining,
+        judge=judge_digest(config.mining.judge),
+        seed=config.seed,
+    )
+
+
+def audit_spec(config: PipelineConfig) -> AuditSpec:
+    """Return the specification of the audit: rules over the stored candidates of every teacher."""
+    if config.blend is not None:
+        raise one_data_set_only()
+    dataset = dataset_spec(config.dataset)
+    mining = {"rule": config.mining.rule, "selection": config.mining.selection, "seed": config.seed}
+    audit = config.audit.model_copy(update=mining | {"max_rate": None})
+    return AuditSpec(dataset=dataset, split=config.split, candidates=candidates_specs(config, dataset), audit=audit)
+
+
+def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> CheckpointSpec:
+    """Return the specification of the trained student, with everything upstream of it."""
+    mining = mining_spec(config, dataset)
+    return CheckpointSpec(
+        dataset=mining.dataset,
+        mining=mining,
+        student=student_spec(config.student),
+        training=config.training,
+        seed=config.seed,
+    )
+
+
+def blended_spec(config: PipelineConfig, blend: BlendConfig) -> BlendedCheckpointSpec:
+    """Return the specification of the last stage of a blend, with everything upstream of it."""
+    datasets = {source.name: blend_dataset(source) for source in blend.sources if source.task == "retrieval"}
+    start: StudentSpec | BlendedCheckpointSpec = student_spec(config.student)
+    for stage in blend.stages:
+        chosen = blend.of(stage)
+        start = BlendedCheckpointSpec(
+            sources=tuple(blend_source_spec(config, stage, source, datasets.get(source.name)) for source in chosen),
+            query_prompts=tuple(source.query_prompt for source in chosen),
+            samples=tuple(source.samples for source in chosen),
+            start=start,
+            training=stage.training,
+            seed=config.seed,
+            title=Title(blend=blend.name, stage=stage.name, sources=tuple(source.name for source in chosen)),
+        )
+    assert isinstance(start, BlendedCheckpointSpec)
+    return start
+
+
+def blend_dataset(source: BlendSource) -> DatasetSpec:
+    """Return the data set of a retrieval source; of `samples` samples, as many queries are enough."""
+    return dataset_spec(DatasetConfig(source=source.source, columns=source.columns, train_limit=source.samples))
+
+
+def blend_source_spec(
+    config: PipelineConfig, stage: BlendStage, source: BlendSource, dataset: DatasetSpec | None
+) -> MiningSpec | LabelledSpec:
+    """Return how a source becomes the samples of a stage: mined, or drawn from its labels."""
+    from nv_retriever.mining.selection import parse_selection
+    from nv_retriever.training.labelled_source import rows_digest
+
+    if dataset is not None:
+        mining = config.mining.model_copy(update={"selection": stage.selection})
+        return mining_spec(config.model_copy(update={"mining": mining, "blend": None}), dataset)
+    return LabelledSpec(
+        digest=rows_digest(source.source),
+        task=source.task,
+        columns=source.columns,
+        samples=source.samples,
+        negatives=parse_selection(stage.selection).count,
+        seed=config.seed,
+        location=BlendLocation(source=source),
+    )
+
+
+def evaluation_spec(
+    config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | TrainedSpec | TeacherConfig
+) -> EvaluationSpec:
+    """Return the specification of one system's scores on the evaluation split; a benchmark's name brings its own rules.
+
+    An encoder whose precision is left to `auto` is measured in fp32: scores are then the published ones, on every machine.
+    """
+    from nv_retriever.teachers.parse import teacher_digest
+
+    evaluation = benchmark_settings(config.evaluation, dataset.location.source)
+    split = evaluation.split
+    documents: EmbeddingSpec | None
+    queries: EmbeddingSpec | None
+    if isinstance(model, TeacherConfig):
+        teacher = model.model_copy(update={"encoder": measured_encoder(model.encoder)})
+        documents, queries = teacher_embeddings(teacher, dataset, split)
+    else:
+        encoder = measured_encoder(config.student.encoder)
+        teacher = TeacherConfig(name=encoder.model, encoder=encoder)
+        location = Location(encoder=encoder)
+        documents, queries = embedding_specs(dataset, split, model, location)
+    return EvaluationSpec(
+        dataset=dataset,
+        system=system,
+        digest="" if documents else teacher_digest(teacher),
+        documents=documents,
+        queries=queries,
+        evaluation=evaluation,
+        location=TeacherLocation(teacher=teacher),
+    )
+
+
+def measured_encoder(encoder: EncoderConfig) -> EncoderConfig:
+    """Return the encoder as it is evaluated."""
+    return encoder.model_copy(update={"precision": "fp32"}) if encoder.precision == "auto" else encoder
+
+
+def trained_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> TrainedSpec:
+    """Return the specification of what a run trains: on one data set, or on a blend of several."""
+    return checkpoint_spec(config, dataset) if config.blend is None else blended_spec(config, config.blend)
