@@ -24,7 +24,7 @@ from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.training import launch
 from nv_retriever.training.build import run_training_job, write_checkpoint
-from nv_retriever.training.config import EarlyStoppingConfig, NodesConfig, TrainingConfig
+from nv_retriever.training.config import EarlyStoppingConfig, LoraConfig, NodesConfig, TrainingConfig
 from nv_retriever.training.job import Mined, TrainingJob
 
 HERE = Path(__file__).parent
@@ -113,14 +113,20 @@ def test_a_wrong_input_that_a_process_finds_is_told_in_one_line(
         write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, runtime)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+KILLED: dict[str, dict[str, Any]] = {
+    "ddp": {"lora": LoraConfig(rank=2, dropout=0.1), "gradient_checkpointing": True},
+    "fsdp": {"gradient_caching": True, "accumulation": 2},
+}
+
+
+@pytest.mark.parametrize("strategy", KILLED)
 def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
     animals: Dataset, mined: Path, bert: Path, tmp_path: Path, strategy: str, request: pytest.FixtureRequest
 ) -> None:
     if strategy == "fsdp":
         request.getfixturevalue("sharded_over_cpus")
     steps = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
-    config = TrainingConfig(**steps, processes=2, strategy=strategy, dropout=0.2)
+    config = TrainingConfig(**steps, **KILLED[strategy], processes=2, strategy=strategy, dropout=0.2)
     runtime = Runtime(device="cpu", workers=1)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     write_checkpoint(whole, animals, "train", mined, bert, config, 0, runtime)

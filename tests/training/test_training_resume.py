@@ -24,6 +24,11 @@ CONFIGS = {
         "accumulation": 2,
         "gradient_caching": True,
     },
+    "adapters, recomputed activations": {
+        "lora": LoraConfig(rank=2, alpha=4, dropout=0.1),
+        "gradient_checkpointing": True,
+        "dropout": 0.2,
+    },
 }
 
 
