@@ -112,8 +112,11 @@ class Common:
 
     def home_folder(self) -> str:
         """Return the absolute home folder; of a URL the copy on this machine."""
+        from nv_retriever.errors import InputError
         from nv_retriever.remote_store import resolve_home
 
+        if self.home is not None and not self.home.strip():  # an unset variable in a script: not the default's artifacts
+            raise InputError("--home", "a folder or a URL", repr(self.home))
         return resolve_home(self.home)
 
 
@@ -346,7 +349,9 @@ def explain(
 
 @command
 def serve(
-    port: Annotated[int, typer.Option(help="Port of the Prefect server that is started where none is reachable.")] = 4200,
+    port: Annotated[
+        int, typer.Option(help="Port of the Prefect server that is started where none is reachable.", min=1, max=65535)
+    ] = 4200,
     *,
     common: Common,
 ) -> None:

@@ -89,6 +89,10 @@ def test_broken_input_is_one_line_and_exit_code_2(mistake, small_beir, tmp_path)
         (["mine", "--export", "nonsense", "--out", "x"], ["nonsense", "triplet"]),
         (["run", "--teacher", "/missing/model"], ["/missing/model"]),
         (["run", "--nonsense"], ["--nonsense"]),
+        (["plan", "--home", ""], ["--home: expected a folder or a URL, found ''"]),
+        (["plan", "--teacher", ""], ["model: expected a folder, a hub name", "found ''"]),
+        (["plan", "--student", " "], ["model: expected a folder, a hub name", "found ' '"]),
+        (["serve", "--port", "65536"], ["--port"]),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments, parts, tmp_path):

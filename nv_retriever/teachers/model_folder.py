@@ -66,6 +66,10 @@ class ModelFolder:
 
 def locate_model(model: str, revision: str | None = None, trust_remote_code: bool = False) -> Path:
     """Return the folder of a model: the packaged MiniLM, a folder, or a hub name; raises InputError."""
+    if not model.strip():
+        raise InputError(
+            "model", "a folder, a hub name like ORG/NAME, or `minilm`", repr(model), "'.' is the current folder"
+        )
     if model == "minilm":
         return _packaged_minilm()
     if Path(model).expanduser().is_dir():
