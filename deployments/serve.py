@@ -35,6 +35,7 @@ def serve_deployments(port: int, home: str, config: PipelineConfig) -> None:
             server = start_server(port)
         os.environ["PREFECT_API_URL"] = api_url(port)
     parameters = deployment_parameters(home, config)
+    os.environ["NVR_HOME"] = home  # of runs whose form has an empty home
     root = Path(__file__).resolve().parent.parent
     os.chdir(root)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))

@@ -8,9 +8,9 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
+from flows.home import home_of_run
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.ablation import AblationConfig, meaningful, plan_ablation, plan_audit, plan_references
-from nv_retriever.remote_store import resolve_home
 from tasks.ablation_report import write_ablation_report
 from tasks.checks import check_leakage
 from tasks.mine import add_to_database
@@ -25,9 +25,9 @@ def ablation(config: AblationConfig = AblationConfig(), home: str | None = None)
 
     Args:
         config: the questions, the seeds, the data sets; finished cells come from the cache.
-        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
     """
-    home, config = resolve_home(home), meaningful(config)
+    home, config = home_of_run(home), meaningful(config)
     cells, audit, references = plan_ablation(config), plan_audit(config), plan_references(config)
     pipeline = config.pipeline
     measured = cells[0].evaluations

@@ -9,10 +9,10 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows.execution import execute
+from flows.home import home_of_run
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.remote_store import resolve_home
 from nv_retriever.specifications import audit_spec
 from tasks.checks import check_false_negatives
 from tasks.tracking import track_audit
@@ -24,9 +24,9 @@ def auditing(config: PipelineConfig = PipelineConfig(), home: str | None = None)
 
     Args:
         config: the data set, the teachers, the sweep; `audit.max_rate` is the gate that can fail the run.
-        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
     """
-    home = resolve_home(home)
+    home = home_of_run(home)
     spec = audit_spec(config)
     reports = execute([spec], home, config.runtime)
     folder = ArtifactStore(home).open(spec.ref)

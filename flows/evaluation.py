@@ -7,11 +7,11 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
+from flows.home import home_of_run
 from flows.summary import flow_run_id, metrics_json, mlflow_link, score_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.evaluation.beir import benchmark_parts, mean_metrics
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.remote_store import resolve_home
 from nv_retriever.specifications import dataset_spec, evaluation_spec
 from nv_retriever.teachers.config import TeacherConfig
 from tasks.mteb import measure_with_mteb, write_mteb_files
@@ -31,11 +31,11 @@ def evaluation(
     Args:
         model: hub name or folder of an encoder, `bm25`, `endpoint:URL#MODEL` or `vectors:FOLDER`.
         config: the data set, the evaluation settings; encoder details are taken from the student's.
-        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
         mteb_results: also write the scores in mteb's layout below this folder.
         with_mteb: let an installed mteb measure the model as well; its own result files go to `mteb` in the home.
     """
-    home = resolve_home(home)
+    home = home_of_run(home)
     source = config.dataset.source
     teacher = TeacherConfig(name=model, encoder=config.student.encoder)
     specs = []

@@ -8,10 +8,10 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
+from flows.home import home_of_run
 from flows.summary import flow_run_id, mining_json, mining_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.remote_store import resolve_home
 from nv_retriever.specifications import mining_spec
 from nv_retriever.store.exports.export import check_request
 from tasks.mine import add_to_database
@@ -29,12 +29,12 @@ def mining(
 
     Args:
         config: what to do; training and evaluation settings are not used.
-        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
         export_format: also write the negatives in this format.
         out: where to write them.
     """
     check_request(export_format, out)
-    home = resolve_home(home)
+    home = home_of_run(home)
     spec = mining_spec(config)
     reports = execute([spec], home, config.runtime)
     add_to_database(spec, home)

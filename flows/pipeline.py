@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
+from flows.home import home_of_run
 from flows.summary import (
     flow_run_id,
     metrics_json,
@@ -20,7 +21,6 @@ from flows.summary import (
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline import minings, plan_run, trainings
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.remote_store import resolve_home
 from tasks.checks import check_leakage, compare_json
 from tasks.mine import add_to_database
 from tasks.tracking import promote, track_evaluation, track_training
@@ -32,9 +32,9 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
 
     Args:
         config: what to do; every field has a default that works.
-        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
     """
-    home = resolve_home(home)
+    home = home_of_run(home)
     plan = plan_run(config)
     dataset, mined = plan.trained.dataset, minings(plan.checkpoint)
     trained_on = {str(one.dataset.ref): one.dataset for one in mined}

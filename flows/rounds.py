@@ -7,11 +7,11 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
+from flows.home import home_of_run
 from flows.summary import flow_run_id, mining_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.iteration import plan_rounds
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.remote_store import resolve_home
 from tasks.drift import negatives_drift
 from tasks.mine import add_to_database, run_id
 from tasks.stage import StageReport
@@ -28,10 +28,10 @@ def rounds_of_training(
 
     Args:
         config: what to do; evaluation settings are not used.
-        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
         rounds: trainings in all; the last student is registered.
     """
-    home = resolve_home(home)
+    home = home_of_run(home)
     specs = plan_rounds(config, rounds)
     reports: list[StageReport] = []
     done: list[dict[str, Any]] = []

@@ -7,11 +7,11 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
+from flows.home import home_of_run
 from flows.summary import flow_run_id, minings_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline import minings, trainings
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.remote_store import resolve_home
 from nv_retriever.specifications import trained_spec
 from tasks.mine import add_to_database
 from tasks.tracking import track_training
@@ -23,9 +23,9 @@ def training(config: PipelineConfig = PipelineConfig(), home: str | None = None)
 
     Args:
         config: what to do; evaluation settings are not used.
-        home: folder of artifacts, database and tracking; NVR_HOME or .nvr by default.
+        home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
     """
-    home = resolve_home(home)
+    home = home_of_run(home)
     spec = trained_spec(config)
     reports = execute([spec], home, config.runtime)
     mined = minings(spec)

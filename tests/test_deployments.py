@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -130,3 +132,23 @@ def test_the_image_is_pinned_to_a_python_that_the_project_takes():
     version = re.search(r"^FROM python:(\d+)\.(\d+)\.\d+-slim-\w+$", image, re.MULTILINE)
     assert version and tuple(map(int, version.groups())) >= (3, 11)
     assert importlib.util.find_spec("s3fs") and "makedirs" in COMPOSE["services"]["bucket"]["command"]
+
+
+def test_a_served_run_whose_form_has_an_empty_home_goes_to_the_served_one(tmp_path):
+    program = """
+import os, sys
+from deployments.serve import serve_deployments
+from nv_retriever.pipeline_config import PipelineConfig
+try:
+    serve_deployments(4200, sys.argv[1], PipelineConfig())
+except Exception as error:  # nobody listens there
+    print(os.environ["NVR_HOME"])
+"""
+    environment = os.environ | {
+        "PREFECT_API_URL": "http://127.0.0.1:1/api",
+        "PREFECT_HOME": str(tmp_path),
+        "NVR_HOME": "else",
+    }
+    command = [sys.executable, "-c", program, "/the/home"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "/the/home\n", done.stderr

@@ -1,0 +1,32 @@
+"""Where a flow's run keeps what it makes: never in whatever folder a worker happens to be in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from prefect.context import FlowRunContext
+
+from nv_retriever.errors import InputError
+from nv_retriever.remote_store import resolve_home
+
+
+def home_of_run(home: str | None) -> str:
+    """Return the absolute home of this flow's run: as given, else NVR_HOME, else `.nvr` in the working directory.
+
+    The working directory of a deployment's run is a checkout, or a worker's temporary folder: raises InputError where the
+    home would lie in it.
+    """
+    given = (home or "").strip() or os.environ.get("NVR_HOME", "")
+    if from_deployment() and not ("://" in given or Path(given).expanduser().is_absolute()):
+        hint = "fill in the form's field home, or set NVR_HOME where the worker starts its runs"
+        raise InputError(
+            "home", "an absolute folder or a URL, since this run was started by a deployment", repr(given), hint
+        )
+    return resolve_home(given or None)
+
+
+def from_deployment() -> bool:
+    """Return whether the flow that runs was started by a deployment: from the Prefect UI, by a schedule, by a trigger."""
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None

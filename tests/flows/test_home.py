@@ -1,0 +1,58 @@
+"""Where runs keep what they make: a deployment's never in the folder that its worker is in."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.flow_engine import run_flow
+
+from flows.auditing import auditing
+from flows.evaluation import evaluation
+from flows.home import home_of_run
+from flows.mining import mining
+from flows.pipeline import pipeline
+from flows.training import training
+from nv_retriever.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def run_deployed(flow: Any, home: str | None) -> Any:
+    """Run a flow as a worker does that a deployment sent."""
+    deployment = flow.to_deployment(name="form", parameters={"home": home}).apply()
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(deployment)
+    return run_flow(flow, flow_run=run, parameters={"home": home})
+
+
+@pytest.mark.parametrize("flow", [pipeline, mining, training, evaluation, auditing], ids=lambda flow: flow.name)
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_a_deployed_run_without_a_home_stops_and_writes_nothing(flow, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NVR_HOME", raising=False)
+    with pytest.raises(InputError, match=r"home: expected an absolute folder or a URL.*NVR_HOME"):
+        run_deployed(flow, home)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_deployed_run_with_an_empty_home_takes_nvr_home(tmp_path, monkeypatch, small_beir):
+    monkeypatch.setenv("NVR_HOME", str(tmp_path / "home"))
+    with pytest.raises(InputError, match="split"):
+        mining_of_no_split(small_beir)
+    assert (tmp_path / "home" / "artifacts" / "dataset").exists()
+
+
+def mining_of_no_split(folder: Path) -> Any:
+    """Run a deployed mining that ends after ingestion: there is no such split."""
+    parameters = {"home": "", "config": {"dataset": {"source": str(folder)}, "split": "validation"}}
+    deployment = mining.to_deployment(name="no split", parameters=parameters).apply()
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(deployment)
+    return run_flow(mining, flow_run=run, parameters=mining.validate_parameters(parameters))
+
+
+def test_outside_a_deployment_the_default_is_below_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NVR_HOME", raising=False)
+    assert home_of_run(None) == home_of_run(" ") == str(tmp_path / ".nvr")
