@@ -37,6 +37,7 @@ REGIMES = {
     "Incomplete labels: one positive a query is known, the others are hidden": ("pubmedqa-incomplete", "bible-incomplete"),
     "Incomplete labels, four times the training": ("pubmedqa-incomplete-long", "bible-incomplete-long"),
     "Labels as they are": ("pubmedqa-complete", "bible-complete", "squad-complete"),
+    "Labels as they are, four times the training": ("squad-complete-long",),
 }
 PERCPOS = "topk-percpos(0.95)"
 Study = tuple[dict[str, list[Cell]], dict[str, Any]]
