@@ -36,7 +36,10 @@ class Cluster:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
+        try:
+            self._stack.__exit__(*exception)
+        except TimeoutError:  # Dask, on a busy machine, of processes that it has killed: what they did is kept
+            logger.warning("the workers of %s took too long to end", self.runtime.runner)
 
     def prepare(self, spec: Spec) -> list[ArtifactRef]:
         """Do a stage's parts on the workers; return the references to what they made for the stage's task."""

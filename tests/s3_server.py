@@ -20,6 +20,8 @@ SETTINGS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "A
 @contextmanager
 def s3_server(bucket):
     """Yield the URL of a bucket; s3fs and boto find the server by the environment."""
+    from s3fs import S3FileSystem
+
     process = subprocess.Popen(
         [sys.executable, "-c", CODE],
         stdin=subprocess.PIPE,
@@ -28,6 +30,7 @@ def s3_server(bucket):
         text=True,
     )
     before = {name: os.environ.get(name) for name in SETTINGS}
+    S3FileSystem.clear_instance_cache()  # one of an earlier server would be taken again: its address is no part of the key
     try:
         url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
         os.environ.update(zip(SETTINGS, (url, "testing", "testing", "us-east-1"), strict=True))
@@ -36,5 +39,6 @@ def s3_server(bucket):
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+        S3FileSystem.clear_instance_cache()
         process.kill()
         process.wait()

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -16,9 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from embedding_server import embedding_server
 from s3_server import s3_server
 
+from flows.cluster import Cluster
 from flows.mining import mining
 from flows.settings import build_config
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.config import Runtime
 from nv_retriever.remote_store import resolve_home
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -70,6 +73,25 @@ def alone(server, animals, tmp_path_factory):
     result = mine(server, animals, home)
     assert result["triples"] == 40
     return result, content(home, result)
+
+
+@contextmanager
+def late_workers():
+    """Stand for a local Dask cluster on a busy machine, which gives up waiting for the processes that it has killed."""
+    try:
+        yield
+    finally:
+        raise TimeoutError
+
+
+def test_workers_that_end_late_fail_nothing_and_hide_no_error(tmp_path, caplog):
+    runtime = Runtime(runner="dask")
+    with Cluster(runtime, str(tmp_path)) as cluster:
+        cluster._stack.enter_context(late_workers())
+    assert "the workers of dask took too long to end" in caplog.text
+    with pytest.raises(ZeroDivisionError), Cluster(runtime, str(tmp_path)) as cluster:
+        cluster._stack.enter_context(late_workers())
+        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("runner", [pytest.param(name, marks=needs(name)) for name in ("dask", "ray")])
