@@ -56,3 +56,12 @@ class PipelineConfig(Frozen):
                 found = repr(getattr(self.audit, name))
                 raise InputError(f"audit.{name}", f"nothing: a run audits what it mines, which {setting} says", found)
         return self
+
+    @model_validator(mode="after")
+    def _teachers_read_their_settings(self) -> Self:
+        for place, teacher in enumerate(self.teachers):
+            for path, value in teacher.unread().items():
+                hint = "its name is its model: set teachers.N.name" if path == "encoder.model" else ""
+                expected = f"nothing: the teacher {teacher.name!r} does not read it"
+                raise InputError(f"teachers.{place}.{path}", expected, repr(value), hint)
+        return self

@@ -77,6 +77,38 @@ def test_what_an_audit_takes_from_the_run_cannot_be_set_twice(audit):
         build_config({"audit": audit}, "--set")
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "path"),
+    [
+        ("bm25", {"encoder": {"query_max_length": 32}}, "encoder.query_max_length"),
+        ("bm25", {"encoder": {"normalize": True}}, "encoder.normalize"),
+        ("cross-encoder:m", {"encoder": {"pooling": "cls"}}, "encoder.pooling"),
+        ("endpoint:http://h/v1#m", {"encoder": {"document_max_length": 64}}, "encoder.document_max_length"),
+        ("vectors:folder", {"encoder": {"query_prompt": "q: "}}, "encoder.query_prompt"),
+        ("minilm", {"bm25": {"k1": 1.2}}, "bm25.k1"),
+        ("minilm", {"encoder": {"model": "intfloat/e5-base-v2"}}, "encoder.model"),
+    ],
+)
+def test_a_setting_that_a_teacher_does_not_read_is_an_error(name, settings, path):
+    with pytest.raises(InputError, match=rf"teachers\.1\.{path}: expected nothing: the teacher '{name}' does not read it"):
+        build_config({"teachers": [{"name": "minilm"}, {"name": name, **settings}]}, "--set")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("bm25", {"bm25": {"k1": 1.2}, "encoder": {"model": "minilm", "precision": "auto"}}),
+        ("cross-encoder:m", {"encoder": {"document_max_length": 64, "precision": "bf16"}}),
+        ("endpoint:http://h/v1#m", {"encoder": {"query_prompt": "q: ", "normalize": False}}),
+        ("vectors:folder", {"encoder": {"normalize": False}}),
+        ("some/model", {"encoder": {"model": "some/model", "pooling": "cls", "revision": "main"}}),
+    ],
+)
+def test_settings_that_a_teacher_reads_and_defaults_are_fine(name, settings):
+    config = build_config({"teachers": [{"name": "minilm"}, {"name": name, **settings}]}, "--set")
+    assert config.teachers[1].unread() == {}
+
+
 def test_named_options_keep_the_other_settings_of_what_they_name(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text("student: {layers: 1}\nteachers: [{name: minilm, encoder: {precision: fp32}}, {name: bm25}]\n")

@@ -49,6 +49,19 @@ class BM25Config(Frozen):
     version: Literal[1] = 1
 
 
+TeacherKind = Literal["encoder", "bm25", "cross-encoder", "endpoint", "vectors"]
+_READ: dict[TeacherKind, frozenset[str]] = {
+    "encoder": frozenset(EncoderConfig.model_fields) - {"model"},
+    "bm25": frozenset(),
+    "cross-encoder": frozenset(
+        {"query_prompt", "document_prompt", "document_max_length", "precision", "revision", "trust_remote_code"}
+    ),
+    "endpoint": frozenset({"query_prompt", "document_prompt", "normalize"}),
+    "vectors": frozenset({"normalize"}),
+}
+"""Which settings of `encoder` a kind of teacher reads."""
+
+
 class TeacherConfig(Frozen):
     """A teacher by name: MODEL, `bm25`, `cross-encoder:MODEL`, `endpoint:URL#MODEL` or `vectors:FOLDER`."""
 
@@ -56,13 +69,13 @@ class TeacherConfig(Frozen):
     """MODEL (hub name or folder), `bm25`, `cross-encoder:MODEL` (rescores the first teacher's candidates),
     `endpoint:URL#MODEL` (an OpenAI-compatible embedding server), or `vectors:FOLDER` (precomputed)."""
     encoder: EncoderConfig = EncoderConfig()
-    """Details of a MODEL teacher (its `model` is taken from the name); prompts and normalisation of an endpoint, lengths and
-    precision of a cross-encoder."""
+    """Details of a MODEL teacher (its `model` is taken from the name); prompts and normalisation of an endpoint, only the
+    latter of given vectors, prompts, length and precision of a cross-encoder. Setting more is an error."""
     bm25: BM25Config = BM25Config()
     """Details of the teacher `bm25`."""
 
     @property
-    def kind(self) -> Literal["encoder", "bm25", "cross-encoder", "endpoint", "vectors"]:
+    def kind(self) -> TeacherKind:
         """What sort of teacher the name means."""
         head = self.name.split(":", 1)[0]
         if head == "bm25":
@@ -82,3 +95,16 @@ class TeacherConfig(Frozen):
     def encoder_config(self) -> EncoderConfig:
         """Return the encoder's configuration with this teacher's model."""
         return self.encoder.model_copy(update={"model": self.name}) if self.kind == "encoder" else self.encoder
+
+    def unread(self) -> dict[str, object]:
+        """Return the settings that were changed and that this kind of teacher does not read, by their path."""
+        encoder, bm25 = EncoderConfig(model=self.name), BM25Config()
+        found = {
+            f"encoder.{name}": value
+            for name, value in self.encoder
+            if name not in _READ[self.kind]
+            and value not in (getattr(encoder, name), EncoderConfig.model_fields[name].default)
+        }
+        if self.kind != "bm25":
+            found |= {f"bm25.{name}": value for name, value in self.bm25 if value != getattr(bm25, name)}
+        return found
