@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from prefect.context import FlowRunContext
 
 from nv_retriever.errors import InputError
-from nv_retriever.remote_store import resolve_home
+from nv_retriever.remote_store import named_home, resolve_home
 
 
 def home_of_run(home: str | None) -> str:
@@ -17,13 +16,13 @@ def home_of_run(home: str | None) -> str:
     The working directory of a deployment's run is a checkout, or a worker's temporary folder: raises InputError where the
     home would lie in it.
     """
-    given = (home or "").strip() or os.environ.get("NVR_HOME", "")
-    if from_deployment() and not ("://" in given or Path(given).expanduser().is_absolute()):
+    named = named_home((home or "").strip())
+    if from_deployment() and not ("://" in named or Path(named).expanduser().is_absolute()):
         hint = "fill in the form's field home, or set NVR_HOME where the worker starts its runs"
         raise InputError(
-            "home", "an absolute folder or a URL, since this run was started by a deployment", repr(given), hint
+            "home", "an absolute folder or a URL, since this run was started by a deployment", repr(named), hint
         )
-    return resolve_home(given or None)
+    return resolve_home(named)
 
 
 def from_deployment() -> bool:

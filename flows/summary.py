@@ -55,7 +55,7 @@ def stage_table(reports: list[StageReport]) -> None:
             "stage": r.stage,
             "what": r.what,
             "artifact": r.artifact,
-            "from cache": "yes" if r.cached else "no",
+            "cached": "yes" if r.cached else "no",
             "seconds": r.seconds,
         }
         for r in reports

@@ -61,7 +61,7 @@ class PipelineConfig(Frozen):
     def _teachers_read_their_settings(self) -> Self:
         for place, teacher in enumerate(self.teachers):
             for path, value in teacher.unread().items():
-                hint = "its name is its model: set teachers.N.name" if path == "encoder.model" else ""
+                hint = f"teachers.{place}.name says the model" if path == "encoder.model" else ""
                 expected = f"nothing: the teacher {teacher.name!r} does not read it"
                 raise InputError(f"teachers.{place}.{path}", expected, repr(value), hint)
         return self

@@ -20,13 +20,17 @@ ORIGIN = "origin.json"
 COMMITS = (MANIFEST, ".keys.npy")
 
 
+def named_home(home: str | None) -> str:
+    """Return a home as it was named: as given, else NVR_HOME, else `.nvr` below the working directory."""
+    return home or os.environ.get("NVR_HOME") or ".nvr"
+
+
 def resolve_home(home: str | None = None) -> str:
     """Return the absolute local folder of a home; of a URL its copy on this machine.
 
-    Without a home it is NVR_HOME, else `.nvr` below the working directory. Copies are below NVR_CACHE, else
-    ~/.cache/nv-retriever.
+    Without a home it is that of `named_home`. Copies are below NVR_CACHE, else ~/.cache/nv-retriever.
     """
-    home = home or os.environ.get("NVR_HOME") or ".nvr"
+    home = named_home(home)
     if "://" not in home:
         folder = Path(home).expanduser().resolve()
         if folder.exists() and not folder.is_dir():

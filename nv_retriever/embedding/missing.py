@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -28,7 +27,7 @@ def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder,
     rows, keys = keyed.first[missing], keyed.unique[missing]
     if not len(rows):
         return 0
-    size, under_way = WindowSize(FIRST, FEWEST, MOST, time.monotonic()), deque[list[str]]()
+    size, under_way = WindowSize(FIRST, FEWEST, MOST), deque[list[str]]()
 
     def windows() -> Iterator[list[str]]:
         """Yield the windows, noting those that the model was given."""
@@ -45,7 +44,7 @@ def embed_missing(store: VectorStore, keyed: KeyedTexts, embedder: TextEmbedder,
             quarantined += len(window) - int(finite.sum())
             done += len(window)
             bar.advance(len(window))
-            size.measure(sum(map(len, window)), time.monotonic())
+            size.measure(sum(map(len, window)))
     if quarantined:
         logger.warning("%d texts have vectors of %s that are not finite: they are quarantined", quarantined, embedder.label)
     store.refresh()

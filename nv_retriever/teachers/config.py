@@ -98,13 +98,12 @@ class TeacherConfig(Frozen):
 
     def unread(self) -> dict[str, object]:
         """Return the settings that were changed and that this kind of teacher does not read, by their path."""
-        encoder, bm25 = EncoderConfig(model=self.name), BM25Config()
-        found = {
-            f"encoder.{name}": value
-            for name, value in self.encoder
-            if name not in _READ[self.kind]
-            and value not in (getattr(encoder, name), EncoderConfig.model_fields[name].default)
-        }
+        encoder = _changed(self.encoder, EncoderConfig(), EncoderConfig(model=self.name))
+        found = {f"encoder.{name}": value for name, value in encoder.items() if name not in _READ[self.kind]}
         if self.kind != "bm25":
-            found |= {f"bm25.{name}": value for name, value in self.bm25 if value != getattr(bm25, name)}
+            found |= {f"bm25.{name}": value for name, value in _changed(self.bm25, BM25Config()).items()}
         return found
+
+
+def _changed(settings: Frozen, *defaults: Frozen) -> dict[str, object]:
+    return {name: value for name, value in settings if all(value != getattr(one, name) for one in defaults)}

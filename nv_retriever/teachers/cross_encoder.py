@@ -6,8 +6,6 @@ holds; what lies deeper there was never retrieved, so a deeper table gives a dee
 
 from __future__ import annotations
 
-import logging
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +29,6 @@ from nv_retriever.teachers.pair_scores import PairScores, pair_keys
 from nv_retriever.teachers.selection import empty_top_k, fill_row
 from nv_retriever.window import WindowSize
 
-logger = logging.getLogger(__name__)
 FIRST, FEWEST, MOST = 1 << 10, 1 << 10, 1 << 16
 """Pairs that are scored and committed at once: of the first window, and of any. Of fewer, too many batches are not full."""
 DEFAULT_LENGTH = 512
@@ -101,7 +98,7 @@ class CrossEncoderScorer:
         """Return the logits of pairs (n,) float32; a pair is scored once, in this object's life or in the home's."""
         pairs = np.asarray(query_rows, np.int64) * self.n_documents + np.asarray(document_rows, np.int64)
         new = self._unkept(np.setdiff1d(pairs, self._known_pairs))
-        size, start = WindowSize(FIRST, FEWEST, MOST, time.monotonic()), 0
+        size, start = WindowSize(FIRST, FEWEST, MOST), 0
         with progress("score pairs", len(new), "pairs") as bar:
             while start < len(new):
                 window = new[start : start + size.units]
@@ -111,7 +108,7 @@ class CrossEncoderScorer:
                     self._kept.commit(texts.keys(), scores)
                 self._learn(window, scores)
                 bar.advance(len(window))
-                size.measure(len(window), time.monotonic())
+                size.measure(len(window))
                 start += len(window)
         found: FloatArray = self._known_scores[np.searchsorted(self._known_pairs, pairs)]
         return found

@@ -43,8 +43,8 @@ class PairScores:
 def pair_keys(queries: list[str], query_of: Index, documents: list[str], document_of: Index) -> Keys:
     """Return the keys (n,) of pairs, which are numbers of `queries` and of `documents`, (n,) each."""
     left, right = (
-        text_keys(texts, role).view(np.uint8).reshape(-1, KEY_BYTES)[of]
-        for texts, of, role in ((queries, query_of, "query"), (documents, document_of, "document"))
+        text_keys(texts, "").view(np.uint8).reshape(-1, KEY_BYTES)[of]
+        for texts, of in ((queries, query_of), (documents, document_of))
     )
     joined, size = np.concatenate([left, right], axis=1).tobytes(), 2 * KEY_BYTES
     pairs = (joined[start : start + size] for start in range(0, len(joined), size))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainingArguments
 
 from nv_retriever.data.dataset import Dataset
@@ -57,10 +57,7 @@ class Development:
 
 def agreed(score: float) -> float:
     """Return the first process's score: the last bits of vectors may differ between processes, and all must stop at once."""
-    scores = [score]
-    if dist.is_initialized():
-        dist.broadcast_object_list(scores, src=0)
-    return scores[0]
+    return float(broadcast_object_list([score])[0])
 
 
 class EarlyStopping(TrainerCallback):  # type: ignore[misc]

@@ -78,8 +78,10 @@ class TrainingJob:
     @property
     def bf16(self) -> bool:
         """Whether products are computed in bf16: as configured, or where they are fast."""
-        if self.config.precision != "auto":
-            return self.config.precision == "bf16"
+        return self._fast_bf16 if self.config.precision == "auto" else self.config.precision == "bf16"
+
+    @property
+    def _fast_bf16(self) -> bool:
         return fast_bf16("cpu" if self.cpu else "cuda")
 
     def check(self, processes: int) -> None:
@@ -100,7 +102,7 @@ class TrainingJob:
             raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)
         if config.strategy == "fsdp" and self.cpu:
             raise InputError("training.strategy", "GPUs to shard over", "fsdp on a CPU", "leave strategy at ddp")
-        if config.precision == "bf16" and not fast_bf16("cpu" if self.cpu else "cuda"):
+        if self.bf16 and not self._fast_bf16:
             hint = "it would emulate bf16, tens to hundreds of times slower: leave training.precision at auto, or take fp32"
             raise InputError("training.precision", "a processor or GPU that multiplies bf16", "none", hint)
         limit = read_model_folder(self.model_folder).position_limit
