@@ -30,13 +30,15 @@ def launch_training_job(
 
     With several nodes every machine calls this with its own `node_rank` over shared storage. The batch of a step is
     `config.batch_size` times the number of all processes, and negatives come from all of it. Raises the InputError
-    of a process, or RuntimeError with the output's end where one fails otherwise.
+    of a process, or RuntimeError that says which one failed, and of what; what they printed stays in `folder`.
     """
     nodes = nodes or NodesConfig()
     job.check(job.config.processes * nodes.nodes)
     folder.mkdir(parents=True, exist_ok=True)
-    path, output, wrong = (folder / f"launch-{nodes.node_rank}.{suffix}" for suffix in ("json", "txt", "error"))
-    wrong.unlink(missing_ok=True)
+    path = folder / f"launch-{nodes.node_rank}.json"
+    output, wrong, failed = (path.with_suffix(suffix) for suffix in (".txt", ".error", ".failed"))
+    for old in (wrong, failed):
+        old.unlink(missing_ok=True)
     write_json(path, {"folder": str(folder), "job": job.as_json()})
     with output.open("w") as file, progress("train", 0, "steps") as shown:
         follower = LogFollower(folder / "log.jsonl", on_log, shown)
@@ -54,10 +56,8 @@ def launch_training_job(
     if process.returncode and wrong.exists():
         raise InputError(**json.loads(wrong.read_text()))
     if process.returncode:
-        end = output.read_text(errors="replace")[-4000:]
-        raise RuntimeError(
-            f"training in {job.config.processes} processes failed with exit code {process.returncode}:\n{end}"
-        )
+        reason = failed.read_text() if failed.exists() else f"torchrun ended with exit code {process.returncode}"
+        raise RuntimeError(f"training in {job.config.processes} processes: {reason}; what they said is in {output}")
     path.unlink()
     output.unlink()
     result: dict[str, Any] = json.loads((folder / DONE).read_text())
@@ -65,7 +65,7 @@ def launch_training_job(
 
 
 def _command(processes: int, nodes: NodesConfig, path: Path) -> list[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    command = [sys.executable, "-m", "nv_retriever.training.torchrun", "--nproc-per-node", str(processes)]
     if nodes.nodes == 1:
         command += ["--standalone"]
     else:

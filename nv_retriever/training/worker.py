@@ -8,6 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 from nv_retriever.artifacts import write_json
 from nv_retriever.errors import InputError
 from nv_retriever.training.build import run_training_process
@@ -31,4 +33,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    record(main)(sys.argv[1])

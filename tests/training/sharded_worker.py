@@ -22,7 +22,7 @@ def begin_sharded(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, *
 
 def shard_over_cpus(replace: Callable[[object, str, Any], None]) -> None:
     """Let `strategy: fsdp` start this worker; accelerate would train whole models, and so `TrainingJob.check` refuses it."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+    command = [sys.executable, "-m", "nv_retriever.training.torchrun", "--standalone", "--nproc-per-node", "2", __file__]
     replace(launch, "_command", lambda _, __, path: [*command, str(path)])
     replace(TrainingJob, "check", lambda *_: None)
 

@@ -121,8 +121,16 @@ KILLED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("strategy", KILLED)
 def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
-    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, strategy: str, request: pytest.FixtureRequest
+    animals: Dataset,
+    mined: Path,
+    bert: Path,
+    tmp_path: Path,
+    strategy: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """First the one that started them is killed, then one of them, for which the other one must not wait."""
+    monkeypatch.setattr(launch, "POLL_SECONDS", 0.05)
     if strategy == "fsdp":
         request.getfixturevalue("sharded_over_cpus")
     steps = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
@@ -140,10 +148,33 @@ def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
         assert time.monotonic() < deadline, "the processes outlive the one that started them"
         time.sleep(0.05)
     assert list((killed / "steps").glob("checkpoint-*")) and not (killed / "model").exists()
+    rank, dead = {"ddp": 0, "fsdp": 1}[strategy], list[psutil.Process]()
+
+    def kill(step: int, _: dict[str, float]) -> None:
+        """Kill a process once it trains: the lines of the run before are told before there are any."""
+        if step >= 10 and not dead:
+            dead.extend(process for process in workers_of(killed) if process.environ().get("RANK") == str(rank))
+            [process.kill() for process in dead]
+
+    with pytest.raises(RuntimeError, match=rf"^training in 2 processes: process {rank} was killed \(SIGKILL\)[^\n]*$"):
+        write_checkpoint(killed, animals, "train", mined, bert, config, 0, runtime, kill)
+    assert not workers_of(killed) and "SIGKILL" in (killed / "launch-0.txt").read_text()
     write_checkpoint(killed, animals, "train", mined, bert, config, 0, runtime)
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(first[name], second[name]) for name in first), "exactly the same weights"
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
+    assert {path.name for path in killed.iterdir()} == {"log.jsonl", "model", "training.json"}
+
+
+def test_the_process_that_failed_by_itself_is_told(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process fails of the second one's end, within the same second."""
+    command = [sys.executable, "-m", "nv_retriever.training.torchrun", "--standalone", "--nproc-per-node", "2"]
+    monkeypatch.setattr(launch, "_command", lambda _, __, path: [*command, str(HERE / "failing_worker.py"), str(path)])
+    config, runtime = TrainingConfig(max_steps=2, batch_size=4, save_every=1, processes=2), Runtime(device="cpu", workers=1)
+    with pytest.raises(RuntimeError, match=r"^training in 2 processes: process 1 ended with MemoryError: no room; what"):
+        write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, runtime)
 
 
 def test_two_machines_over_shared_storage_both_return_the_result(
@@ -178,7 +209,7 @@ def test_checkpoints_and_the_end_wait_for_the_slowest_process(
     assert info["steps"] == 2
 
 
-def workers_of(folder: Path) -> list[str]:
+def workers_of(folder: Path) -> list[psutil.Process]:
     """Processes whose command names the folder's specification."""
-    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-    return [command for command in commands if f"{folder}/launch-" in command]
+    every = psutil.process_iter(["cmdline"])
+    return [process for process in every if f"{folder}/launch-" in " ".join(process.info["cmdline"] or ())]
