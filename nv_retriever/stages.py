@@ -7,7 +7,7 @@ In a fingerprint an upstream specification counts as its reference only, so the 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from nv_retriever.artifacts import ArtifactRef
 from nv_retriever.audit.config import AuditConfig
@@ -44,6 +44,12 @@ class Spec(Frozen):
     def ref(self) -> ArtifactRef:
         """The artifact's reference."""
         return ArtifactRef(kind=self.kind, fingerprint=fingerprint(self.describe()))
+
+    def __copy__(self) -> Self:
+        """Return a copy that forgets the reference: `model_copy` changes fields of it."""
+        copied = super().__copy__()
+        copied.__dict__.pop("ref", None)
+        return copied
 
     def describe(self) -> dict[str, Any]:
         """Return what the fingerprint is taken of, as plain JSON data."""
