@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nv_retriever.ablation import AblationConfig
+from nv_retriever.ablation import AblationConfig, alone
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline_config import PipelineConfig
 
@@ -198,7 +198,7 @@ def build_ablation(
         "evaluate_on": [{"source": source} for source in evaluate_on] if evaluate_on else None,
     }
     tree |= study | {name: value for name, value in options.items() if value is not None}
-    tree["pipeline"] = config.model_copy(update={"teachers": config.teachers[:1]})
+    tree["pipeline"] = alone(config, config.teachers[0])
     try:
         return AblationConfig.model_validate(tree)
     except ValidationError as error:

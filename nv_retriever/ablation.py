@@ -119,6 +119,12 @@ def method_config(base: MiningConfig, name: str) -> MiningConfig:
     return base.model_copy(update={"rule": name})
 
 
+def alone(pipeline: PipelineConfig, teacher: TeacherConfig) -> PipelineConfig:
+    """Return the pipeline with one teacher, and so without an ensemble."""
+    mining = pipeline.mining.model_copy(update={"ensemble": "none"})
+    return pipeline.model_copy(update={"teachers": (teacher,), "mining": mining})
+
+
 def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
     """Return (question, name, configuration) of everything that is compared."""
     base = config.pipeline
@@ -129,10 +135,10 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
         mining = base.mining.model_copy(update={"selection": name})
         found.append(("selections", name, base.model_copy(update={"mining": mining})))
     for teacher in config.teachers if len(config.teachers) > 1 else ():
-        found.append(("teachers", teacher.label, base.model_copy(update={"teachers": (teacher,)})))
+        found.append(("teachers", teacher.label, alone(base, teacher)))
     ensembles = config.ensembles if len(config.teachers) > 1 else ()
     if ensembles:
-        found.append(("ensembles", SINGLE, base.model_copy(update={"teachers": base.teachers[:1]})))
+        found.append(("ensembles", SINGLE, alone(base, base.teachers[0])))
     for name in ensembles:
         mining = base.mining.model_copy(update={"ensemble": name})
         found.append(("ensembles", name, base.model_copy(update={"teachers": config.teachers, "mining": mining})))
