@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nv_retriever.mining.teachers import check_plan, plan_of
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.specifications import checkpoint_spec, embedding_specs
 from nv_retriever.stages import CandidatesSpec, CheckpointSpec, Location, MiningSpec, TeacherLocation
@@ -21,7 +22,9 @@ def plan_rounds(config: PipelineConfig, rounds: int) -> list[CheckpointSpec]:
 
 
 def remine(config: PipelineConfig, teacher: CheckpointSpec, name: str) -> MiningSpec:
-    """Return the mining of the same split with a trained student as the teacher."""
+    """Return the mining of the same split with a trained student as the teacher; InputError where it cannot be one."""
+    alone = config.mining.model_copy(update={"ensemble": "none"})
+    check_plan(plan_of(alone, config.seed), [(name, teacher.student.identity.score_kind)])
     dataset, encoder = teacher.dataset, config.student.encoder
     documents, queries = embedding_specs(dataset, config.split, teacher, Location(encoder=encoder))
     candidates = CandidatesSpec(
@@ -34,5 +37,4 @@ def remine(config: PipelineConfig, teacher: CheckpointSpec, name: str) -> Mining
         search=config.search,
         location=TeacherLocation(teacher=TeacherConfig(name=encoder.model, encoder=encoder)),
     )
-    alone = config.mining.model_copy(update={"ensemble": "none"})
     return teacher.mining.model_copy(update={"candidates": (candidates,), "mining": alone})

@@ -28,7 +28,8 @@ from nv_retriever.stages import (
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.identity import EncoderIdentity
 from nv_retriever.training.blend import BlendConfig, BlendSource, BlendStage
-from nv_retriever.training.config import StudentConfig
+from nv_retriever.training.config import StudentConfig, TrainingConfig
+from nv_retriever.training.job import check_teachers
 
 EmbeddingModel = EncoderIdentity | StudentSpec | TrainedSpec | str
 
@@ -149,6 +150,7 @@ def audit_spec(config: PipelineConfig) -> AuditSpec:
 def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> CheckpointSpec:
     """Return the specification of the trained student, with everything upstream of it."""
     mining = mining_spec(config, dataset)
+    check_training(config, config.training)
     return CheckpointSpec(
         dataset=mining.dataset,
         mining=mining,
@@ -158,12 +160,23 @@ def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) 
     )
 
 
+def check_training(config: PipelineConfig, training: TrainingConfig) -> None:
+    """Raise InputError for a training that wants what the teachers have not: here it costs no mining."""
+    from nv_retriever.teachers.parse import score_kind
+
+    kinds = sorted({score_kind(teacher) for teacher in config.teachers}) if training.distillation else ()
+    vectors = config.teachers[0].kind not in ("bm25", "cross-encoder")
+    check_teachers(training, kinds, config.mining.ensemble.startswith("intra"), vectors)
+
+
 def blended_spec(config: PipelineConfig, blend: BlendConfig) -> BlendedCheckpointSpec:
     """Return the specification of the last stage of a blend, with everything upstream of it."""
     datasets = {source.name: blend_dataset(source) for source in blend.sources if source.task == "retrieval"}
     start: StudentSpec | BlendedCheckpointSpec = student_spec(config.student)
     for stage in blend.stages:
         chosen = blend.of(stage)
+        if any(source.task == "retrieval" for source in chosen):
+            check_training(config, stage.training)
         start = BlendedCheckpointSpec(
             sources=tuple(blend_source_spec(config, stage, source, datasets.get(source.name)) for source in chosen),
             query_prompts=tuple(source.query_prompt for source in chosen),

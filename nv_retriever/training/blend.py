@@ -94,6 +94,8 @@ class BlendConfig(Frozen):
                 raise ValueError(f"{taken} their own negatives only, but negatives is 0")
             if training.distillation:
                 raise ValueError(f"{taken} labels, which have no teacher scores for distillation")
+        if training.guide and "retrieval" not in tasks:
+            raise ValueError(f"guide masks in-batch negatives, which the sources of the stage {stage.name!r} have not")
         if training.early_stopping and "retrieval" not in tasks:
             raise ValueError(f"early_stopping measures a retrieval source, but the stage {stage.name!r} has none")
 

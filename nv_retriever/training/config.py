@@ -90,7 +90,7 @@ class EarlyStoppingConfig(Frozen):
     queries: int = Field(default=200, ge=1)
     """At most so many queries, chosen by a hash of their ids."""
     documents: int = Field(default=2000, ge=1)
-    """At most so many other documents beside the queries' positives, chosen likewise."""
+    """At most so many other documents beside the queries' positives, the same random ones each time."""
 
 
 class TrainingConfig(Frozen):

@@ -58,6 +58,22 @@ def development_source(sources: Sequence[Mined], split: str) -> Mined:
     return min(found, key=lambda source: source.in_batch_negatives is False)
 
 
+def check_teachers(config: TrainingConfig, score_kinds: Sequence[str], mixed: bool, vectors: bool) -> None:
+    """Raise InputError for what a training wants of its teachers and they have not.
+
+    `score_kinds` are those of the mined triples, `mixed` says whether samples have negatives of several teachers, and
+    `vectors` whether the first one has vectors.
+    """
+    if config.distillation and len(score_kinds) > 1:
+        found = ", ".join(score_kinds)
+        raise InputError("training.distillation", "teacher scores of one kind", found, "distil from one teacher")
+    if config.distillation and mixed:
+        hint = "distil from one teacher, or mine with a cross-sample ensemble"
+        raise InputError("training.distillation", "negatives of one teacher in a sample", "several", hint)
+    if config.guide and config.guide.scores == "teacher" and not vectors:
+        raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """The student of a model folder, trained on one source or several; every batch is of one of them."""

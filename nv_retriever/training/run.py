@@ -20,7 +20,7 @@ from nv_retriever.training.batches import Batches, BatchOrder, Source
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.card import model_card
 from nv_retriever.training.development import Development, EarlyStopping
-from nv_retriever.training.job import Mined, TrainingJob, development_source
+from nv_retriever.training.job import Mined, TrainingJob, check_teachers, development_source
 from nv_retriever.training.known import KnownPositives
 from nv_retriever.training.log import LogWriter, OnLog, StepProgress
 from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
@@ -91,12 +91,8 @@ class Run:
 
     def _samples(self, mined: Mined) -> Samples:
         samples = first_samples(read_samples(mined.dataset, mined.mining_folder), mined.samples)
-        if self.config.distillation and len(samples.score_kinds) > 1:
-            found = ", ".join(samples.score_kinds)
-            raise InputError("training.distillation", "teacher scores of one kind", found, "distil from one teacher")
-        if self.config.distillation and mixes_teachers(mined.mining_folder):
-            hint = "distil from one teacher, or mine with a cross-sample ensemble"
-            raise InputError("training.distillation", "negatives of one teacher in a sample", "several", hint)
+        mixed = self.config.distillation is not None and mixes_teachers(mined.mining_folder)
+        check_teachers(self.config, samples.score_kinds, mixed, mined.guide is not None or not self._in_batch(mined))
         if not len(samples):
             raise InputError(str(mined.mining_folder), "at least one mined sample", "none")
         if not samples.offsets[-1] and not (len(samples) > 1 and self._in_batch(mined)):
@@ -153,10 +149,9 @@ class Run:
         )
 
     def _guide(self, mined: Mined) -> Any:
-        if self.config.guide is None or self.config.guide.scores == "student" or not self._in_batch(mined):
+        wanted = self.config.guide is not None and self.config.guide.scores == "teacher" and self._in_batch(mined)
+        if not wanted or mined.guide is None:
             return None
-        if mined.guide is None:
-            raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
         from nv_retriever.embedding.shards import Vectors
 
         documents, queries = map(Vectors.open, mined.guide)

@@ -1,0 +1,75 @@
+"""A plan refuses what its last stages could not do: before anything is embedded, mined or trained."""
+
+import pytest
+
+from flows.settings import build_ablation
+from nv_retriever.ablation import AblationConfig, plan_ablation
+from nv_retriever.errors import InputError
+from nv_retriever.iteration import plan_rounds
+from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.specifications import checkpoint_spec, trained_spec
+
+TWO = {"teachers": [{"name": "minilm"}, {"name": "minilm", "encoder": {"query_prompt": "query: "}}]}
+KINDS = {"teachers": [{"name": "minilm"}, {"name": "bm25"}]}
+CROSS = {"mining": {"ensemble": "cross-sample", "rule": "topk-marginpos(0.05)"}}
+INTRA = {"mining": {"ensemble": "intra-sample"}}
+
+
+@pytest.mark.parametrize(
+    "settings,expected",
+    [
+        (KINDS | CROSS | {"training": {"distillation": {}}}, "one kind, found bm25, cosine"),
+        (TWO | INTRA | {"training": {"distillation": {}}}, "one teacher in a sample, found several"),
+        ({"teachers": [{"name": "bm25"}], "training": {"guide": {"scores": "teacher"}}}, "the first teacher's vectors"),
+    ],
+)
+def test_a_training_that_wants_what_the_teachers_have_not(small_beir, settings, expected):
+    config = PipelineConfig(dataset={"source": str(small_beir)}, **settings)
+    with pytest.raises(InputError, match=expected):
+        trained_spec(config)
+    source, stage = {"name": "animals", "source": str(small_beir)}, {"name": "one", "training": settings["training"]}
+    blend = {"sources": [source], "stages": [stage]}
+    with pytest.raises(InputError, match=expected):
+        trained_spec(PipelineConfig(**config.model_dump(exclude={"training", "blend"}), blend=blend))
+
+
+def test_a_guide_without_in_batch_negatives(tmp_path):
+    source = {"name": "classes", "source": str(tmp_path / "classes.jsonl"), "task": "classification"}
+    stage = {"name": "one", "tasks": ["classification"], "training": {"guide": {}}}
+    with pytest.raises(ValueError, match="guide masks in-batch negatives, which the sources of the stage 'one' have not"):
+        PipelineConfig(blend={"sources": [source], "stages": [stage]})
+
+
+def test_rounds_whose_student_scores_in_a_way_that_the_rule_does_not_know(small_beir):
+    student = {"encoder": {"normalize": False}, "layers": 1}
+    config = PipelineConfig(dataset={"source": str(small_beir)}, student=student, mining={"rule": "topk-abs(0.7)"})
+    assert len(plan_rounds(config, 1)) == 1
+    with pytest.raises(
+        InputError, match=r"rule topk-abs\(0.7\): expected .* cosine, found dot scores of student of round 1"
+    ):
+        plan_rounds(config, 2)
+
+
+def test_a_changed_copy_has_a_reference_of_its_own(small_beir):
+    spec = checkpoint_spec(PipelineConfig(dataset={"source": str(small_beir)}))
+    other = spec.model_copy(update={"seed": 7})
+    assert other.ref != spec.ref == spec.model_copy().ref == other.model_copy(update={"seed": 0}).ref
+
+
+def test_a_study_of_a_run_with_an_ensemble_measures_each_teacher_alone_too(small_beir):
+    """A configuration file of `nvr run` with several teachers is one of `nvr ablate` as well."""
+    run = PipelineConfig(dataset={"source": str(small_beir)}, **(KINDS | CROSS))
+    study = {"methods": ["topk"], "selections": [], "seeds": [0], "ensembles": ["cross-sample"]}
+    cells = [
+        (cell.question, cell.name, len(cell.checkpoint.mining.candidates), cell.checkpoint.mining.mining.ensemble)
+        for cell in plan_ablation(build_ablation(run, study))
+    ]
+    assert cells == [
+        ("methods", "topk", 1, "none"),
+        ("teachers", "minilm", 1, "none"),
+        ("teachers", "bm25", 1, "none"),
+        ("ensembles", "single", 1, "none"),
+        ("ensembles", "cross-sample", 2, "cross-sample"),
+    ]
+    ensembles = plan_ablation(AblationConfig(pipeline=run, teachers=run.teachers, **study))
+    assert [len(cell.checkpoint.mining.candidates) for cell in ensembles] == [2, 1, 1, 1, 2]
