@@ -70,6 +70,7 @@ def similarity_samples(
     """
     rows = sorted(set(pairs))
     every = sorted({text for a, b, _ in rows for text in (a, b)})
+    place = {text: number for number, text in enumerate(every)}
     similar: dict[str, set[str]] = {text: {text} for text in every}
     for a, b, score in rows:
         if score >= threshold:
@@ -80,10 +81,18 @@ def similarity_samples(
         if score < threshold or a == b:
             continue
         for query, positive in ((a, b), (b, a)):
-            others = [text for text in every if text not in similar[query] | similar[positive]]
-            drawn = _random(seed, query, positive).choice(len(others), min(negatives, len(others)), replace=False)
-            samples.append(ContrastiveSample(query, positive, tuple(others[i] for i in drawn)))
+            barred = sorted(place[text] for text in similar[query] | similar[positive])
+            others = len(every) - len(barred)
+            drawn = _random(seed, query, positive).choice(others, min(negatives, others), replace=False)
+            samples.append(ContrastiveSample(query, positive, tuple(every[_skip(int(i), barred)] for i in drawn)))
     return samples
+
+
+def _skip(number: int, barred: list[int]) -> int:
+    """Return the place of the text of this number, counted without those at the barred places (ascending)."""
+    for place in barred:
+        number += place <= number
+    return number
 
 
 def write_beir(folder: Path, samples: Sequence[ContrastiveSample]) -> None:
