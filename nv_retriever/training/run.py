@@ -8,25 +8,21 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import PartialState
 from transformers import set_seed
 
 from nv_retriever.errors import InputError
 from nv_retriever.progress import progress
-from nv_retriever.search.types import FloatArray, IntArray
-from nv_retriever.training.batches import Batches, BatchOrder, Source
+from nv_retriever.training.batches import Batches, BatchOrder
 from nv_retriever.training.biencoder import BiEncoder
 from nv_retriever.training.card import model_card
 from nv_retriever.training.development import Development, EarlyStopping
-from nv_retriever.training.job import Mined, TrainingJob, check_teachers, development_source
-from nv_retriever.training.known import KnownPositives
+from nv_retriever.training.job import TrainingJob, development_source
 from nv_retriever.training.log import LogWriter, OnLog, StepProgress
-from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
+from nv_retriever.training.samples import Samples
 from nv_retriever.training.sharded import shard
+from nv_retriever.training.source_reader import SourceReader
 from nv_retriever.training.student import cosine_student, open_model, restore_types, save_model, set_dropout, stored_types
-from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import (
     CheckpointMarker,
     RetrieverTrainer,
@@ -50,13 +46,14 @@ class Run:
             torch.set_num_threads(job.runtime.workers)
         set_seed(job.seed)
         self.encoder = self._open()
+        self.reader = SourceReader(self.steps_folder, self.config, self.encoder, self.rank)
         pad = self.encoder.tokenizer.pad_token_id
         self.pad = int(pad) if pad is not None else 0
 
     def train(self) -> dict[str, Any]:
         """Train, export, and return what the manifest says."""
         self.steps_folder.mkdir(parents=True, exist_ok=True)
-        samples = [self._samples(mined) for mined in self.mined]
+        samples = [self.reader.samples(mined) for mined in self.mined]
         batch_size = self.config.batch_size * self.world
         order = BatchOrder([s.keys for s in samples], batch_size, self.seed, smallest=self.world)
         steps = self._steps(order.per_epoch)
@@ -64,7 +61,8 @@ class Run:
         arguments = training_arguments(self.steps_folder, self.config, steps, self.seed, self.cpu)
         if self.world > 1 and self.config.strategy == "fsdp":
             shard(arguments, self.encoder)
-        sources = [self._source(i, mined, s) for i, (mined, s) in enumerate(zip(self.mined, samples, strict=True))]
+        pairs = enumerate(zip(self.mined, samples, strict=True))
+        sources = [self.reader.source(f"tokens-{i}", mined, own) for i, (mined, own) in pairs]
         tokens = self._budget()
         batches = Batches(sources, order, tokens, self.pad, self.rank, self.world, steps * self.config.accumulation)
         resume = last_checkpoint(self.steps_folder, clean=self.rank == 0)
@@ -88,20 +86,6 @@ class Run:
         encoder = open_model(self.model_folder)
         self.stored = stored_types(encoder)
         return encoder if self.bf16 and self.config.lora else encoder.float()
-
-    def _samples(self, mined: Mined) -> Samples:
-        samples = first_samples(read_samples(mined.dataset, mined.mining_folder), mined.samples)
-        mixed = self.config.distillation is not None and mixes_teachers(mined.mining_folder)
-        check_teachers(self.config, samples.score_kinds, mixed, mined.guide is not None or not self._in_batch(mined))
-        if not len(samples):
-            raise InputError(str(mined.mining_folder), "at least one mined sample", "none")
-        if not samples.offsets[-1] and not (len(samples) > 1 and self._in_batch(mined)):
-            found = f"{len(samples)} sample(s) without either"
-            raise InputError(str(mined.mining_folder), "mined negatives, or other samples' passages as negatives", found)
-        return samples
-
-    def _in_batch(self, mined: Mined) -> bool:
-        return self.config.in_batch_negatives if mined.in_batch_negatives is None else mined.in_batch_negatives
 
     def _steps(self, per_epoch: int) -> int:
         if not per_epoch:
@@ -129,79 +113,16 @@ class Run:
     def _budget(self) -> int:
         return self.config.micro_batch_tokens or (2048 if self.cpu else 65536)
 
-    def _source(self, place: int, mined: Mined, samples: Samples) -> Source:
-        query_prompt, document_prompt = self._prompts(mined)
-        root, config = self.steps_folder / f"tokens-{place}", self.config
-        queries = self._tokens(
-            root / "queries", np.unique(samples.query_rows), mined.dataset.query_texts, query_prompt, True
-        )
-        documents = self._tokens(root / "documents", samples.document_rows(), mined.dataset.document_texts, document_prompt)
-        return Source(
-            samples=samples,
-            known=KnownPositives(mined.dataset, samples.query_rows, samples.positive_rows),
-            queries=queries,
-            documents=documents,
-            query_prompt_length=self._prompt_length(query_prompt),
-            document_prompt_length=self._prompt_length(document_prompt),
-            in_batch=self._in_batch(mined),
-            negatives=config.negatives,
-            guide=self._guide(mined),
-        )
-
-    def _guide(self, mined: Mined) -> Any:
-        wanted = self.config.guide is not None and self.config.guide.scores == "teacher" and self._in_batch(mined)
-        if not wanted or mined.guide is None:
-            return None
-        from nv_retriever.embedding.shards import Vectors
-
-        documents, queries = map(Vectors.open, mined.guide)
-        rows = mined.dataset.query_rows(mined.split)
-
-        def scores(query_rows: IntArray, document_rows: IntArray) -> FloatArray:
-            """Return the teacher's scores of queries against documents, (b,), (m,) -> (b, m) float32."""
-            return queries.take(np.asarray(np.searchsorted(rows, query_rows))) @ documents.take(document_rows).T
-
-        return scores
-
-    def _prompts(self, mined: Mined) -> tuple[str, str]:
-        prompts = self.encoder.prompts
-        query = mined.query_prompt if mined.query_prompt is not None else prompts.get("query")
-        document = mined.document_prompt if mined.document_prompt is not None else prompts.get("document")
-        return query or "", document or ""
-
-    def _prompt_length(self, prompt: str) -> int:
-        """Return how many leading tokens the model's own pooling leaves out, as sentence-transformers counts them."""
-        if not prompt or all(getattr(module, "include_prompt", True) for module in self.encoder.children()):
-            return 0
-        return int(self.encoder[0]._get_prompt_length(prompt) or 0)
-
-    def _tokens(self, folder: Path, rows: Any, texts: Any, prompt: str, query: bool = False) -> Tokens:
-        length = self.config.query_max_length if query else self.config.document_max_length
-        taken = len(self.encoder.tokenizer(prompt)["input_ids"]) if prompt else 0
-        if taken >= length:
-            where = f"training.{'query' if query else 'document'}_max_length"
-            raise InputError(where, f"more than the {taken} tokens of the prompt {prompt!r}", str(length))
-        if self.rank == 0:
-            write_tokens(folder, rows, texts, self.encoder.tokenizer, prompt, length)
-        PartialState().wait_for_everyone()
-        return Tokens(folder, rows)
-
     def _early_stopping(self, log: LogWriter) -> EarlyStopping | None:
         config = self.config.early_stopping
         if config is None:
             return None
         mined = development_source(self.mined, config.split)
         development = Development(mined.dataset, config)
-        root, (query_prompt, document_prompt) = self.steps_folder / "development", self._prompts(mined)
-        queries = self._tokens(root / "queries", development.query_rows, mined.dataset.query_texts, query_prompt, True)
-        documents = self._tokens(
-            root / "documents", development.document_rows, mined.dataset.document_texts, document_prompt
-        )
-        lengths = (self._prompt_length(query_prompt), self._prompt_length(document_prompt))
+        rows = development.query_rows, development.document_rows
+        tokens, lengths = self.reader.tokens("development", mined, *rows)
         best = self.steps_folder / "best.safetensors"
-        stopping = EarlyStopping(
-            development, (queries, documents), lengths, config, best, log.write, self.pad, self._budget()
-        )
+        stopping = EarlyStopping(development, tokens, lengths, config, best, log.write, self.pad, self._budget())
         stopping.resume(log.lines)
         return stopping
 
