@@ -63,7 +63,8 @@ def agreed(score: float) -> float:
 class EarlyStopping(TrainerCallback):  # type: ignore[misc]
     """Scores the student every so many steps, keeps the best weights aside, and stops when patience ends.
 
-    Its state is a pure function of the scores so far, which the log holds: a resumed run goes on with the same state.
+    Its state is a pure function of the scores so far, which the log holds: a resumed run goes on with the same state. Each
+    best has a file of its own, since a run that goes on from a checkpoint before it need not find it again.
     """
 
     def __init__(
@@ -72,13 +73,13 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         tokens: tuple[Tokens, Tokens],
         prompt_lengths: tuple[int, int],
         config: EarlyStoppingConfig,
-        best: Path,
+        folder: Path,
         write: Callable[[int, dict[str, float]], None],
         pad: int,
         budget: int,
     ) -> None:
         self.development, self.tokens, self.prompt_lengths = development, tokens, prompt_lengths
-        self.config, self.best, self.write, self.pad, self.budget = config, best, write, pad, budget
+        self.config, self.folder, self.write, self.pad, self.budget = config, folder, write, pad, budget
         self.scores: list[tuple[int, float]] = []
 
     def resume(self, lines: list[dict[str, float]]) -> None:
@@ -89,6 +90,11 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
     def best_step(self) -> int:
         """The first step with the highest score."""
         return max(self.scores, key=lambda item: (item[1], -item[0]))[0]
+
+    @property
+    def best(self) -> Path:
+        """The weights of that step."""
+        return self.folder / f"best-{self.best_step}.safetensors"
 
     @property
     def exhausted(self) -> bool:
@@ -106,6 +112,13 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
             save_trainable(model, self.best)
         self.write(state.global_step, {METRIC: score})
         control.should_training_stop = control.should_training_stop or self.exhausted
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Delete the weights that no training goes back to, now that this checkpoint is complete."""
+        if state.is_world_process_zero and self.scores:
+            for path in self.folder.glob("best-*.safetensors"):
+                if path != self.best:
+                    path.unlink()
 
     def measure(self, model: BiEncoder) -> float:
         """Return nDCG@10 of the student as it is."""

@@ -69,7 +69,7 @@ class Run:
         resumed = int(resume.name.split("-")[1]) if resume else 0
         per_epoch = order.per_epoch / self.config.accumulation
         log = LogWriter(self.folder / "log.jsonl", self.config.log_every, per_epoch, resumed, self.on_log, self.rank == 0)
-        callbacks: list[Any] = [log, CheckpointMarker()]
+        callbacks: list[Any] = [log, CheckpointMarker()]  # a checkpoint is marked before the others hear of it
         stopping = self._early_stopping(log)
         if stopping:
             callbacks.append(stopping)
@@ -121,8 +121,8 @@ class Run:
         development = Development(mined.dataset, config)
         rows = development.query_rows, development.document_rows
         tokens, lengths = self.reader.tokens("development", mined, *rows)
-        best = self.steps_folder / "best.safetensors"
-        stopping = EarlyStopping(development, tokens, lengths, config, best, log.write, self.pad, self._budget())
+        folder = self.steps_folder
+        stopping = EarlyStopping(development, tokens, lengths, config, folder, log.write, self.pad, self._budget())
         stopping.resume(log.lines)
         return stopping
 

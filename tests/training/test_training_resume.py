@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.training.build import write_checkpoint
 from nv_retriever.training.config import EarlyStoppingConfig, LoraConfig, TrainingConfig
+from nv_retriever.training.development import EarlyStopping
 from nv_retriever.training.run import Run
 from nv_retriever.training.trainer import COMPLETE
 
@@ -83,5 +85,28 @@ def test_a_training_killed_after_its_early_stop_does_not_train_on(
     info = write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME)
     assert {**info, "train_seconds": 0} == {**expected, "train_seconds": 0}
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
+    first, second = load_file(whole / "model" / "model.safetensors"), load_file(killed / "model" / "model.safetensors")
+    assert all((first[key] == second[key]).all() for key in first)
+
+
+def test_a_best_that_is_not_found_again_after_a_kill_leaves_the_one_before_it(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {"epochs": 9, "max_steps": 6, "batch_size": 4, "save_every": 3, "learning_rate": 1e-3}
+    config = TrainingConfig(**steps, early_stopping=EarlyStoppingConfig(every=1, patience=9))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def train(folder: Path, *scores: float) -> Any:
+        """Train with these scores for its next steps; it is killed where they end."""
+        remaining = iter(scores)
+        monkeypatch.setattr(EarlyStopping, "measure", lambda *_: next(remaining))
+        return write_checkpoint(folder, animals, "train", mined, bert, config, 0, RUNTIME)
+
+    expected = train(whole, 0.1, 0.5, 0.2, 0.4, 0.3, 0.3)
+    with pytest.raises(StopIteration):
+        train(killed, 0.1, 0.5, 0.2, 0.6)
+    assert {path.name for path in (killed / "steps").glob("best-*")} == {"best-2.safetensors", "best-4.safetensors"}
+    info = train(killed, 0.4, 0.3, 0.3)  # a GPU gives other last bits
+    assert {**info, "train_seconds": 0} == {**expected, "train_seconds": 0} and info["best_step"] == 2
     first, second = load_file(whole / "model" / "model.safetensors"), load_file(killed / "model" / "model.safetensors")
     assert all((first[key] == second[key]).all() for key in first)
