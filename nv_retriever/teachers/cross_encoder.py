@@ -23,7 +23,7 @@ from nv_retriever.ragged import Index
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions, FloatArray, ScoreKind, TopK
 from nv_retriever.teachers.config import EncoderConfig
-from nv_retriever.teachers.model_folder import content_digest, locate_model, read_model_folder
+from nv_retriever.teachers.model_folder import ModelFolder, content_digest, locate_model, read_model_folder
 from nv_retriever.teachers.pair_model import CrossEncoderIdentity, PairModel
 from nv_retriever.teachers.pair_scores import PairScores, pair_keys
 from nv_retriever.teachers.selection import empty_top_k, fill_row
@@ -35,9 +35,14 @@ DEFAULT_LENGTH = 512
 
 
 def resolve_cross_encoder(model: str, config: EncoderConfig) -> CrossEncoderIdentity:
-    """Return what determines a cross-encoder's scores, from its files alone; raises InputError where it is missing."""
+    """Return what determines a cross-encoder's scores, from its files alone; raises InputError where it is missing.
+
+    Without a `query_prompt` the folder's default prompt stands before every query, as in CrossEncoder.predict.
+    """
     path = locate_model(model, config.revision, config.trust_remote_code)
     files = read_model_folder(path)
+    if files.reads_messages:
+        raise InputError(f"cross-encoder {path}", "a model that reads pairs of plain texts", "one with a chat template")
     length = config.document_max_length or files.max_length or DEFAULT_LENGTH
     if files.position_limit is not None and length > files.position_limit:
         raise InputError("document_max_length", f"at most the model's {files.position_limit} positions", str(length))
@@ -45,9 +50,13 @@ def resolve_cross_encoder(model: str, config: EncoderConfig) -> CrossEncoderIden
         digest=content_digest(files, code=config.trust_remote_code),
         max_length=length,
         precision="bf16" if config.precision == "bf16" else "fp32",
-        query_prompt=config.query_prompt or "",
+        query_prompt=config.query_prompt if config.query_prompt is not None else _default_prompt(files),
         document_prompt=config.document_prompt or "",
     )
+
+
+def _default_prompt(files: ModelFolder) -> str:
+    return files.prompts.get(files.default_prompt or "", "") if files.is_cross_encoder else ""
 
 
 class CrossEncoderScorer:

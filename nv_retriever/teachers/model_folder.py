@@ -59,6 +59,10 @@ class ModelFolder:
     similarity: str | None
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
+    is_cross_encoder: bool = False
+    """Saved by sentence-transformers' CrossEncoder, which puts the default prompt before every query."""
+    reads_messages: bool = False
+    """sentence-transformers renders its inputs by a chat template."""
     max_length: int | None = None
     position_limit: int | None = None
     model_type: str = ""
@@ -170,6 +174,8 @@ def _describe(
         similarity=own.get("similarity_fn_name"),
         prompts={str(key): str(value or "") for key, value in (own.get("prompts") or {}).items()},
         default_prompt=own.get("default_prompt_name"),
+        is_cross_encoder=has_modules and own.get("model_type") == "CrossEncoder",
+        reads_messages=_reads_messages(transformer, bert, tokenizer),
         max_length=int(min(lengths)) if lengths else None,
         position_limit=limit,
         model_type=str(config.get("model_type", "")),
@@ -181,6 +187,13 @@ def _is_usual(settings: dict[str, Any]) -> bool:
     return settings.get("modality_config", {"text": USUAL_TEXT}).get("text") == USUAL_TEXT and all(
         not value or value == USUAL_SETTINGS.get(name) for name, value in settings.items() if name not in NEUTRAL_SETTINGS
     )
+
+
+def _reads_messages(transformer: Path, settings: dict[str, Any], tokenizer: dict[str, Any]) -> bool:
+    """Return whether inputs go through a chat template: as the settings say, without any wherever there is a template."""
+    if settings:
+        return "message" in settings.get("modality_config", {})
+    return "chat_template" in tokenizer or (transformer / "chat_template.jinja").exists()
 
 
 def _positions(config: dict[str, Any]) -> int | None:

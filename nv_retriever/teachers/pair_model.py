@@ -27,7 +27,7 @@ class CrossEncoderIdentity(Frozen):
     precision: Literal["fp32", "bf16"]
     query_prompt: str = ""
     document_prompt: str = ""
-    numerics: int = 1
+    numerics: int = 2
 
 
 class PairModel:
@@ -43,12 +43,14 @@ class PairModel:
         warn_of_emulation(f"cross-encoder {path.name}", identity.precision, runtime)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(str(path), **options)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                str(path), dtype=torch.float32, use_safetensors=True, **options
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                str(path), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"cross-encoder {path}", "a sequence classifier", type(error).__name__, reason) from error
+        if missing := sorted(loaded["missing_keys"]):  # which transformers fills with random numbers
+            raise InputError(f"cross-encoder {path}", "a sequence classifier", f"no weights for {', '.join(missing)}")
         if model.config.num_labels != 1:
             raise InputError(f"cross-encoder {path}", "one output, the relevance", f"{model.config.num_labels} outputs")
         self.model = model.eval().to(self.device)
@@ -63,10 +65,10 @@ class PairModel:
             documents,
             truncation="longest_first",
             max_length=self.identity.max_length,
-            return_token_type_ids=True,
             return_attention_mask=False,
         )
-        ids, types = encoded["input_ids"], encoded["token_type_ids"]
+        ids = encoded["input_ids"]
+        types = encoded.get("token_type_ids", [[]] * len(ids))  # where the tokenizer gives none, the model takes zeros
         own = np.fromiter(map(len, ids), np.int64, len(ids))
         lengths = np.minimum(-(-own // STEP) * STEP, self.identity.max_length)
         order = np.argsort(-lengths, kind="stable")

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny_models import write_cross_encoder
+from tiny_models import tiny_config, write_cross_encoder, write_tokenizer
 
 from flows.settings import build_config
 from nv_retriever.config import Runtime
@@ -60,8 +60,8 @@ def scorer(model, world):
 def reference(model, queries, documents):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    tokens = AutoTokenizer.from_pretrained(model)(queries, documents, padding=True, truncation=True, max_length=64,
-                                                  return_token_type_ids=True, return_tensors="pt")  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokens = tokenizer(queries, documents, padding=True, truncation=True, max_length=64, return_tensors="pt")
     with torch.inference_mode():
         return AutoModelForSequenceClassification.from_pretrained(model).eval()(**tokens).logits[:, 0].numpy()
 
@@ -139,6 +139,69 @@ def test_another_prompt_of_a_chat_judge_is_another_mining(monkeypatch, world):
         monkeypatch.setattr(f"nv_retriever.mining.chat_judge.{name}", value)
         found.add(mining_spec(config).ref.fingerprint)
     assert len(found) == 4
+
+
+PAIRS = [("the cat", "a dog sleeps"), ("night", "the old river")]
+
+
+def ours(model, **settings):
+    identity = resolve_cross_encoder(str(model), EncoderConfig(**settings))
+    left, right = zip(*[(identity.query_prompt + query, document) for query, document in PAIRS], strict=True)
+    return PairModel(model, identity, False, Runtime())(list(left), list(right))
+
+
+def predicted(model):
+    from sentence_transformers import CrossEncoder
+
+    return CrossEncoder(str(model)).predict(PAIRS, activation_fn=torch.nn.Identity())
+
+
+def test_scores_are_those_of_sentence_transformers(model, tmp_path):
+    from sentence_transformers import CrossEncoder
+
+    saved = CrossEncoder(str(model), prompts={"any": "query the old dog : "}, default_prompt_name="any")
+    saved.save_pretrained(str(tmp_path / "saved"))
+    found = ours(tmp_path / "saved")
+    np.testing.assert_allclose(found, predicted(tmp_path / "saved"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours(tmp_path / "saved", query_prompt=""), predicted(model), rtol=1e-4, atol=1e-5)
+    assert np.abs(found - predicted(model)).min() > 1e-3, "the default prompt says something"
+    shutil.copytree(tmp_path / "saved", tmp_path / "dense")  # of another kind of model CrossEncoder takes no prompts
+    said = tmp_path / "dense" / "config_sentence_transformers.json"
+    said.write_text(said.read_text().replace("CrossEncoder", "SentenceTransformer"))
+    np.testing.assert_allclose(ours(tmp_path / "dense"), predicted(tmp_path / "dense"), rtol=1e-4, atol=1e-5)
+
+
+def test_segments_are_the_tokenizers(model, tmp_path):
+    shutil.copytree(model, tmp_path / "typed")
+    path = tmp_path / "typed" / "tokenizer_config.json"
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_input_names": names}))
+    typed, plain = ours(tmp_path / "typed"), ours(model)
+    np.testing.assert_allclose(typed, predicted(tmp_path / "typed"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(plain, predicted(model), rtol=1e-4, atol=1e-5)
+    assert np.abs(typed - plain).min() > 1e-3
+
+
+def test_a_classifier_without_its_head_is_refused(tmp_path):
+    from transformers import BertModel
+
+    BertModel(tiny_config("bert", num_labels=1)).save_pretrained(str(tmp_path / "bare"))
+    write_tokenizer(tmp_path / "bare")
+    with pytest.raises(InputError, match="no weights for classifier"):
+        ours(tmp_path / "bare")
+
+
+def test_a_chat_template_is_refused_unless_the_settings_say_text(model, tmp_path):
+    template, chat = "{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}", tmp_path / "chat"
+    shutil.copytree(model, chat)
+    (chat / "chat_template.jinja").write_text(template)
+    with pytest.raises(InputError, match="pairs of plain texts, found one with a chat template"):
+        ours(chat)
+    (chat / "sentence_bert_config.json").write_text(json.dumps({"transformer_task": "sequence-classification"}))
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    (chat / "modules.json").write_text(json.dumps([module]))
+    (chat / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "CrossEncoder"}))
+    np.testing.assert_allclose(ours(chat), predicted(chat), rtol=1e-4, atol=1e-5)
 
 
 def test_more_tokens_than_positions(model):
