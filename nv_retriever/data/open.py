@@ -31,7 +31,23 @@ class DigestedSource(Source, Protocol):
 
 
 def open_source(config: DatasetConfig) -> DigestedSource:
-    """Return the source that `config.source` names; raises InputError where there is nothing of that name."""
+    """Return the source that `config.source` names.
+
+    Raises InputError where there is nothing of that name, and for a setting that such a source does not read.
+    """
+    from nv_retriever.data.hub import HubBeir, HubPairs
+    from nv_retriever.data.pairs import PairSource
+
+    source = _open(config)
+    if config.columns and not isinstance(source, PairSource):
+        raise InputError("dataset.columns", "nothing: only files and data sets of pairs have roles", config.source)
+    on_hub = isinstance(source, HubBeir | HubPairs) and not Path(source.repository).exists()
+    if config.revision is not None and not on_hub:
+        raise InputError("dataset.revision", "nothing: only data sets on the hub have revisions", config.source)
+    return source
+
+
+def _open(config: DatasetConfig) -> DigestedSource:
     name = config.source
     if not name.strip():
         raise InputError("dataset.source", "the name of a data set", repr(name), "'.' is the current folder")

@@ -89,7 +89,7 @@ class TeacherConfig(Frozen):
     @property
     def label(self) -> str:
         """The name in tables: a folder's last part, everything else as given."""
-        head, _, rest = self.name.rpartition("/")
+        head, _, rest = self.name.rstrip("/").rpartition("/")
         return rest if self.kind == "encoder" and head.startswith(("/", ".")) else self.name
 
     def encoder_config(self) -> EncoderConfig:

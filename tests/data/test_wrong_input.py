@@ -234,6 +234,20 @@ def test_nothing_there(tmp_path, source):
             call(DatasetConfig(source=source))
 
 
+@pytest.mark.parametrize("kind", ["beir", "stdlib", "pairs"])
+def test_a_setting_that_the_source_does_not_read(tmp_path, kind):
+    (tmp_path / "pairs.csv").write_text("frage,antwort\na,b\n")
+    source = {"beir": str(write_beir(tmp_path / "set")), "stdlib": "stdlib", "pairs": str(tmp_path / "pairs.csv")}[kind]
+    with pytest.raises(InputError, match=r"dataset.revision: expected nothing: only data sets on the hub"):
+        source_digest(DatasetConfig(source=source, revision="main"))
+    named = DatasetConfig(source=source, columns={"query": "frage", "positive": "antwort"})
+    if kind == "pairs":
+        assert source_digest(named)
+    else:
+        with pytest.raises(InputError, match=r"dataset.columns: expected nothing: only files and data sets of pairs"):
+            source_digest(named)
+
+
 @pytest.mark.parametrize("source", ["", " "])
 def test_a_blank_source_is_not_the_current_folder(tmp_path, monkeypatch, source):
     monkeypatch.chdir(write_beir(tmp_path / "set"))

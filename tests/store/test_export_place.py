@@ -11,7 +11,7 @@ from store_world import Mined, odd_world, write_mining
 
 from nv_retriever.errors import InputError
 from nv_retriever.store.exports import export as export_module
-from nv_retriever.store.exports.export import FORMATS, export
+from nv_retriever.store.exports.export import FORMATS, check_request, export
 from nv_retriever.store.exports.format import ParquetRows
 
 World = tuple[Path, Any, list[Mined]]
@@ -155,3 +155,22 @@ def test_all_text_is_strict_json(tmp_path: Path, world: World) -> None:
 
     loaded = json.loads((tmp_path / "out" / "train.json").read_text(encoding="ascii"), parse_constant=refuse)
     assert loaded["mining"]["args"]["note"] == '"quotes" and \\'
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(world: World, tmp_path: Path) -> None:
+    mining, dataset, _ = world
+    (tmp_path / "disk" / "old").mkdir(parents=True)
+    for name, target in (("link", "disk/old"), ("dangling", "disk/new"), ("file.jsonl", "disk/file.jsonl")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        for _ in range(2):
+            export("flagembedding", mining, dataset, tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+    assert files(tmp_path / "disk" / "old") == files(tmp_path / "disk" / "new") >= {"train.jsonl"}
+    assert (tmp_path / "disk" / "file.jsonl").stat().st_size
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_mount_point_is_refused_before_anything_is_written() -> None:
+    mounted = next(path for path in (Path("/dev/shm"), Path("/proc"), Path("/")) if path.is_mount())
+    with pytest.raises(InputError, match="a folder that can be replaced, found a mount point"):
+        check_request("triplet", mounted)

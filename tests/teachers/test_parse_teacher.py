@@ -77,3 +77,10 @@ def test_open_embedder_by_kind(tiny_encoder):
 def test_dense_teachers_score_with_embeddings_only():
     with pytest.raises(InputError, match="embeddings of its documents and queries"):
         open_scorer(TeacherConfig(), None, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("./models/mini/", "mini"), ("/a/b/mini", "mini"), ("org/mini", "org/mini"), ("./mini", "mini")]
+)
+def test_a_folder_is_called_by_its_last_part(name, label):
+    assert TeacherConfig(name=name).label == label

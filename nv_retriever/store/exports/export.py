@@ -81,8 +81,8 @@ def check_request(format_name: str | None, out: Path | str | None) -> None:
 
 
 def check_export(format_name: str, out: Path | str) -> tuple[Format, Path, bool]:
-    """Return the format, the absolute place, and whether that is a single file; raises InputError as `export` does."""
-    form, out = find_format(format_name), Path(out).absolute()
+    """Return the format, the place without links, and whether that is a single file; raises InputError as `export` does."""
+    form, out = find_format(format_name), Path(out).resolve()  # what a link leads to is replaced, not the link
     alone = out.suffix.lower() in form.alone
     _check_place(form, out, alone)
     return form, out, alone
@@ -116,8 +116,10 @@ def _check_place(form: Format, out: Path, alone: bool) -> None:
     existing = next(parent for parent in (out, *out.parents) if parent.exists())
     if existing != out and not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise InputError(where, "a place below a folder that can be written", f"{existing}, which is none")
-    if not out.exists() and not out.is_symlink():
+    if not out.exists():
         return
+    if out.is_mount():  # a mounted disk cannot be renamed away
+        raise InputError(where, "a folder that can be replaced", "a mount point", f"--out {out / 'negatives'}")
     if out.is_dir() == alone:
         raise InputError(where, "a file" if alone else "a folder", "a folder" if alone else "a file")
     known = _marked(_marker(out, alone))
