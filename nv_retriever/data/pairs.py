@@ -157,7 +157,7 @@ class Row:
 
     def positives(self) -> list[Document]:
         """Return the positive documents (with a score column: the labelled ones)."""
-        return [d for d in self._documents(self.get("positive"), "positive_id", "title") if d is not None]
+        return self._documents(self.get("positive"), "positive_id", "title")
 
     def grades(self, count: int, problems: Problems) -> list[int | None]:
         """Return the grades of the row's `count` positives: 1 without a score, None where a score is wrong (noted)."""
@@ -221,9 +221,9 @@ class PairSource:
         raise NotImplementedError
 
     def documents(self, problems: Problems) -> Iterator[Document]:
-        """Yield the positives and negatives of every row."""
+        """Yield the positives and negatives of every row; one with an empty list of positives has a blank one."""
         for row in self.rows(problems):
-            yield from row.positives()
+            yield from row.positives() or [Document(document_id("", ""), None, None, row.place)]
             yield from row.negatives()
 
     def queries(self, problems: Problems) -> Iterator[Query]:

@@ -56,7 +56,7 @@ def resolve_cross_encoder(model: str, config: EncoderConfig) -> CrossEncoderIden
 
 
 def _default_prompt(files: ModelFolder) -> str:
-    return files.prompts.get(files.default_prompt or "", "") if files.is_cross_encoder else ""
+    return files.prompts.get(files.default_prompt or "", "") if files.saved_as == "CrossEncoder" else ""
 
 
 class CrossEncoderScorer:

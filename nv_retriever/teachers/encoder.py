@@ -30,7 +30,7 @@ def resolve_encoder(config: EncoderConfig, folder: Path | str | None = None) -> 
 
     `folder` is a model of this workflow to read instead of `config.model`. Values come from `config`, else from the
     folder's sentence-transformers configuration, else from the family's preset. Raises InputError for a model that is
-    missing, has no safetensors, or says nowhere how it pools.
+    missing, is no encoder into one vector, has no safetensors, or says nowhere how it pools.
     """
     return _resolve(config, _model_folder(config, folder))
 
@@ -49,6 +49,9 @@ def _model_folder(config: EncoderConfig, folder: Path | str | None) -> ModelFold
 
 
 def _resolve(config: EncoderConfig, files: ModelFolder) -> EncoderIdentity:
+    if files.saved_as != "SentenceTransformer":  # which would put a mean over its tokens in place of what it is
+        hint = f"--teacher cross-encoder:{config.model} rescores with it" if files.saved_as == "CrossEncoder" else ""
+        raise InputError(f"model {config.model}", "a SentenceTransformer", f"a {files.saved_as}", hint)
     preset = find_preset(config.model) or Preset()
     own = files.own_forward and not (config.trust_remote_code and files.has_modules and files.pooling is None)
     query_length, document_length = (

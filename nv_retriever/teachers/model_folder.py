@@ -59,8 +59,8 @@ class ModelFolder:
     similarity: str | None
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
-    is_cross_encoder: bool = False
-    """Saved by sentence-transformers' CrossEncoder, which puts the default prompt before every query."""
+    saved_as: str = "SentenceTransformer"
+    """The class of sentence-transformers that the folder is of; CrossEncoder, SparseEncoder are others."""
     reads_messages: bool = False
     """sentence-transformers renders its inputs by a chat template."""
     max_length: int | None = None
@@ -174,7 +174,7 @@ def _describe(
         similarity=own.get("similarity_fn_name"),
         prompts={str(key): str(value or "") for key, value in (own.get("prompts") or {}).items()},
         default_prompt=own.get("default_prompt_name"),
-        is_cross_encoder=has_modules and own.get("model_type") == "CrossEncoder",
+        saved_as=str(own.get("model_type", "SentenceTransformer")) if has_modules else "SentenceTransformer",
         reads_messages=_reads_messages(transformer, bert, tokenizer),
         max_length=int(min(lengths)) if lengths else None,
         position_limit=limit,

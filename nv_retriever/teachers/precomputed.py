@@ -91,7 +91,7 @@ def _from_npy(array: Path, ids: Path) -> _Table:
     except (ValueError, OSError, EOFError) as error:
         raise InputError(str(array), "a .npy array of floats", f"{error}") from None
     try:
-        lines = ids.read_text(encoding="utf-8").split("\n")
+        lines = ids.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(str(ids), "UTF-8 text, an id a line", str(error)) from None
     names = [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]

@@ -247,6 +247,15 @@ def test_wrong_tables(tmp_path, rows, columns, message):
         ingest(write(tmp_path / "a.csv", rows), tmp_path / "out", columns=columns)
 
 
+@pytest.mark.parametrize("positive", [[], None, ""])
+def test_a_query_does_not_vanish_with_its_positives(tmp_path, positive):
+    rows = [{"query": "a", "positive": ["x"]}, {"query": "b", "positive": positive, "negative": ["y"], "score": positive}]
+    with pytest.raises(InputError, match=r"line 2: expected a text that is not empty.*--set dataset.on_empty=skip"):
+        ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "fail")
+    data = ingest(tmp_path / "a.jsonl", tmp_path / "skip", on_empty="skip")
+    assert data.info["skipped"]["blank_documents"] == 1 and data.n_queries == data.n_documents == 2
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

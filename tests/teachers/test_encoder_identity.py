@@ -213,6 +213,16 @@ def test_unusual_modules_go_to_sentence_transformers(copy):
 
 
 @pytest.mark.parametrize(
+    ("kind", "hint"), [("CrossEncoder", "; --teacher cross-encoder:.* rescores with it"), ("SparseEncoder", "$")]
+)
+def test_another_kind_of_model_is_no_encoder(copy, kind, hint):
+    path = copy / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": kind}))
+    with pytest.raises(InputError, match=f"expected a SentenceTransformer, found a {kind}{hint}"):
+        identity(copy)
+
+
+@pytest.mark.parametrize(
     ("name", "query", "document", "pooling"),
     [
         ("intfloat/e5-large-unsupervised", "query: ", "passage: ", "mean"),

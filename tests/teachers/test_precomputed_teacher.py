@@ -68,6 +68,12 @@ def test_vectors_are_joined_by_id_and_used_as_they_are(folder, animals):
     assert np.array_equal(queries.take(range(20)), expected(folder, ids, "queries"))
 
 
+def test_a_byte_order_mark_is_no_part_of_an_id(folder, animals):
+    vectors, ids = expected(folder, animals.document_ids), folder / "documents.txt"
+    ids.write_text(ids.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert np.array_equal(run(folder, animals)[1].take(range(40)), vectors)
+
+
 @pytest.mark.parametrize("kind", ["fixed", "list"])
 def test_parquet_says_the_same(folder, animals, tmp_path, kind):
     write(tmp_path / "table", animals, kind=kind)
