@@ -21,13 +21,11 @@ def write_mteb_files(spec: EvaluationSpec, home: str, folder: str) -> str:
 
 def measure_with_mteb(spec: EvaluationSpec, home: str) -> dict[str, float]:
     """Return what mteb's evaluator finds for the same model on the same data; raises InputError for what is no encoder."""
-    from nv_retriever.evaluation.mteb_task import evaluate_with_mteb
-    from nv_retriever.teachers.model_folder import locate_model
+    from nv_retriever.evaluation.mteb_task import evaluate_with_mteb, open_for_mteb
 
     teacher = spec.location.teacher
     if teacher.kind != "encoder":
         raise InputError("--with-mteb", "an encoder: a folder or a hub name", teacher.name)
-    encoder, store = teacher.encoder_config(), ArtifactStore(home)
-    model = locate_model(encoder.model, encoder.revision, encoder.trust_remote_code)
+    model, store = open_for_mteb(teacher.encoder_config()), ArtifactStore(home)
     ignore = spec.evaluation.ignore_identical_ids is True
     return evaluate_with_mteb(model, open_dataset(spec.dataset, store), spec.evaluation.split, store.home / "mteb", ignore)

@@ -8,25 +8,49 @@ from typing import TYPE_CHECKING, Any
 
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.beir import find_beir_set, mteb_task_name
+from nv_retriever.teachers.config import EncoderConfig
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
 
 
+def open_for_mteb(config: EncoderConfig) -> Any:
+    """Return the SentenceTransformer of an encoder with the prompts and lengths that our evaluation encodes with.
+
+    Raises InputError for settings that a SentenceTransformer of the same folder does not take.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from nv_retriever.teachers.encoder import resolve_encoder
+    from nv_retriever.teachers.model_folder import locate_model
+
+    if config.pooling is not None or config.normalize is not None:
+        raise InputError("--with-mteb", "the model's own pooling and normalisation", "others in the settings")
+    identity = resolve_encoder(config)
+    length = identity.query_max_length
+    if length != identity.document_max_length:
+        raise InputError("--with-mteb", "one length of queries and documents", f"{length}, {identity.document_max_length}")
+    path = locate_model(config.model, config.revision, config.trust_remote_code)
+    prompts = {"query": identity.query_prompt, "document": identity.document_prompt}
+    model = SentenceTransformer(str(path), prompts=prompts, trust_remote_code=config.trust_remote_code)
+    if length:
+        model.max_seq_length = length
+    return model
+
+
 def evaluate_with_mteb(
-    model_folder: Path | str,
+    model: Any,
     dataset: Dataset,
     split: str,
     results_folder: Path,
     ignore_identical_ids: bool = False,
     batch_size: int = 32,
-    model: Any = None,
 ) -> dict[str, float]:
-    """Evaluate a sentence-transformers folder with mteb on a split; returns mteb's scores {name: value}.
+    """Evaluate a SentenceTransformer, or anything that mteb encodes with, on a split; returns mteb's scores {name: value}.
 
     The task takes mteb's name and metadata where the data set is one of BEIR. mteb's own files (loaded by
-    `mteb.ResultCache`) go to `results_folder`. The texts of the corpus are held in memory. `model` may be anything that
-    mteb encodes with, instead of the folder. Raises InputError where mteb is not installed.
+    `mteb.ResultCache`) go to `results_folder`. The texts of the corpus are held in memory. Raises InputError where mteb is
+    not installed.
     """
     logging.getLogger("mteb").setLevel(logging.WARNING)
     try:
@@ -34,10 +58,6 @@ def evaluate_with_mteb(
     except ImportError:
         hint = 'pip install "mteb>=2.10,<3" (the extra `mteb`; its result files are written without it)'
         raise InputError("mteb", "an installed package", "none", hint) from None
-    if model is None:
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(str(model_folder))
     task = _task(dataset, split, ignore_identical_ids)
     cache = mteb.ResultCache(cache_path=results_folder)
     found = mteb.evaluate(

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 from brute_force_scorer import BruteForceScorer, MemoryDataset
 
+from nv_retriever.data.build import write_dataset
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.build import write_evaluation
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.mteb_result import export_evaluation, mteb_result, mteb_scores, write_mteb_result
+from nv_retriever.evaluation.mteb_task import evaluate_with_mteb, open_for_mteb
 from nv_retriever.evaluation.results import EvaluationResult
+from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.teachers.encoder import open_encoder
 
 
 def exported(tmp_path):
@@ -60,11 +66,6 @@ def test_mtebs_own_loader_reads_it(tmp_path):
 def test_mteb_itself_finds_the_same_numbers(tmp_path):
     """mteb's evaluator with the same vectors: 40 documents, 6 queries, graded labels, no two scores equal."""
     pytest.importorskip("mteb")
-    from nv_retriever.data.build import write_dataset
-    from nv_retriever.data.config import DatasetConfig
-    from nv_retriever.data.dataset import Dataset
-    from nv_retriever.evaluation.mteb_task import evaluate_with_mteb
-
     generator = np.random.default_rng(0)
     source = tmp_path / "tiny"
     (source / "qrels").mkdir(parents=True)
@@ -84,9 +85,36 @@ def test_mteb_itself_finds_the_same_numbers(tmp_path):
     )
     config = EvaluationConfig(metrics=("nDCG@10", "R@100", "RR@10", "AP@100", "P@5"))
     summary = write_evaluation(tmp_path / "ours", scorer, dataset, "test", config, "lookup")
-    theirs = evaluate_with_mteb("", dataset, "test", tmp_path / "mteb", model=_lookup(vectors))
+    theirs = evaluate_with_mteb(_lookup(vectors), dataset, "test", tmp_path / "mteb")
     for name, value in mteb_scores(summary["metrics"]).items():
         assert theirs[name] == pytest.approx(value, abs=2e-5), name
+
+
+def test_mteb_measures_what_we_measure(tmp_path, small_beir):
+    """With prompts and a length of their own, which another embedding of the same texts would not have."""
+    pytest.importorskip("mteb")
+    write_dataset(tmp_path / "dataset", DatasetConfig(source=str(small_beir)))
+    dataset = Dataset.open(tmp_path / "dataset")
+    said = {"query_prompt": "the salmon and the newt: ", "query_max_length": 9, "document_max_length": 9}
+    encoder = EncoderConfig(model="minilm", precision="fp32", **said)
+    ours = open_encoder(encoder)
+    queries, documents = dataset.query_texts(dataset.query_rows("test")), dataset.document_texts()
+    values = []
+    for one in (ours, open_encoder(EncoderConfig(model="minilm", precision="fp32"))):
+        scorer = BruteForceScorer.from_vectors(one.encode_queries(queries), one.encode_documents(documents))
+        folder = tmp_path / str(len(values))
+        values.append(write_evaluation(folder, scorer, dataset, "test", EvaluationConfig(), "m")["metrics"]["nDCG@10"])
+    theirs = evaluate_with_mteb(open_for_mteb(encoder), dataset, "test", tmp_path / "mteb")
+    assert theirs["ndcg_at_10"] == pytest.approx(values[0], abs=2e-5) and abs(values[0] - values[1]) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [({"normalize": False}, "others"), ({"pooling": "cls"}, "others"), ({"query_max_length": 9}, "9, 256")],
+)
+def test_what_mteb_cannot_be_told_is_said(said, found):
+    with pytest.raises(InputError, match=f"--with-mteb: expected .* found {found}"):
+        open_for_mteb(EncoderConfig(model="minilm", **said))
 
 
 def _lookup(vectors):
