@@ -14,6 +14,7 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.teachers.parse import check_labels
 from nv_retriever.training.blend import BlendConfig
 from nv_retriever.training.config import StudentConfig, TrainingConfig
 
@@ -64,4 +65,5 @@ class PipelineConfig(Frozen):
                 hint = f"teachers.{place}.name says the model" if path == "encoder.model" else ""
                 expected = f"nothing: the teacher {teacher.name!r} does not read it"
                 raise InputError(f"teachers.{place}.{path}", expected, repr(value), hint)
+        check_labels(self.teachers)
         return self

@@ -147,3 +147,9 @@ def test_a_rule_without_a_meaning_for_a_teacher_s_scores_is_refused_before_anyth
 def test_several_teachers_need_an_ensemble_before_anything_runs():
     with pytest.raises(InputError, match="intra-sample-dedup for several teachers, none for one, found none with 2"):
         mining_spec(build_config({"teachers": [{"name": "bm25"}, {"name": "minilm"}]}, "--set"))
+
+
+@pytest.mark.parametrize("names", [("bm25", "bm25"), ("./a/model", "minilm", "./b/model/")])
+def test_teachers_that_no_table_could_tell_apart_are_refused(names):
+    with pytest.raises(InputError, match=r"teachers: expected every name once, found (bm25|model) more than once"):
+        build_config({"teachers": [{"name": name} for name in names]}, "test")

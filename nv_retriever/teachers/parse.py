@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -38,6 +39,14 @@ def check_teacher(teacher: TeacherConfig) -> None:
         )
     if teacher.kind == "endpoint":
         endpoint_parts(teacher)
+
+
+def check_labels(teachers: Sequence[TeacherConfig]) -> None:
+    """Raise InputError for two teachers of one name: triples, tables and exports tell them apart by it."""
+    labels = [teacher.label for teacher in teachers]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        hint = "a link to one of the folders has a name of its own"
+        raise InputError("teachers", "every name once", f"{twice} more than once", hint)
 
 
 def target(teacher: TeacherConfig) -> str:
