@@ -235,6 +235,7 @@ class EvaluationSpec(Spec):
     """Scores of one system on one split."""
 
     kind: ClassVar[str] = "evaluation"
+    version: ClassVar[int] = 2
     stage: ClassVar[StageName] = "evaluate"
     dataset: DatasetSpec
     system: str

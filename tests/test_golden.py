@@ -110,7 +110,7 @@ def test_embeddings(dataset, tmp_path):
 def test_evaluation(dataset, tmp_path):
     write_evaluation(tmp_path, vectors_of(10), dataset, "test", EvaluationConfig(depth=20, metrics=METRICS), "vectors")
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert EvaluationSpec.version == 1
+    assert EvaluationSpec.version == 2
     assert metrics == pytest.approx(dict(zip(METRICS, (0.05, 0.4, 1 / 30, 0.05317982), strict=True)), abs=1e-6)
 
 

@@ -81,8 +81,8 @@ def write_evaluation(
 def identical_ids(dataset: Dataset, query_rows: IntArray, rule: bool | Literal["auto"]) -> Exclusions:
     """Return exclusions of the document whose id is the query's id, (n_queries,) rows.
 
-    `auto` asks for the same text as well: ArguAna's queries are documents, Cranfield's query 1 has nothing to do with its
-    document 1.
+    `auto` asks for the same text as well, with or without the title (as mining does): ArguAna's queries are documents,
+    Cranfield's query 1 has nothing to do with its document 1.
     """
     if rule is False:
         return Exclusions.none(query_rows.size)
@@ -92,7 +92,8 @@ def identical_ids(dataset: Dataset, query_rows: IntArray, rule: bool | Literal["
     inside = rows < documents.size
     same[inside] = documents[rows[inside]] == queries[inside]
     if rule == "auto" and same.any():
-        same[same] = dataset.document_text_hashes[rows[same]] == dataset.query_hashes[query_rows[same]]
+        theirs, asked = rows[same], dataset.query_hashes[query_rows[same]]
+        same[same] = (dataset.document_text_hashes[theirs] == asked) | (dataset.document_hashes[theirs] == asked)
     found = rows[same].astype(np.int32)
     return Exclusions(bounds(same), found, np.full(found.size, Reason.QUERY_ID, np.uint8))
 

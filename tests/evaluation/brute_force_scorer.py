@@ -73,6 +73,10 @@ class MemoryDataset:
         return np.array([self.texts.get(f"document {name}", "another").encode() for name in self.document_ids], "S16")
 
     @property
+    def document_hashes(self):
+        return self.document_text_hashes
+
+    @property
     def query_hashes(self):
         return np.array([self.texts.get(f"query {name}", "text").encode() for name in self.query_ids], "S16")
 

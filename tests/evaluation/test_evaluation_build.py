@@ -11,13 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.settings import build_config
+from nv_retriever.data.build import write_dataset
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation import build
-from nv_retriever.evaluation.build import write_evaluation
+from nv_retriever.evaluation.build import identical_ids, write_evaluation
 from nv_retriever.evaluation.config import METRICS, EvaluationConfig
 from nv_retriever.evaluation.metrics import parse_metrics
 from nv_retriever.evaluation.results import EvaluationResult
 from nv_retriever.evaluation.run_file import strictly_descending
+from nv_retriever.search.exclusions import build_exclusions
+from nv_retriever.search.types import Reason
 
 CONFIG = EvaluationConfig(metrics=("nDCG@10", "R@100", "RR@10", "AP@100"))
 
@@ -112,6 +117,25 @@ def test_document_with_the_querys_id_is_dropped_or_kept(small, tmp_path, rule, s
     run = read_run(tmp_path / "e", tmp_path / "run.trec")
     assert next(line.doc_id for line in run if line.query_id == "d07") == best
     assert summary["identical_ids"] == int(best == "d08")
+
+
+@pytest.mark.parametrize(("asked", "dropped"), [("body {}", 3), ("Title {} BODY {}", 3), ("title {}", 0)])
+def test_a_query_that_is_its_document_with_or_without_the_title_is_dropped(tmp_path, asked, dropped):
+    """Rows come in the order of the ids; every query's positive is the next document."""
+    source = tmp_path / "set"
+    (source / "qrels").mkdir(parents=True)
+    documents = [{"_id": str(n), "title": f"title {n}", "text": f"body {n}"} for n in range(3)]
+    queries = [{"_id": str(n), "text": asked.replace("{}", str(n))} for n in range(3)]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (source / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labels = "".join(f"{n}\t{(n + 1) % 3}\t1\n" for n in range(3))
+    (source / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + labels)
+    write_dataset(tmp_path / "dataset", DatasetConfig(source=str(source)))
+    dataset = Dataset.open(tmp_path / "dataset")
+    rows = dataset.query_rows("test")
+    assert len(identical_ids(dataset, rows, "auto").documents) == dropped
+    mined = build_exclusions(dataset, "test", exclude_same_id=False)
+    assert np.count_nonzero(mined.reasons == Reason.QUERY_TEXT) == dropped, "evaluation and mining agree"
 
 
 def test_blocks_change_nothing(small, tmp_path, monkeypatch):
