@@ -143,31 +143,6 @@ def satterthwaite(terms: Sequence[tuple[float, float]]) -> float:
     return total**2 / sum(value**2 / degrees for value, degrees in terms)
 
 
-def bootstrap_seeds_queries(
-    datasets: Sequence[npt.ArrayLike], confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Return the percentile interval of the mean over data sets, seeds and queries drawn anew independently.
-
-    The two-way ("pigeonhole") bootstrap (Owen 2007): seeds are drawn once for all data sets, queries in each. With few
-    seeds it is too narrow (resampling S seeds sees (S - 1) / S of their variance): `mean_interval` is the default.
-    `datasets` are matrices (seeds, queries).
-    """
-    matrices = [_matrix(values) for values in datasets]
-    seeds, generator = matrices[0].shape[0], np.random.default_rng(seed)
-    weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-    means = np.zeros(resamples)
-    for matrix in matrices:
-        queries = matrix.shape[1]
-        rows = max(1, (1 << 21) // queries)
-        for start in range(0, resamples, rows):
-            part = weights[start : start + rows] @ matrix
-            drawn = generator.multinomial(queries, np.full(queries, 1 / queries), size=part.shape[0])
-            means[start : start + rows] += (part * drawn).sum(axis=1) / (queries * len(matrices))
-    low = (1 - confidence) / 2
-    ends = np.quantile(means, [low, 1 - low])
-    return float(ends[0]), float(ends[1])
-
-
 def _matrix(values: npt.ArrayLike) -> Matrix:
     y = np.asarray(values, np.float64)
     if y.ndim != 2 or not y.size or not np.isfinite(y).all():

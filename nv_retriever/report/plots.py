@@ -1,4 +1,4 @@
-"""Small plots as SVG text: lines with error bands, points, histograms, values with intervals. Readable in light and dark."""
+"""Small plots as SVG text: lines with error bands, points, values with intervals. Readable in light and dark."""
 
 from __future__ import annotations
 
@@ -149,27 +149,6 @@ def scatter_plot(series: Sequence[Series], x_label: str, y_label: str, title: st
         for x, y in zip(one.x, one.y, strict=True):
             at = f'cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}"'
             axes.add(f'<circle {at} r="3.2" fill="var(--c{index % 6})" fill-opacity="{opacity}"/>')
-    return axes.svg()
-
-
-def histogram_plot(series: Sequence[Series], x_label: str, title: str = "", bins: int = 40, y_label: str = "share") -> str:
-    """Return histograms of the `x` of each series, over shared bins, as shares of the series, as an <svg>."""
-    arrays = [np.asarray(one.x, np.float64)[np.isfinite(np.asarray(one.x, np.float64))] for one in series]
-    joined = np.concatenate(arrays) if arrays else np.empty(0)
-    if not joined.size:
-        joined = np.array([0.0, 1.0])
-    edges = np.histogram_bin_edges(joined, bins=bins)
-    shares = [np.histogram(array, bins=edges)[0] / max(array.size, 1) for array in arrays]
-    top = max((float(share.max()) for share in shares), default=0.0) or 1.0
-    x_axis, y_axis = ticks(float(edges[0]), float(edges[-1]), 6), ticks(0.0, top)
-    axes = _Axes(title, (x_label, x_axis), (y_label, y_axis), [one.name for one in series])
-    for index, share in enumerate(shares):
-        corners = [(axes.x(edges[0]), axes.y(0.0))]
-        for left, right, value in zip(edges[:-1], edges[1:], share, strict=True):
-            corners += [(axes.x(left), axes.y(value)), (axes.x(right), axes.y(value))]
-        corners.append((axes.x(edges[-1]), axes.y(0.0)))
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-        axes.add(f'<polygon points="{path}" fill="var(--c{index % 6})" fill-opacity="0.18" {_stroke(index, 1.4)}/>')
     return axes.svg()
 
 

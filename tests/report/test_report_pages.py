@@ -5,13 +5,12 @@ import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nv_retriever.report.html import Page
-from nv_retriever.report.plots import Series, histogram_plot, interval_plot, line_plot, scatter_plot, ticks
+from nv_retriever.report.plots import Series, interval_plot, line_plot, scatter_plot, ticks
 from nv_retriever.report.table import Table, format_cell, format_interval, format_p
 
 PLOTS = {
@@ -19,7 +18,6 @@ PLOTS = {
         [Series("a", [0, 1, 2], [1, 2, 3], [0, 1, 2], [2, 3, 4]), Series("b<", [0, 1], [1, 1])], "x", "y"
     ),
     "points": lambda: scatter_plot([Series("a", [0, 1], [5, 6])], "x & y", "y", "title <b>"),
-    "bars": lambda: histogram_plot([Series("a", np.arange(50.0)), Series("b", [])], "x"),
     "intervals": lambda: interval_plot(
         ["a", "b" * 80], [0.1, 0.2], [0.0, None], [0.2, None], "x", zero=True, references=[0.3, None]
     ),
@@ -27,7 +25,6 @@ PLOTS = {
     "one point": lambda: line_plot([Series("", [3], [0.0])], "x", "y"),
     "missing values": lambda: line_plot([Series("a", [0, 1, 2], [1, math.nan, 2])], "x", "y"),
     "no intervals": lambda: interval_plot([], [], [], [], "x"),
-    "no numbers": lambda: histogram_plot([Series("a", [math.nan])], "x"),
 }
 
 
