@@ -24,6 +24,8 @@ from nv_retriever.training.sharded import load_optimizer
 WEIGHTS = "trainable.safetensors"
 COMPLETE = "complete"
 """A checkpoint that holds this file was written to its end."""
+PATIENCE_SECONDS = 24 * 3600
+"""The other processes wait while the first one tokenises; torchrun sees one that died by itself."""
 
 
 def training_arguments(steps_folder: Path, config: TrainingConfig, steps: int, seed: int, cpu: bool) -> TrainingArguments:
@@ -49,6 +51,7 @@ def training_arguments(steps_folder: Path, config: TrainingConfig, steps: int, s
         use_cpu=cpu,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        ddp_timeout=PATIENCE_SECONDS,
         logging_nan_inf_filter=False,
     )
     if arguments.n_gpu > 1:

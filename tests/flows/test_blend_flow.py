@@ -24,7 +24,7 @@ from nv_retriever.specifications import audit_spec, mining_spec
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 CONFIGS = Path(__file__).parents[2] / "deployments" / "configs"
-LIMIT = 120
+LIMIT = 600
 
 
 def v1() -> PipelineConfig:

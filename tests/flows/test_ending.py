@@ -14,7 +14,7 @@ from flows.ending import request_to_end
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NVR = [sys.executable, "-m", "flows.cli"]
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 600
 
 
 def start(*arguments: str, home: Path, **options) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ with temporary_server() as wait_for_server:
     print(PREFECT_API_URL.value(), flush=True)
     sys.stdin.read()
 """
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 
 
 def start_command(home: Path) -> tuple[subprocess.Popen[str], str]:
