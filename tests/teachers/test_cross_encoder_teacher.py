@@ -119,13 +119,16 @@ def test_one_changed_thing_is_another_teacher(model, tmp_path):
 
 
 def test_other_weights_of_a_judge_are_another_mining_and_other_verdicts(tmp_path, world):
-    judge = write_cross_encoder(tmp_path / "judge")
+    from sentence_transformers import CrossEncoder
+
+    judge = tmp_path / "judge"
+    CrossEncoder(str(write_cross_encoder(tmp_path / "plain"))).save_pretrained(str(judge))
     config = build_config({"teachers": [{"name": "bm25"}], "mining": {"judge": f"cross-encoder:{judge}"}}, "test")
     found = [(judge_digest(config.mining.judge), mining_spec(config).ref)]
     shutil.copy(write_cross_encoder(tmp_path / "other", seed=1) / "model.safetensors", judge / "model.safetensors")
     found.append((judge_digest(config.mining.judge), mining_spec(config).ref))
     for prompt in ("Is it relevant? ", "Does it answer? "):  # sentence-transformers puts it before every pair
-        said = {"prompts": {"any": prompt}, "default_prompt_name": "any"}
+        said = {"model_type": "CrossEncoder", "prompts": {"any": prompt}, "default_prompt_name": "any"}
         (judge / "config_sentence_transformers.json").write_text(json.dumps(said))
         found.append((judge_digest(config.mining.judge), mining_spec(config).ref))
     assert all(len(set(column)) == len(found) for column in zip(*found, strict=True))
