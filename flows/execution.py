@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from flows.cluster import Cluster
+from flows.run_log import prepare_run_log
 from nv_retriever.config import Runtime
-from nv_retriever.errors import GateError, InputError
 from nv_retriever.pipeline import ordered
 from nv_retriever.stages import (
     AuditSpec,
@@ -46,19 +45,7 @@ TASKS: dict[type[Spec], StageTask] = {
 }
 
 
-class ExpectedErrors(logging.Filter):
-    """Errors that are meant for people are logged as one line, without their traceback."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten the record of an expected error; keep every record."""
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, InputError | GateError):
-            record.msg, record.args, record.exc_info, record.exc_text = str(error), (), None, None
-        return True
-
-
-for _name in ("prefect.flow_runs", "prefect.task_runs"):
-    logging.getLogger(_name).addFilter(ExpectedErrors())
+prepare_run_log()
 
 
 def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence[StageReport] = ()) -> list[StageReport]:
