@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
-from flows.home import home_of_run
+from flows.home import home_of_run, output_of_run
 from flows.summary import flow_run_id, metrics_json, mlflow_link, score_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.evaluation.beir import benchmark_parts, mean_metrics
@@ -32,10 +32,10 @@ def evaluation(
         model: hub name or folder of an encoder, `bm25`, `endpoint:URL#MODEL` or `vectors:FOLDER`.
         config: the data set, the evaluation settings; encoder details are taken from the student's.
         home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
-        mteb_results: also write the scores in mteb's layout below this folder.
+        mteb_results: also write the scores in mteb's layout below this folder; an absolute path, except on the command line.
         with_mteb: let an installed mteb measure the model as well; its own result files go to `mteb` in the home.
     """
-    home = home_of_run(home)
+    home, mteb_results = home_of_run(home), output_of_run("mteb_results", mteb_results)
     source = config.dataset.source
     teacher = TeacherConfig(name=model, encoder=config.student.encoder)
     specs = []

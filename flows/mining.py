@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 
 from flows.execution import execute
-from flows.home import home_of_run
+from flows.home import home_of_run, output_of_run
 from flows.summary import flow_run_id, mining_json, mining_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline_config import PipelineConfig
@@ -30,9 +30,11 @@ def mining(
     Args:
         config: what to do; training and evaluation settings are not used.
         home: folder or URL of artifacts, database and tracking; by default NVR_HOME, on the command line else .nvr.
-        export_format: also write the negatives in this format.
-        out: where to write them.
+        export_format: also write the negatives in this format: triplet, n-tuple, labeled-pair, labeled-list,
+            flagembedding, tevatron, nemo, parquet or trec.
+        out: where to write them; an absolute path, except on the command line.
     """
+    out = output_of_run("out", out)
     check_request(export_format, out)
     home = home_of_run(home)
     spec = mining_spec(config)

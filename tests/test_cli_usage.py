@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.utilities.callables import parameter_schema
 
+from flows.mining import mining
 from nv_retriever.store.exports.export import FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,10 +112,12 @@ def test_a_home_that_cannot_be_made_is_named(small_beir, tmp_path):
     assert result.stderr.strip().splitlines()[-1].startswith(f"nvr: {tmp_path / 'file'}"), result.stderr
 
 
-def test_the_help_of_mine_names_every_export_format(tmp_path, monkeypatch):
+def test_the_help_and_the_form_of_mine_name_every_export_format(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
-    told = nvr("mine", "--help", home=tmp_path / "home").stdout
-    assert f"{', '.join(list(FORMATS)[:-1])} or {list(FORMATS)[-1]}" in told
+    named = f"{', '.join(list(FORMATS)[:-1])} or {list(FORMATS)[-1]}"
+    assert named in nvr("mine", "--help", home=tmp_path / "home").stdout
+    form = parameter_schema(mining).properties["export_format"]["description"]
+    assert named in " ".join(form.split())
 
 
 def test_a_result_is_printed_where_the_locale_has_no_such_letters():

@@ -1,6 +1,5 @@
 """Where runs keep what they make: a deployment's never in the folder that its worker is in."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +17,12 @@ from nv_retriever.errors import InputError
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def run_deployed(flow: Any, home: str | None) -> Any:
+def run_deployed(flow: Any, **parameters: Any) -> Any:
     """Run a flow as a worker does that a deployment sent."""
-    deployment = flow.to_deployment(name="form", parameters={"home": home}).apply()
+    deployment = flow.to_deployment(name="form", parameters=parameters).apply()
     with get_client(sync_client=True) as client:
         run = client.create_flow_run_from_deployment(deployment)
-    return run_flow(flow, flow_run=run, parameters={"home": home})
+    return run_flow(flow, flow_run=run, parameters=flow.validate_parameters(parameters))
 
 
 @pytest.mark.parametrize("flow", [pipeline, mining, training, evaluation, auditing], ids=lambda flow: flow.name)
@@ -32,24 +31,26 @@ def test_a_deployed_run_without_a_home_stops_and_writes_nothing(flow, home, tmp_
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NVR_HOME", raising=False)
     with pytest.raises(InputError, match=r"home: expected an absolute folder or a URL.*NVR_HOME"):
-        run_deployed(flow, home)
+        run_deployed(flow, home=home)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_deployed_run_with_an_empty_home_takes_nvr_home(tmp_path, monkeypatch, small_beir):
     monkeypatch.setenv("NVR_HOME", str(tmp_path / "home"))
     with pytest.raises(InputError, match="split"):
-        mining_of_no_split(small_beir)
+        run_deployed(mining, home="", config={"dataset": {"source": str(small_beir)}, "split": "validation"})
     assert (tmp_path / "home" / "artifacts" / "dataset").exists()
 
 
-def mining_of_no_split(folder: Path) -> Any:
-    """Run a deployed mining that ends after ingestion: there is no such split."""
-    parameters = {"home": "", "config": {"dataset": {"source": str(folder)}, "split": "validation"}}
-    deployment = mining.to_deployment(name="no split", parameters=parameters).apply()
-    with get_client(sync_client=True) as client:
-        run = client.create_flow_run_from_deployment(deployment)
-    return run_flow(mining, flow_run=run, parameters=mining.validate_parameters(parameters))
+OUTPUTS = [(mining, {"export_format": "triplet", "out": "negatives"}), (evaluation, {"mteb_results": "results"})]
+
+
+@pytest.mark.parametrize(("flow", "output"), OUTPUTS, ids=["out", "mteb_results"])
+def test_a_deployed_run_writes_for_people_only_where_they_said(flow, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"(out|mteb_results): expected an absolute path, .* by a deployment"):
+        run_deployed(flow, home=str(tmp_path / "home"), **output)
+    assert not list(tmp_path.iterdir())
 
 
 def test_outside_a_deployment_the_default_is_below_the_working_directory(tmp_path, monkeypatch):
