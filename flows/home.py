@@ -9,7 +9,6 @@ from prefect.context import FlowRunContext
 from nv_retriever.errors import InputError
 from nv_retriever.remote_store import named_home, resolve_home
 
-
 BY_DEPLOYMENT = ", since this run was started by a deployment"
 
 

@@ -21,7 +21,7 @@ class ExpectedErrors(logging.Filter):
 def prepare_run_log() -> None:
     """Shorten expected errors, and let the library's progress through.
 
-    Prefect takes the records of PREFECT_LOGGING_EXTRA_LOGGERS, but leaves their logger at the root's level, which is WARNING.
+    Prefect takes the records of PREFECT_LOGGING_EXTRA_LOGGERS, but leaves these loggers at the root's level, WARNING.
     """
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(ExpectedErrors())

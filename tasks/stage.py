@@ -49,7 +49,7 @@ def stage_task(name: str) -> Callable[[Callable[..., ArtifactRef]], StageTask]:
     """Return a decorator: a Prefect task named after its stage, cached by the artifact that it makes."""
     return task(
         name=name,
-        task_run_name=name + " {spec.kind}",
+        task_run_name=lambda parameters: f"{name} {title(parameters['spec'])}",  # type: ignore[arg-type]  # Prefect's protocol
         cache_policy=ArtifactCachePolicy(),
         persist_result=True,
         result_serializer="json",

@@ -49,7 +49,7 @@ OUTPUTS = [(mining, {"export_format": "triplet", "out": "negatives"}), (evaluati
 def test_a_deployed_run_writes_for_people_only_where_they_said(flow, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"(out|mteb_results): expected an absolute path, .* by a deployment"):
-        run_deployed(flow, home=str(tmp_path / "home"), **output)
+        run_deployed(flow, home=str(tmp_path / "home"), config={"dataset": {"source": "/nowhere"}}, **output)
     assert not list(tmp_path.iterdir())
 
 
