@@ -5,45 +5,53 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from flows.ending import signals_held_back
 from flows.server import api_url, is_healthy, wait_until_healthy
 from nv_retriever.pipeline_config import PipelineConfig
 
 NIGHTLY = "0 2 * * *"
 
 
-def start_server(port: int) -> subprocess.Popen[bytes]:
-    """Start a Prefect server on loopback and wait until it is healthy."""
-    environment = os.environ | {"PREFECT_UI_API_URL": api_url(port)}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        wait_until_healthy(server, api_url(port))
-    except KeyboardInterrupt:  # it is in a session of its own, where nothing else would end it
-        server.terminate()
-        raise
-    return server
-
-
 def serve_deployments(port: int, home: str, config: PipelineConfig) -> None:
     """Register the deployments with the configured server, or with one started here, and serve them until interrupted."""
-    server = None
-    if not os.environ.get("PREFECT_API_URL"):
-        if not is_healthy(api_url(port)):
-            server = start_server(port)
-        os.environ["PREFECT_API_URL"] = api_url(port)
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     parameters = deployment_parameters(home, config)
     os.environ["NVR_HOME"] = home  # of runs whose form has an empty home
     root = Path(__file__).resolve().parent.parent
     os.chdir(root)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-    try:
+    configured = PREFECT_API_URL.value()
+    with nullcontext(configured) if configured else server_at(port) as url, temporary_settings({PREFECT_API_URL: url}):
+        print(f"Prefect UI: {url.removesuffix('/api')} (Ctrl-C stops)", file=sys.stderr)
         register_and_serve(parameters)
+
+
+@contextmanager
+def server_at(port: int) -> Iterator[str]:
+    """Yield the API of the Prefect server that answers at a port of this machine, or of one that is started, and ended."""
+    url = api_url(port)
+    if is_healthy(url):
+        yield url
+        return
+    environment = os.environ | {"PREFECT_UI_API_URL": url}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = None
+    try:
+        with signals_held_back():
+            # In a session of its own: it is not to see Ctrl-C, which ends the runs in an orderly way first.
+            server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        wait_until_healthy(server, url)
+        yield url
     finally:
         if server is not None:
             server.terminate()
+            server.wait()
 
 
 def deployment_parameters(home: str, config: PipelineConfig) -> dict[str, Any]:
@@ -73,7 +81,6 @@ def register_and_serve(parameters: dict[str, Any]) -> None:
     from flows.training import training
 
     nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
-    print(f"Prefect UI: {os.environ['PREFECT_API_URL'].removesuffix('/api')} (Ctrl-C stops)", file=sys.stderr)
     deployments: list[Any] = [
         pipeline.to_deployment(name="run", parameters=parameters, schedules=[nightly]),
         mining.to_deployment(name="mine", parameters=parameters),

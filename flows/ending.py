@@ -25,6 +25,21 @@ def terminate(*_: Any) -> None:
     raise Terminated
 
 
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Answer SIGINT and SIGTERM after what is within: a process that starts there is then known to who has to end it."""
+    came: list[int] = []
+    held = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: came.append(number)) for number in held]
+    try:
+        yield
+    finally:
+        for number, handler in zip(held, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
 def guarded(run: Callable[[], None], debug: bool) -> None:
     """Run a command; raises typer.Exit with the code that says how it ended, and any unexpected error where `debug`."""
     signal.signal(signal.SIGTERM, terminate)

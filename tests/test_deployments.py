@@ -134,21 +134,26 @@ def test_the_image_is_pinned_to_a_python_that_the_project_takes():
     assert importlib.util.find_spec("s3fs") and "makedirs" in COMPOSE["services"]["bucket"]["command"]
 
 
-def test_a_served_run_whose_form_has_an_empty_home_goes_to_the_served_one(tmp_path):
+@pytest.mark.parametrize("configured", ["environment", "profile"])
+def test_serve_takes_the_configured_server_and_its_own_home_for_runs_whose_form_has_none(configured, tmp_path):
     program = """
 import os, sys
 from deployments.serve import serve_deployments
+from flows.server import free_port
 from nv_retriever.pipeline_config import PipelineConfig
 try:
-    serve_deployments(4200, sys.argv[1], PipelineConfig())
+    serve_deployments(free_port(), sys.argv[1], PipelineConfig())
 except Exception as error:  # nobody listens there
     print(os.environ["NVR_HOME"])
 """
-    environment = os.environ | {
-        "PREFECT_API_URL": "http://127.0.0.1:1/api",
-        "PREFECT_HOME": str(tmp_path),
-        "NVR_HOME": "else",
-    }
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path), "NVR_HOME": "else"}
+    if configured == "environment":
+        environment["PREFECT_API_URL"] = "http://127.0.0.1:1/api"
+    else:
+        profile = 'active = "own"\n[profiles.own]\nPREFECT_API_URL = "http://127.0.0.1:1/api"\n'
+        (tmp_path / "profiles.toml").write_text(profile)
     command = [sys.executable, "-c", program, "/the/home"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.stdout == "/the/home\n", done.stderr
+    assert "Prefect UI: http://127.0.0.1:1 " in done.stderr

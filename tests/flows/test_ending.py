@@ -35,7 +35,7 @@ def wait_for_line(process: subprocess.Popen[str], part: str) -> None:
 
 def test_sigterm_ends_a_run_with_one_line_its_code_and_no_children(small_beir, tmp_path):
     process = start("mine", "--dataset", str(small_beir), home=tmp_path / "home")
-    wait_for_line(process, "embed embeddings")
+    wait_for_line(process, "embed embeddings/")
     children = psutil.Process(process.pid).children(recursive=True)
     assert children, "the server that a command starts for itself"
     process.terminate()
@@ -107,9 +107,9 @@ def test_a_result_that_cannot_be_written_is_a_failure(small_beir, tmp_path, argu
 
 
 SERVE = """
-import os, signal, sys, threading, time
+import os, signal, subprocess, sys, threading, time
 import psutil
-from deployments.serve import start_server
+from deployments.serve import server_at
 from flows.ending import Terminated, terminate
 from flows.server import free_port
 
@@ -122,10 +122,19 @@ def end_when_it_waits():
             names, frame = [*names, frame.f_code.co_name], frame.f_back
     os.kill(os.getpid(), signal.SIGTERM)
 
+class EndedWhenForked(subprocess.Popen):
+    def _execute_child(self, *arguments):
+        super()._execute_child(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
 signal.signal(signal.SIGTERM, terminate)
-threading.Thread(target=end_when_it_waits).start()
+if sys.argv[1] == "waits":
+    threading.Thread(target=end_when_it_waits).start()
+if sys.argv[1] == "forked":
+    subprocess.Popen = EndedWhenForked
 try:
-    start_server(free_port())
+    with server_at(free_port()):
+        os.kill(os.getpid(), signal.SIGTERM)
 except Terminated:
     gone, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=60)
     print("left:", alive)
@@ -134,7 +143,10 @@ except Terminated:
 """
 
 
-def test_sigterm_to_serve_while_its_server_starts_ends_the_server_too(tmp_path):
-    environment = os.environ | {"PREFECT_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", SERVE], cwd=ROOT, env=environment, capture_output=True, text=True)
+@pytest.mark.parametrize("moment", ["forked", "waits", "answers"])
+def test_sigterm_to_serve_ends_the_server_that_it_started(moment, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", SERVE, moment]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout == "left: []\n", done.stderr
