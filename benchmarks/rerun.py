@@ -133,7 +133,8 @@ def child(options: argparse.Namespace, data: Path, home: Path) -> None:
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Do all runs, in order, in one home."""
-    from flows.cli import Common, prepare_environment
+    from flows.cli import prepare_environment
+    from flows.options import Common
 
     prepare_environment(Common())
     data, home = scratch / "data", scratch / "home"

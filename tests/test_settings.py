@@ -1,6 +1,6 @@
 import pytest
 
-from flows.cli import Common
+from flows.options import Common
 from flows.settings import build_ablation, build_config, load_config, load_yaml, parse_assignment
 from nv_retriever.errors import InputError
 from nv_retriever.specifications import mining_spec

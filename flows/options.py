@@ -1,0 +1,108 @@
+"""The options that every command takes, and the configuration that they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = dict[str, Any]
+COMMON = "Common options"
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every command takes."""
+
+    config: Annotated[Path | None, typer.Option(help="Settings in a YAML file.", rich_help_panel=COMMON)] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="One setting, a.b=value (repeatable); an unknown name lists the valid ones.",
+            rich_help_panel=COMMON,
+        ),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="stdlib, a BEIR folder, a file of pairs, a BEIR name, hf:ORG/NAME, or irds:NAME.", rich_help_panel=COMMON
+        ),
+    ] = None
+    split: Annotated[
+        str | None, typer.Option(help="The qrels split that is mined (or evaluated, by `evaluate`).", rich_help_panel=COMMON)
+    ] = None
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODEL, bm25, cross-encoder:MODEL, endpoint:URL#MODEL, vectors:FOLDER (repeatable).", rich_help_panel=COMMON
+        ),
+    ] = None
+    student: Annotated[str | None, typer.Option(help="The model that is trained.", rich_help_panel=COMMON)] = None
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="The rule, e.g. 'topk-percpos(0.95)'; an unknown one lists the valid ones.", rich_help_panel=COMMON
+        ),
+    ] = None
+    negatives: Annotated[int | None, typer.Option(help="Negatives per sample.", min=1, rich_help_panel=COMMON)] = None
+    seed: Annotated[int | None, typer.Option(help="The one seed.", min=0, rich_help_panel=COMMON)] = None
+    limit: Annotated[int | None, typer.Option(help="At most N queries of each split.", min=1, rich_help_panel=COMMON)] = None
+    home: Annotated[
+        str | None,
+        typer.Option(help="Folder or s3:// URL of artifacts and databases; NVR_HOME or .nvr.", rich_help_panel=COMMON),
+    ] = None
+    json_: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout as the last line.", rich_help_panel=COMMON)
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no log lines.", rich_help_panel=COMMON)] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)] = False
+
+    def settings(self, evaluates: bool = False) -> Any:
+        """Return the validated configuration."""
+        return self.validated(self.tree(evaluates))
+
+    def tree(self, evaluates: bool = False) -> Json:
+        """Return the settings as they were given: the file, over it the named options, over them --set."""
+        from flows.settings import assign, load_config, parse_assignment
+
+        tree = load_config(self.config) if self.config else {}
+        split = ["evaluation", "split"] if evaluates else ["split"]
+        options: list[tuple[list[str], Any]] = [
+            (["dataset", "source"], self.dataset),
+            (["dataset", "limit"], self.limit),
+            (split, self.split),
+            (["seed"], self.seed),
+            (["mining", "rule"], self.method),
+            (["student", "encoder", "model"], self.student),
+            (["teachers"], self._teachers(tree.get("teachers"))),
+        ]
+        for path, value in options:
+            if value is not None:
+                assign(tree, path, value)
+        for text in self.set_ or []:
+            assign(tree, *parse_assignment(text))
+        return tree
+
+    def _teachers(self, configured: Any) -> list[Json] | None:
+        """Return the named teachers, each with what the file says of it."""
+        known = {one.get("name"): one for one in configured or [] if isinstance(one, dict)}
+        return [dict(known.get(name, {"name": name})) for name in self.teacher] if self.teacher else None
+
+    def validated(self, tree: Json) -> Any:
+        """Return the configuration that the settings mean."""
+        from flows.settings import build_config, with_negatives
+
+        config = build_config(tree, str(self.config or "command line"))
+        return config if self.negatives is None else with_negatives(config, self.negatives)
+
+    def home_folder(self) -> str:
+        """Return the absolute home folder; of a URL the copy on this machine."""
+        from nv_retriever.errors import InputError
+        from nv_retriever.remote_store import resolve_home
+
+        if self.home is not None and not self.home.strip():  # an unset variable in a script: not the default's artifacts
+            raise InputError("--home", "a folder or a URL", repr(self.home))
+        return resolve_home(self.home)
