@@ -7,18 +7,15 @@ run, and a database that was lost is filled again from the artifacts.
 from __future__ import annotations
 
 import json
-import os
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
+from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.errors import InputError
 from nv_retriever.stages import (
     AuditSpec,
-    BlendedCheckpointSpec,
     CheckpointSpec,
     DatasetSpec,
     EvaluationSpec,
@@ -26,6 +23,8 @@ from nv_retriever.stages import (
     Spec,
     TrainedSpec,
 )
+from tasks.tracking_names import describe_training, flatten, metric_name, registered_name
+from tasks.tracking_record import USER_URI, note_run, read_record, recorded_run, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -37,13 +36,6 @@ LOG_EVERY = 50
 MAX_PARAM_LENGTH = 6000
 SQLITE = b"SQLite format 3\0"
 """How such a file begins."""
-USER_URI = os.environ.get("MLFLOW_TRACKING_URI")
-"""Read once: mlflow.set_tracking_uri writes this variable, which is not the user's word any more."""
-
-
-def tracking_uri(home: str) -> str:
-    """Return where MLflow keeps its runs: MLFLOW_TRACKING_URI, else a SQLite file in the home."""
-    return USER_URI or f"sqlite:///{Path(home).resolve() / 'mlflow.db'}"
 
 
 def open_client(home: str) -> tuple[MlflowClient, str]:
@@ -107,21 +99,6 @@ def log_params(client: MlflowClient, run_id: str, values: dict[str, Any]) -> Non
     client.log_batch(run_id, params=[Param(key, text) for key, text in flat.items()])
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested settings as `a.b` -> text.
-
-    >>> flatten({"training": {"epochs": 1.0}, "seed": 0})
-    {'training.epochs': '1.0', 'seed': '0'}
-    """
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        elif value is not None and value != "":
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
-    return flat
-
-
 def log_dataset(client: MlflowClient, run_id: str, spec: DatasetSpec, home: str, context: str) -> None:
     """Log the data set as the run's input: name, digest, counts."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -133,28 +110,6 @@ def log_dataset(client: MlflowClient, run_id: str, spec: DatasetSpec, home: str,
         name=spec.config.source, digest=spec.ref.fingerprint[:16], source_type="nvr", source=source, profile=profile
     )
     client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-
-
-def read_record(spec: Spec, home: str) -> dict[str, Any]:
-    """Return what is noted beside the artifact for the current tracking store, without opening the store; else nothing."""
-    try:
-        record: dict[str, Any] = json.loads((ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    uri = tracking_uri(home)
-    lost = uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
-    return {} if lost or record.get("tracking_uri") != uri else record
-
-
-def recorded_run(spec: Spec, home: str) -> str | None:
-    """Return the run id that is noted beside the artifact."""
-    return read_record(spec, home).get("run_id")
-
-
-def note_run(spec: Spec, home: str, run_id: str, **more: Any) -> None:
-    """Note the run id beside the artifact, and what else is known of it."""
-    record = read_record(spec, home) | {"tracking_uri": tracking_uri(home), "run_id": run_id, **more}
-    write_json(ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD, record)
 
 
 class TrainingRun:
@@ -206,17 +161,6 @@ class TrainingRun:
             self._points = []
 
 
-def describe_training(spec: TrainedSpec) -> tuple[str, dict[str, str]]:
-    """Return the name and the tags of a training's run."""
-    runs = " ".join(source.ref.fingerprint[:16] for source in spec.sources if isinstance(source, MiningSpec))
-    if isinstance(spec, BlendedCheckpointSpec):
-        title = spec.title
-        tags = {"nvr.blend": title.blend, "nvr.blend_stage": title.stage, "nvr.dataset": " ".join(title.sources)}
-        return f"train {title.blend} {title.stage}", {"nvr.mining_run": runs, **tags}
-    source = spec.dataset.config.source
-    return f"train {source} {spec.mining.mining.rule}", {"nvr.mining_run": runs, "nvr.dataset": source}
-
-
 def track_cell(spec: CheckpointSpec, evaluations: Sequence[EvaluationSpec], home: str) -> str:
     """Return the id of the run of one cell of a study: its curves and its scores; its model is not registered."""
     run_id = track_training(spec, home, register=False)
@@ -257,12 +201,6 @@ def track_training(spec: TrainedSpec, home: str, register: bool = True) -> str:
     run.client.set_terminated(run.run_id)
     note_run(spec, home, run.run_id, registered=register)
     return run.run_id
-
-
-def registered_name(spec: TrainedSpec) -> str:
-    """Return the name of the registered model: one a data set, or a blend."""
-    name = spec.title.blend if isinstance(spec, BlendedCheckpointSpec) else spec.dataset.config.source
-    return f"nv-retriever-{name}".replace("/", "-").replace(":", "-")
 
 
 def register_model(client: MlflowClient, run_id: str, folder: Path, name: str) -> None:
@@ -342,15 +280,6 @@ def _track(
     client.set_terminated(run_id)
     note_run(spec, home, run_id)
     return run_id
-
-
-def metric_name(text: str) -> str:
-    """Return the text in the characters that MLflow takes in names.
-
-    >>> metric_name("minilm/topk-percpos(0.95)")
-    'minilm/topk-percpos 0.95'
-    """
-    return re.sub(r"[^\w\-. :/]+", " ", text).strip()
 
 
 def log_metrics(client: MlflowClient, run_id: str, values: dict[str, float]) -> None:
