@@ -11,6 +11,7 @@ from flows.home import home_of_run, output_of_run
 from flows.summary import flow_run_id, metrics_json, mlflow_link, score_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.evaluation.beir import benchmark_parts, mean_metrics
+from nv_retriever.evaluation.mteb_task import check_for_mteb
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.specifications import dataset_spec, evaluation_spec
 from nv_retriever.teachers.config import TeacherConfig
@@ -38,6 +39,8 @@ def evaluation(
     home, mteb_results = home_of_run(home), output_of_run("mteb_results", mteb_results)
     source = config.dataset.source
     teacher = TeacherConfig(name=model, encoder=config.student.encoder)
+    if with_mteb:
+        check_for_mteb(teacher)
     specs = []
     for part in benchmark_parts(source):
         dataset = dataset_spec(config.dataset.model_copy(update={"source": part}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.errors import InputError
 from nv_retriever.stages import EvaluationSpec
 from tasks.opening import open_dataset
 
@@ -20,12 +19,9 @@ def write_mteb_files(spec: EvaluationSpec, home: str, folder: str) -> str:
 
 
 def measure_with_mteb(spec: EvaluationSpec, home: str) -> dict[str, float]:
-    """Return what mteb's evaluator finds for the same model on the same data; raises InputError for what is no encoder."""
+    """Return what mteb's evaluator finds for the same model on the same data."""
     from nv_retriever.evaluation.mteb_task import evaluate_with_mteb, open_for_mteb
 
-    teacher = spec.location.teacher
-    if teacher.kind != "encoder":
-        raise InputError("--with-mteb", "an encoder: a folder or a hub name", teacher.name)
-    model, store = open_for_mteb(teacher.encoder_config()), ArtifactStore(home)
+    model, store = open_for_mteb(spec.location.teacher), ArtifactStore(home)
     ignore = spec.evaluation.ignore_identical_ids is True
     return evaluate_with_mteb(model, open_dataset(spec.dataset, store), spec.evaluation.split, store.home / "mteb", ignore)

@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.beir import find_beir_set, mteb_task_name
-from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.teachers.config import TeacherConfig
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
+    from nv_retriever.teachers.identity import EncoderIdentity
 
 
-def open_for_mteb(config: EncoderConfig) -> Any:
+def check_for_mteb(teacher: TeacherConfig) -> EncoderIdentity:
+    """Return what mteb is to measure; raises InputError where that cannot be, before anything is embedded.
+
+    It has to be an encoder whose settings a SentenceTransformer of the same folder takes, and mteb has to be installed.
+    """
+    from nv_retriever.teachers.encoder import resolve_encoder
+
+    if find_spec("mteb") is None:
+        hint = 'pip install "mteb>=2.10,<3" (the extra `mteb`; its result files are written without it)'
+        raise InputError("mteb", "an installed package", "none", hint)
+    if teacher.kind != "encoder":
+        raise InputError("--with-mteb", "an encoder: a folder or a hub name", teacher.name)
+    if teacher.encoder.pooling is not None or teacher.encoder.normalize is not None:
+        raise InputError("--with-mteb", "the model's own pooling and normalisation", "others in the settings")
+    identity = resolve_encoder(teacher.encoder_config())
+    lengths = identity.query_max_length, identity.document_max_length
+    if lengths[0] != lengths[1]:
+        raise InputError("--with-mteb", "one length of queries and documents", f"{lengths[0]}, {lengths[1]}")
+    return identity
+
+
+def open_for_mteb(teacher: TeacherConfig) -> Any:
     """Return the SentenceTransformer of an encoder with the prompts and lengths that our evaluation encodes with.
 
-    Raises InputError for settings that a SentenceTransformer of the same folder does not take.
+    Raises InputError as `check_for_mteb` does.
     """
     from sentence_transformers import SentenceTransformer
 
-    from nv_retriever.teachers.encoder import resolve_encoder
     from nv_retriever.teachers.model_folder import locate_model
 
-    if config.pooling is not None or config.normalize is not None:
-        raise InputError("--with-mteb", "the model's own pooling and normalisation", "others in the settings")
-    identity = resolve_encoder(config)
-    length = identity.query_max_length
-    if length != identity.document_max_length:
-        raise InputError("--with-mteb", "one length of queries and documents", f"{length}, {identity.document_max_length}")
+    identity, config = check_for_mteb(teacher), teacher.encoder_config()
     path = locate_model(config.model, config.revision, config.trust_remote_code)
     prompts = {"query": identity.query_prompt, "document": identity.document_prompt}
     model = SentenceTransformer(str(path), prompts=prompts, trust_remote_code=config.trust_remote_code)
-    if length:
-        model.max_seq_length = length
+    if identity.query_max_length:
+        model.max_seq_length = identity.query_max_length
     return model
 
 
@@ -49,15 +66,11 @@ def evaluate_with_mteb(
     """Evaluate a SentenceTransformer, or anything that mteb encodes with, on a split; returns mteb's scores {name: value}.
 
     The task takes mteb's name and metadata where the data set is one of BEIR. mteb's own files (loaded by
-    `mteb.ResultCache`) go to `results_folder`. The texts of the corpus are held in memory. Raises InputError where mteb is
-    not installed.
+    `mteb.ResultCache`) go to `results_folder`. The texts of the corpus are held in memory.
     """
+    import mteb
+
     logging.getLogger("mteb").setLevel(logging.WARNING)
-    try:
-        import mteb
-    except ImportError:
-        hint = 'pip install "mteb>=2.10,<3" (the extra `mteb`; its result files are written without it)'
-        raise InputError("mteb", "an installed package", "none", hint) from None
     task = _task(dataset, split, ignore_identical_ids)
     cache = mteb.ResultCache(cache_path=results_folder)
     found = mteb.evaluate(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from brute_force_scorer import BruteForceScorer, MemoryDataset
 
+from flows.evaluation import evaluation
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
@@ -15,7 +16,8 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.mteb_result import export_evaluation, mteb_result, mteb_scores, write_mteb_result
 from nv_retriever.evaluation.mteb_task import evaluate_with_mteb, open_for_mteb
 from nv_retriever.evaluation.results import EvaluationResult
-from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.encoder import open_encoder
 
 
@@ -104,17 +106,27 @@ def test_mteb_measures_what_we_measure(tmp_path, small_beir):
         scorer = BruteForceScorer.from_vectors(one.encode_queries(queries), one.encode_documents(documents))
         folder = tmp_path / str(len(values))
         values.append(write_evaluation(folder, scorer, dataset, "test", EvaluationConfig(), "m")["metrics"]["nDCG@10"])
-    theirs = evaluate_with_mteb(open_for_mteb(encoder), dataset, "test", tmp_path / "mteb")
+    theirs = evaluate_with_mteb(
+        open_for_mteb(TeacherConfig(name="minilm", encoder=encoder)), dataset, "test", tmp_path / "mteb"
+    )
     assert theirs["ndcg_at_10"] == pytest.approx(values[0], abs=2e-5) and abs(values[0] - values[1]) > 1e-2
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
-    [({"normalize": False}, "others"), ({"pooling": "cls"}, "others"), ({"query_max_length": 9}, "9, 256")],
+    ("model", "said", "found"),
+    [
+        ("minilm", {"normalize": False}, "others"),
+        ("minilm", {"pooling": "cls"}, "others"),
+        ("minilm", {"query_max_length": 9}, "9, 256"),
+        ("bm25", {}, "bm25"),
+    ],
 )
-def test_what_mteb_cannot_be_told_is_said(said, found):
+def test_what_mteb_cannot_measure_is_said_before_anything_runs(small_beir, tmp_path, model, said, found):
+    pytest.importorskip("mteb")
+    config = PipelineConfig(dataset={"source": str(small_beir)}, student={"encoder": said})
     with pytest.raises(InputError, match=f"--with-mteb: expected .* found {found}"):
-        open_for_mteb(EncoderConfig(model="minilm", **said))
+        evaluation.fn(model=model, config=config, home=str(tmp_path / "home"), with_mteb=True)
+    assert not (tmp_path / "home" / "artifacts").exists()
 
 
 def _lookup(vectors):
