@@ -37,12 +37,12 @@ EmbeddingModel = EncoderIdentity | StudentSpec | TrainedSpec | str
 def dataset_spec(config: DatasetConfig) -> DatasetSpec:
     """Return the specification of the data set; reads its files' digests, raises InputError where it is missing."""
     from nv_retriever.data.build import source_digest
+    from nv_retriever.data.open import empty_policy
 
     digest = source_digest(config)
     name = Path(config.source).resolve().name if Path(config.source).exists() else config.source
-    return DatasetSpec(
-        config=config.model_copy(update={"source": name}), digest=digest, location=Location(source=config.source)
-    )
+    settled = config.model_copy(update={"source": name, "on_empty": empty_policy(config)})
+    return DatasetSpec(config=settled, digest=digest, location=Location(source=config.source))
 
 
 def student_spec(config: StudentConfig) -> StudentSpec:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.canonical import Canonical
 from nv_retriever.data.config import DatasetConfig
-from nv_retriever.data.open import open_source
+from nv_retriever.data.open import empty_policy, open_source
 from nv_retriever.data.records import Problems, Source
 from nv_retriever.data.splits import assign_splits, first_by_hash, kept_labels, split_order
 from nv_retriever.data.staging import Staging
@@ -71,7 +71,7 @@ def write_dataset(folder: Path, config: DatasetConfig) -> dict[str, Any]:
 
 
 def _stage(source: Source, staged: Path, config: DatasetConfig) -> dict[str, int]:
-    staging = Staging(staged, TextView(config.document_template), config.on_empty)
+    staging = Staging(staged, TextView(config.document_template), empty_policy(config))
     problems = Problems()
     staging.documents(source.documents(problems), problems)
     staging.queries(source.queries(problems), problems)

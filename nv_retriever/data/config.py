@@ -21,8 +21,9 @@ class DatasetConfig(Frozen):
     """The one text view of a document, shared by mining, training and evaluation; stripped at both ends."""
     min_grade: int = Field(default=1, ge=1)
     """Relevance labels of at least this grade are positives; lower ones are judged negatives."""
-    on_empty: Literal["fail", "skip"] = "fail"
-    """What to do with an empty or blank text: fail with its file and row, or skip it (counted)."""
+    on_empty: Literal["auto", "fail", "skip"] = "auto"
+    """What to do with an empty or blank text: fail with its file and row, or skip it (counted); `auto` fails for folders and
+    files, and skips in published data sets, which nobody can mend (BEIR's FiQA has some)."""
     on_unknown: Literal["fail", "skip"] = "fail"
     """What to do with a label that names an unknown query or document."""
     on_leak: Literal["drop", "keep"] = "drop"

@@ -1,4 +1,4 @@
-"""The first records of files, checked as ingestion checks them all: what a plan can say of an input in no time."""
+"""The first records of files, checked as ingestion checks them all: what can be said of an input before anything starts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 from nv_retriever.data.beir import BeirFolder
 from nv_retriever.data.config import DatasetConfig
-from nv_retriever.data.open import open_source
-from nv_retriever.data.pair_files import PairFiles
+from nv_retriever.data.open import empty_policy, open_source
+from nv_retriever.data.pair_files import PairFiles, is_array
 from nv_retriever.data.records import Problems
 from nv_retriever.data.staging import Staging
 from nv_retriever.data.text import TextView
@@ -17,19 +17,24 @@ from nv_retriever.errors import InputError
 
 FIRST = 100
 """Documents, queries and labels that are looked at."""
+LARGE = 1 << 24
+"""Bytes of a JSON array, which has to be read as a whole, that are too many to look into."""
 
 
 def check_head(config: DatasetConfig) -> None:
-    """Raise the InputError of ingestion where the first records of a folder or file tell it; other sources pass.
-
-    An array in a .json file is read as a whole, as ingestion does.
-    """
+    """Raise the InputError of ingestion where the first records of a folder or file tell it; other sources pass."""
+    name = config.source
+    if name.startswith(("hf:", "irds:")) or not ("/" in name or Path(name).exists()):
+        return
     source = open_source(config)
     if not isinstance(source, BeirFolder | PairFiles):
         return
+    files = source.files if isinstance(source, PairFiles) else []
+    if any(is_array(file) and file.stat().st_size > LARGE for file in files):
+        return
     problems = Problems()
     with TemporaryDirectory() as folder:
-        staging = Staging(Path(folder), TextView(config.document_template), config.on_empty)
+        staging = Staging(Path(folder), TextView(config.document_template), empty_policy(config))
         documents = list(islice(source.documents(problems), FIRST))
         staging.documents(documents, problems)
         queries = list(islice(source.queries(problems), FIRST))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.records import Source
@@ -45,6 +45,15 @@ def open_source(config: DatasetConfig) -> DigestedSource:
     if config.revision is not None and not on_hub:
         raise InputError("dataset.revision", "nothing: only data sets on the hub have revisions", config.source)
     return source
+
+
+def empty_policy(config: DatasetConfig) -> Literal["fail", "skip"]:
+    """Return what happens to empty texts: `config.on_empty`, or what `auto` means for its source."""
+    if config.on_empty != "auto":
+        return config.on_empty
+    name, hub = config.source, config.source.removeprefix("hf:").partition(":")[0]
+    published = name.startswith("irds:") or (name.startswith("hf:") and not Path(hub).exists()) or name in BEIR_NAMES
+    return "skip" if published and not Path(name).exists() else "fail"
 
 
 def _open(config: DatasetConfig) -> DigestedSource:

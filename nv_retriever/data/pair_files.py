@@ -90,7 +90,7 @@ def read_records(path: Path, problems: Problems) -> Iterator[tuple[Place, list[s
         yield from _read_parquet(path)
     elif kind in (".csv", ".tsv"):
         yield from _read_csv(path, "\t" if kind == ".tsv" else ",", problems)
-    elif _is_array(path):
+    elif is_array(path):
         yield from _read_array(path, problems)
     else:
         for place, record in iter_json(path, problems):
@@ -139,7 +139,8 @@ def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[
         raise InputError(f"{path} line {reader.line_num}", "a CSV row", str(error)) from None
 
 
-def _is_array(path: Path) -> bool:
+def is_array(path: Path) -> bool:
+    """Return whether a file holds a JSON array: by its first bytes."""
     with open_binary(path) as file:
         return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,10 @@ from nv_retriever.fingerprint import file_digest
 from nv_retriever.training.blend import BlendSource
 from nv_retriever.training.labelled import ContrastiveSample, class_samples, similarity_samples
 
+logger = logging.getLogger(__name__)
 Row = Mapping[str, Any]
+Placed = tuple[str, tuple[str, ...]]
+"""Where a row is, and its values."""
 ROLES = {"similarity": ("first", "second", "score"), "classification": ("text", "label"), "clustering": ("text", "label")}
 
 
@@ -23,7 +27,8 @@ def labelled_samples(source: BlendSource, negatives: int, seed: int) -> list[Con
     roles = ROLES[source.task]
     columns = {role: source.columns.get(role, role) for role in roles}
     where = source.source
-    placed = [(place, values) for place, row in _rows(where) for values in _values(row, columns, place)]
+    read = [(place, values) for place, row in _rows(where) for values in _values(row, columns, place)]
+    placed = _filled(read, where, roles)
     rows = [values for _, values in placed]
     if source.task == "similarity":
         pairs = [(first, second, _number(score, place)) for place, (first, second, score) in placed]
@@ -70,10 +75,18 @@ def _values(row: Row, columns: dict[str, str], where: str) -> Iterator[tuple[str
     if lists and len({len(value) if isinstance(value, list) else -1 for value in values}) > 1:
         raise InputError(where, f"lists of one length ({', '.join(columns)})", "others")
     for items in zip(*values, strict=True) if lists else [values]:
-        texts = tuple(map(_text, items))
-        if "" in texts:
-            raise InputError(where, f"a {list(columns)[texts.index('')]} that is not empty", "none")
-        yield texts
+        yield tuple(map(_text, items))
+
+
+def _filled(placed: list[Placed], source: str, roles: tuple[str, ...]) -> list[Placed]:
+    """Return rows without anything empty; others are an error in a file, and skipped on the hub: nobody can mend them."""
+    filled = [one for one in placed if "" not in one[1]]
+    if len(filled) < len(placed):
+        place, values = next(one for one in placed if "" in one[1])
+        if not source.startswith("hf:"):
+            raise InputError(place, f"a {roles[values.index('')]} that is not empty", "none")
+        logger.warning("%s: %d rows with something empty (skipped)", source, len(placed) - len(filled))
+    return filled
 
 
 def _text(value: Any) -> str:

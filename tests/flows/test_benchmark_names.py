@@ -10,6 +10,7 @@ import pytest
 
 from flows.evaluation import evaluation
 from flows.settings import build_config
+from nv_retriever.errors import InputError
 from nv_retriever.evaluation.beir import beir_set
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -53,8 +54,8 @@ def write_table(path: Path, rows: list[dict[str, object]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def measure(source: str, **more):
-    config = build_config({"dataset": {"source": source}}, "test")
+def measure(source: str, on_empty: str = "auto", **more):
+    config = build_config({"dataset": {"source": source, "on_empty": on_empty}}, "test")
     return evaluation("bm25", config, str(Path("home").resolve()), **more)
 
 
@@ -76,6 +77,19 @@ def test_ms_marco_is_measured_on_dev_and_nanobeir_on_its_only_split():
     repository("zeta-alpha-ai/NanoNQ", "train")
     result = measure("NanoNQ")
     assert result["split"] == "train" and result["metrics"]["nDCG@10"] == 1.0
+
+
+def test_empty_texts_of_a_published_set_are_skipped_and_of_an_own_file_an_error(caplog):
+    for name, labels in (("BeIR/fiqa", "BeIR/fiqa-qrels"), ("mine/animals", "")):
+        repository(name, "test", labels)
+        corpus = Path(name) / "corpus" / "corpus.parquet"
+        empty = {"_id": "12229", "title": "", "text": ""}  # as FiQA has some
+        write_table(corpus, [*pq.read_table(corpus).to_pylist(), empty])
+    assert measure("fiqa")["metrics"]["nDCG@10"] == 1.0
+    assert "fiqa: 1 blank documents (skipped or noted)" in caplog.text
+    with pytest.raises(InputError, match=r"expected a text that is not empty.*--set dataset.on_empty=skip"):
+        measure("hf:mine/animals")
+    assert measure("hf:mine/animals", on_empty="skip")["metrics"]["nDCG@10"] == 1.0
 
 
 def test_the_files_are_mteb_s():

@@ -1,5 +1,6 @@
 """The NV-Retriever-v1 recipe on a tiny random Mistral: attention, pooling, LoRA, export, both stages, labelled sets."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_labelled_rows_that_mean_nothing_are_refused(
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         labelled_samples(BlendSource(name="a", source=str(path), task=task), 1, seed=0)
+
+
+def test_rows_of_the_hub_with_something_empty_are_skipped_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can mend them."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "tweets").mkdir(parents=True)
+    rows = [{"text": text, "label": label} for text, label in (("a", 0), ("b", 0), ("", 1), ("c", 1), ("d", 1))]
+    (tmp_path / "mine" / "tweets" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = BlendSource(name="tweets", source="hf:mine/tweets", task="classification")
+    samples = labelled_samples(source, 1, seed=0)
+    assert {sample.query for sample in samples} == {"a", "b", "c", "d"}
+    assert "hf:mine/tweets: 1 rows with something empty (skipped)" in caplog.text
 
 
 @pytest.mark.parametrize(
