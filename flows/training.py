@@ -12,7 +12,7 @@ from flows.summary import flow_run_id, minings_json, mlflow_link, stage_table, s
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline import minings, trainings
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import trained_spec
+from nv_retriever.trained_specifications import trained_spec
 from tasks.mine import add_to_database
 from tasks.tracking import track_training
 

@@ -15,9 +15,10 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import audit_spec, checkpoint_spec, dataset_spec, evaluation_spec, student_spec
+from nv_retriever.specifications import audit_spec, dataset_spec, evaluation_spec, student_spec
 from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
 from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.trained_specifications import checkpoint_spec
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import dataset_spec, evaluation_spec, trained_spec
+from nv_retriever.specifications import dataset_spec, evaluation_spec
 from nv_retriever.stages import (
     BlendedCheckpointSpec,
     EvaluationSpec,
@@ -15,6 +15,7 @@ from nv_retriever.stages import (
     TrainedSpec,
 )
 from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.trained_specifications import trained_spec
 
 
 @dataclass(frozen=True)

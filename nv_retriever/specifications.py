@@ -10,26 +10,19 @@ from nv_retriever.evaluation.beir import benchmark_settings
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.stages import (
     AuditSpec,
-    BlendedCheckpointSpec,
-    BlendLocation,
     CandidatesSpec,
-    CheckpointSpec,
     DatasetSpec,
     EmbeddingSpec,
     EvaluationSpec,
-    LabelledSpec,
     Location,
     MiningSpec,
     StudentSpec,
     TeacherLocation,
-    Title,
     TrainedSpec,
 )
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.identity import EncoderIdentity
-from nv_retriever.training.blend import BlendConfig, BlendSource, BlendStage
-from nv_retriever.training.config import StudentConfig, TrainingConfig
-from nv_retriever.training.job import check_teachers
+from nv_retriever.training.config import StudentConfig
 
 EmbeddingModel = EncoderIdentity | StudentSpec | TrainedSpec | str
 
@@ -147,75 +140,6 @@ def audit_spec(config: PipelineConfig) -> AuditSpec:
     return AuditSpec(dataset=dataset, split=config.split, candidates=candidates_specs(config, dataset), audit=audit)
 
 
-def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> CheckpointSpec:
-    """Return the specification of the trained student, with everything upstream of it."""
-    mining = mining_spec(config, dataset)
-    check_training(config, config.training)
-    return CheckpointSpec(
-        dataset=mining.dataset,
-        mining=mining,
-        student=student_spec(config.student),
-        training=config.training,
-        seed=config.seed,
-    )
-
-
-def check_training(config: PipelineConfig, training: TrainingConfig) -> None:
-    """Raise InputError for a training that wants what the teachers have not: here it costs no mining."""
-    from nv_retriever.teachers.parse import score_kind
-
-    kinds = sorted({score_kind(teacher) for teacher in config.teachers}) if training.distillation else ()
-    vectors = config.teachers[0].kind not in ("bm25", "cross-encoder")
-    check_teachers(training, kinds, config.mining.ensemble.startswith("intra"), vectors)
-
-
-def blended_spec(config: PipelineConfig, blend: BlendConfig) -> BlendedCheckpointSpec:
-    """Return the specification of the last stage of a blend, with everything upstream of it."""
-    datasets = {source.name: blend_dataset(source) for source in blend.sources if source.task == "retrieval"}
-    start: StudentSpec | BlendedCheckpointSpec = student_spec(config.student)
-    for stage in blend.stages:
-        chosen = blend.of(stage)
-        if any(source.task == "retrieval" for source in chosen):
-            check_training(config, stage.training)
-        start = BlendedCheckpointSpec(
-            sources=tuple(blend_source_spec(config, stage, source, datasets.get(source.name)) for source in chosen),
-            query_prompts=tuple(source.query_prompt for source in chosen),
-            samples=tuple(source.samples for source in chosen),
-            start=start,
-            training=stage.training,
-            seed=config.seed,
-            title=Title(blend=blend.name, stage=stage.name, sources=tuple(source.name for source in chosen)),
-        )
-    assert isinstance(start, BlendedCheckpointSpec)
-    return start
-
-
-def blend_dataset(source: BlendSource) -> DatasetSpec:
-    """Return the data set of a retrieval source; of `samples` samples, as many queries are enough."""
-    return dataset_spec(DatasetConfig(source=source.source, columns=source.columns, train_limit=source.samples))
-
-
-def blend_source_spec(
-    config: PipelineConfig, stage: BlendStage, source: BlendSource, dataset: DatasetSpec | None
-) -> MiningSpec | LabelledSpec:
-    """Return how a source becomes the samples of a stage: mined, or drawn from its labels."""
-    from nv_retriever.mining.selection import parse_selection
-    from nv_retriever.training.labelled_source import rows_digest
-
-    if dataset is not None:
-        mining = config.mining.model_copy(update={"selection": stage.selection})
-        return mining_spec(config.model_copy(update={"mining": mining, "blend": None}), dataset)
-    return LabelledSpec(
-        digest=rows_digest(source.source),
-        task=source.task,
-        columns=source.columns,
-        samples=source.samples,
-        negatives=parse_selection(stage.selection).count,
-        seed=config.seed,
-        location=BlendLocation(source=source),
-    )
-
-
 def evaluation_spec(
     config: PipelineConfig, dataset: DatasetSpec, system: str, model: StudentSpec | TrainedSpec | TeacherConfig
 ) -> EvaluationSpec:
@@ -251,8 +175,3 @@ def evaluation_spec(
 def measured_encoder(encoder: EncoderConfig) -> EncoderConfig:
     """Return the encoder as it is evaluated."""
     return encoder.model_copy(update={"precision": "fp32"}) if encoder.precision == "auto" else encoder
-
-
-def trained_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> TrainedSpec:
-    """Return the specification of what a run trains: on one data set, or on a blend of several."""
-    return checkpoint_spec(config, dataset) if config.blend is None else blended_spec(config, config.blend)

@@ -8,7 +8,7 @@ from nv_retriever.ablation import AblationConfig, plan_ablation
 from nv_retriever.errors import InputError
 from nv_retriever.iteration import plan_rounds
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import checkpoint_spec, trained_spec
+from nv_retriever.trained_specifications import checkpoint_spec, trained_spec
 
 TWO = {"teachers": [{"name": "minilm"}, {"name": str(get_model_path())}]}
 KINDS = {"teachers": [{"name": "minilm"}, {"name": "bm25"}]}
