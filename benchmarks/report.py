@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.mining import NAMES
+from nv_retriever.hardware import FAST_BF16_FLAGS
 from nv_retriever.report.html import Page
 from nv_retriever.report.table import Table
 
@@ -86,7 +87,7 @@ def training(folder: str = "") -> Table:
     """Return training."""
     found = result(f"{folder}training")
     rates = {key: found["samples_per_second"][key]["wall"] for key in TRAINING}
-    best = "bf16" if "avx512_bf16" in found["machine"]["features"] else "fp32"
+    best = "bf16" if FAST_BF16_FLAGS & set(found["machine"]["features"]) else "fp32"
     rows = [
         [TRAINING[key].replace("bf16", best), rate, rate / rates["st-default"], rate / rates["st-best"]]
         for key, rate in rates.items()

@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from flows.ending import guarded, whole_output
 from flows.options import Common
+
+if TYPE_CHECKING:
+    from nv_retriever.data.config import DatasetConfig
 
 Json = dict[str, Any]
 
@@ -81,10 +84,15 @@ def prepare_environment(common: Common) -> None:
     own.setLevel(logging.WARNING if common.quiet else logging.INFO)
 
 
-def start(flow_path: str, **parameters: Any) -> Json:
-    """Run the flow `module:name` in this process and return what it says; its server starts while it is imported."""
-    from flows.server import temporary_server
+def start(flow_path: str, dataset: DatasetConfig, **parameters: Any) -> Json:
+    """Run the flow `module:name` in this process and return what it says; its server starts while it is imported.
 
+    Before that the first records of the data set are looked at: ingestion would say the same, ten seconds later.
+    """
+    from flows.server import temporary_server
+    from nv_retriever.data.head import check_head
+
+    check_head(dataset)
     with temporary_server() as wait_for_server:
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -122,7 +130,7 @@ def run(common: Common) -> None:
 
     config = common.settings()
 
-    result = start("flows.pipeline:pipeline", config=config, home=common.home_folder())
+    result = start("flows.pipeline:pipeline", config.dataset, config=config, home=common.home_folder())
     emit(result, common, functools.partial(show_run, dataset=config.dataset.source))
 
 
@@ -148,7 +156,12 @@ def mine(
 
     home = common.home_folder()
     result = start(
-        "flows.mining:mining", config=config, home=home, export_format=export, out=str(out.resolve()) if out else None
+        "flows.mining:mining",
+        config.dataset,
+        config=config,
+        home=home,
+        export_format=export,
+        out=str(out.resolve()) if out else None,
     )
     emit(result, common, show_mining)
 
@@ -167,9 +180,11 @@ def train(
     config = common.settings()
 
     if rounds > 1:
-        result = start("flows.rounds:rounds_of_training", config=config, home=common.home_folder(), rounds=rounds)
+        result = start(
+            "flows.rounds:rounds_of_training", config.dataset, config=config, home=common.home_folder(), rounds=rounds
+        )
     else:
-        result = start("flows.training:training", config=config, home=common.home_folder())
+        result = start("flows.training:training", config.dataset, config=config, home=common.home_folder())
     emit(result, common, show_training)
 
 
@@ -189,7 +204,13 @@ def evaluate(
     home = common.home_folder()
     folder = str(mteb_results.resolve()) if mteb_results else None
     result = start(
-        "flows.evaluation:evaluation", model=model, config=config, home=home, mteb_results=folder, with_mteb=with_mteb
+        "flows.evaluation:evaluation",
+        config.dataset,
+        model=model,
+        config=config,
+        home=home,
+        mteb_results=folder,
+        with_mteb=with_mteb,
     )
     emit(result, common, show_evaluation)
 
@@ -221,7 +242,11 @@ def ablate(
     study = tree.pop("ablation", {})
     config = build_ablation(common.validated(tree), study, seeds, methods, evaluate_on)
 
-    emit(start("flows.ablation:ablation", config=config, home=common.home_folder()), common, show_ablation)
+    emit(
+        start("flows.ablation:ablation", config.pipeline.dataset, config=config, home=common.home_folder()),
+        common,
+        show_ablation,
+    )
 
 
 @command
@@ -231,7 +256,7 @@ def audit(common: Common) -> None:
 
     config = common.settings()
 
-    emit(start("flows.auditing:auditing", config=config, home=common.home_folder()), common, show_audit)
+    emit(start("flows.auditing:auditing", config.dataset, config=config, home=common.home_folder()), common, show_audit)
 
 
 @command

@@ -61,12 +61,8 @@ class Common:
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)] = False
 
     def settings(self, evaluates: bool = False) -> Any:
-        """Return the validated configuration; the first records of a local data set are looked at before anything starts."""
-        from nv_retriever.data.head import check_head
-
-        config = self.validated(self.tree(evaluates))
-        check_head(config.dataset)
-        return config
+        """Return the validated configuration."""
+        return self.validated(self.tree(evaluates))
 
     def tree(self, evaluates: bool = False) -> Json:
         """Return the settings as they were given: the file, over it the named options, over them --set."""

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from nv_retriever.data.beir import BeirFolder
 from nv_retriever.data.config import DatasetConfig
-from nv_retriever.data.open import empty_policy, open_source
+from nv_retriever.data.open import empty_policy, is_path, open_source
 from nv_retriever.data.pair_files import PairFiles, is_array
 from nv_retriever.data.records import Problems
 from nv_retriever.data.staging import Staging
@@ -23,8 +23,7 @@ LARGE = 1 << 24
 
 def check_head(config: DatasetConfig) -> None:
     """Raise the InputError of ingestion where the first records of a folder or file tell it; other sources pass."""
-    name = config.source
-    if name.startswith(("hf:", "irds:")) or not ("/" in name or Path(name).exists()):
+    if not is_path(config.source):
         return
     source = open_source(config)
     if not isinstance(source, BeirFolder | PairFiles):

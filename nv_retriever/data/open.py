@@ -51,9 +51,16 @@ def empty_policy(config: DatasetConfig) -> Literal["fail", "skip"]:
     """Return what happens to empty texts: `config.on_empty`, or what `auto` means for its source."""
     if config.on_empty != "auto":
         return config.on_empty
-    name, hub = config.source, config.source.removeprefix("hf:").partition(":")[0]
-    published = name.startswith("irds:") or (name.startswith("hf:") and not Path(hub).exists()) or name in BEIR_NAMES
-    return "skip" if published and not Path(name).exists() else "fail"
+    return "fail" if config.source == "stdlib" or is_path(config.source) else "skip"
+
+
+def is_path(name: str) -> bool:
+    """Return whether a data set's name means a folder or file, there or not; other names are of what others published."""
+    from nv_retriever.data.pair_files import suffix
+
+    if name.startswith(("hf:", "irds:")):
+        return False
+    return "/" in name or bool(suffix(name)) or name.startswith((".", "~")) or Path(name).exists()
 
 
 def _open(config: DatasetConfig) -> DigestedSource:
@@ -83,9 +90,7 @@ def _open(config: DatasetConfig) -> DigestedSource:
         from nv_retriever.data.hub import open_beir
 
         return open_beir(name, config)
-    from nv_retriever.data.pair_files import suffix
-
-    if "/" in name or suffix(name) or name.startswith((".", "~")):
+    if is_path(name):
         raise InputError(name, "a BEIR folder or a file of pairs", "nothing there")
     kinds = "stdlib, a folder, a file, hf:ORG/NAME, irds:NAME, or a BEIR name"
     close = get_close_matches(name.lower(), ("stdlib", *BEIR_NAMES), n=1)

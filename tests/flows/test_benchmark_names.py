@@ -80,16 +80,16 @@ def test_ms_marco_is_measured_on_dev_and_nanobeir_on_its_only_split():
 
 
 def test_empty_texts_of_a_published_set_are_skipped_and_of_an_own_file_an_error(caplog):
-    for name, labels in (("BeIR/fiqa", "BeIR/fiqa-qrels"), ("mine/animals", "")):
-        repository(name, "test", labels)
-        corpus = Path(name) / "corpus" / "corpus.parquet"
-        empty = {"_id": "12229", "title": "", "text": ""}  # as FiQA has some
-        write_table(corpus, [*pq.read_table(corpus).to_pylist(), empty])
+    repository("BeIR/fiqa", "test", labels="BeIR/fiqa-qrels")
+    corpus = Path("BeIR/fiqa/corpus/corpus.parquet")
+    empty = {"_id": "12229", "title": "", "text": ""}  # as FiQA has some
+    write_table(corpus, [*pq.read_table(corpus).to_pylist(), empty])
+    write_table(Path("own/pairs.parquet"), [{"query": animal, "positive": animal} for animal in (*ANIMALS, "")])
     assert measure("fiqa")["metrics"]["nDCG@10"] == 1.0
     assert "fiqa: 1 blank documents (skipped or noted)" in caplog.text
     with pytest.raises(InputError, match=r"expected a text that is not empty.*--set dataset.on_empty=skip"):
-        measure("hf:mine/animals")
-    assert measure("hf:mine/animals", on_empty="skip")["metrics"]["nDCG@10"] == 1.0
+        measure("own/pairs.parquet")
+    assert measure("own/pairs.parquet", on_empty="skip")["metrics"]["nDCG@10"] == 1.0
 
 
 def test_the_files_are_mteb_s():

@@ -154,7 +154,8 @@ def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
         """Kill a process once it trains: the lines of the run before are told before there are any."""
         if step >= 10 and not dead:
             dead.extend(process for process in workers_of(killed) if process.environ().get("RANK") == str(rank))
-            [process.kill() for process in dead]
+            for process in dead:
+                process.kill()
 
     with pytest.raises(RuntimeError, match=rf"^training in 2 processes: process {rank} was killed \(SIGKILL\)[^\n]*$"):
         write_checkpoint(killed, animals, "train", mined, bert, config, 0, runtime, kill)
