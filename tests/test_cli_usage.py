@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from prefect.utilities.callables import parameter_schema
 
+from flows.cli import start
 from flows.mining import mining
+from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import InputError
 from nv_retriever.store.exports.export import FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,6 +81,12 @@ def test_broken_input_is_one_line_and_exit_code_2(mistake, small_beir, tmp_path)
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "home" / "artifacts" / "embeddings").exists(), "found before anything is embedded"
+
+
+def test_the_head_of_an_input_is_looked_at_before_a_server_starts(small_beir):
+    break_corpus_json(small_beir)
+    with pytest.raises(InputError, match=r"corpus\.jsonl line 5: expected a JSON object"):
+        start("no.such.module:flow", DatasetConfig(source=str(small_beir)))
 
 
 @pytest.mark.parametrize(
