@@ -72,7 +72,7 @@ class AblationConfig(Frozen):
     def _every_cell_once(self) -> Self:
         for name in ("methods", "selections", "ensembles", "seeds"):
             each_once(f"ablation.{name}", getattr(self, name))
-        hint = "a link to one of the folders has a name of its own"
+        hint = "name one of them by `alias`"
         each_once("ablation.teachers", [teacher.label for teacher in self.teachers], hint)
         return self
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from flows.options import Common
@@ -25,7 +27,7 @@ def test_wrong_values_say_what_was_expected_and_found():
 def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_settings():
     with pytest.raises(InputError, match=r"teachers: expected a list, found 'bm25'"):
         build_config({"teachers": "bm25"}, "x.yaml")
-    with pytest.raises(InputError, match=r"teachers\.0: expected a group of settings \(bm25, encoder, name\), found 'bm25'"):
+    with pytest.raises(InputError, match=r"0: expected a group of settings \(alias, bm25, encoder, name\), found 'bm25'"):
         build_config({"teachers": ["bm25"]}, "x.yaml")
 
 
@@ -151,5 +153,14 @@ def test_several_teachers_need_an_ensemble_before_anything_runs():
 
 @pytest.mark.parametrize("names", [("bm25", "bm25"), ("./a/model", "minilm", "./b/model/")])
 def test_teachers_that_no_table_could_tell_apart_are_refused(names):
-    with pytest.raises(InputError, match=r"teachers: expected every name once, found (bm25|model) more than once"):
+    with pytest.raises(InputError, match=r"teachers: expected every name once, found (bm25|model) more than once") as error:
         build_config({"teachers": [{"name": name} for name in names]}, "test")
+    path = re.search(r"--set (teachers\.\d\.alias)=NAME", str(error.value))
+    assert path is not None
+    settings = Common(teacher=list(names), set_=[f"{path[1]}=other"]).settings()
+    assert "other" in [teacher.label for teacher in settings.teachers]
+
+
+def test_an_alias_is_a_name():
+    with pytest.raises(InputError, match="alias"):
+        build_config({"teachers": [{"name": "bm25", "alias": " "}]}, "test")

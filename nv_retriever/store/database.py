@@ -46,7 +46,10 @@ class TripleStore:
         """
         artifact = MiningArtifact.open(Path(mining_folder))
         with self._lock():
-            self._create_or_migrate()
+            if not self.path.exists():
+                self._rewrite([artifact])
+                return artifact.run_id
+            self._migrate()
             with self._open(read_only=False) as connection:
                 if is_there(connection, artifact):
                     return artifact.run_id
@@ -143,10 +146,7 @@ class TripleStore:
             raise damaged(self.path, error) from error
         return int(row[0]) if row and row[0] is not None else 0
 
-    def _create_or_migrate(self) -> None:
-        if not self.path.exists():
-            self._rewrite([])
-            return
+    def _migrate(self) -> None:
         with self._open(read_only=False) as connection:
             version = self._version(connection)
         if version > schema.SCHEMA_VERSION:

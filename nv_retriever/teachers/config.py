@@ -68,6 +68,9 @@ class TeacherConfig(Frozen):
     name: str = "minilm"
     """MODEL (hub name or folder), `bm25`, `cross-encoder:MODEL` (rescores the first teacher's candidates),
     `endpoint:URL#MODEL` (an OpenAI-compatible embedding server), or `vectors:FOLDER` (precomputed)."""
+    alias: str | None = Field(default=None, pattern=r"^\S(.*\S)?$")
+    """What it is called in triples, tables and exports, as where one model teaches twice with different settings. By
+    default the name, of a folder its last part."""
     encoder: EncoderConfig = EncoderConfig()
     """Details of a MODEL teacher (its `model` is taken from the name); prompts and normalisation of an endpoint, only the
     latter of given vectors, prompts, length and precision of a cross-encoder. Setting more is an error."""
@@ -88,7 +91,9 @@ class TeacherConfig(Frozen):
 
     @property
     def label(self) -> str:
-        """The name in tables: a folder's last part, everything else as given."""
+        """What it is called in tables: the alias, else a folder's last part, everything else as given."""
+        if self.alias is not None:
+            return self.alias
         head, _, rest = self.name.rstrip("/").rpartition("/")
         return rest if self.kind == "encoder" and head.startswith(("/", ".")) else self.name
 

@@ -42,11 +42,12 @@ def check_teacher(teacher: TeacherConfig) -> None:
 
 
 def check_labels(teachers: Sequence[TeacherConfig]) -> None:
-    """Raise InputError for two teachers of one name: triples, tables and exports tell them apart by it."""
+    """Raise InputError for two teachers of one label: triples, tables and exports tell them apart by it."""
     labels = [teacher.label for teacher in teachers]
-    if twice := next((label for label in labels if labels.count(label) > 1), None):
-        hint = "a link to one of the folders has a name of its own"
-        raise InputError("teachers", "every name once", f"{twice} more than once", hint)
+    for place, label in enumerate(labels):
+        if label in labels[:place]:
+            hint = f"name one of them: teachers.{place}.alias (in a file, or --set teachers.{place}.alias=NAME)"
+            raise InputError("teachers", "every name once", f"{label} more than once", hint)
 
 
 def target(teacher: TeacherConfig) -> str:

@@ -225,6 +225,22 @@ def test_a_failing_input_fails_the_run(folder, home):
         pipeline(config(folder).model_copy(update={"split": "validation"}), str(home))
 
 
+def test_one_model_teaches_twice_under_two_names(first, folder, home):
+    """With prompts and without; the vectors that are there already are not made again for a name."""
+    settings = config(folder, mining__ensemble="intra-sample")
+    plain, asked = ({"name": "minilm", "alias": name} for name in ("plain", "asked"))
+    teachers = [plain, asked | {"encoder": {"query_prompt": "which animal: "}}]
+    settings = build_config(settings.model_dump(mode="json") | {"teachers": teachers}, "test")
+    found = mining(settings, str(home))
+    embedded = [stage["cached"] for stage in found["stages"] if stage["stage"] == "embed"]
+    assert embedded[:2] == [True, True] and not all(embedded)
+    with duckdb.connect(found["database"], read_only=True) as connection:
+        names = "select list(distinct teacher order by teacher) from triples where run_id = ?"
+        told = "select teachers from mining_runs where run_id = ?"
+        assert connection.execute(names, [found["run_id"]]).fetchone() == (["asked", "plain"],)
+        assert connection.execute(told, [found["run_id"]]).fetchone() == (["plain", "asked"],)
+
+
 @pytest.mark.parametrize(("form", "out", "message"), [("triplet", None, "together"), ("nonsense", "there", "triplet")])
 def test_an_export_that_cannot_be_written_is_said_before_anything_runs(folder, tmp_path, form, out, message):
     from nv_retriever.errors import InputError
