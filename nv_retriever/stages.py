@@ -70,7 +70,7 @@ class DatasetSpec(Spec):
     """Documents, queries and labels in canonical order."""
 
     kind: ClassVar[str] = "dataset"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stage: ClassVar[StageName] = "ingest"
     config: DatasetConfig
     digest: str

@@ -2,7 +2,7 @@
 
 Columns are recognised by their usual names, or named in `DatasetConfig.columns`. Cells may hold a text, a list of texts
 (FlagEmbedding's `pos`, `neg`; with a list of scores sentence-transformers' labeled lists), or objects with `text`, `title`,
-`docid` (Tevatron's `positive_passages`).
+`docid` (Tevatron's `positive_passages`, DPR's `positive_ctxs`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ ROLES: dict[str, tuple[str, ...]] = {
     "positive": (
         *("positive", "pos", "positive_passages", "positives", "positive_text", "answer", "passage", "document", "context"),
         *("doc", "document_text", "passage_text", "response", "sentence2", "sentence_b", "abstract", "text"),
-        *("documents", "passages"),
+        *("documents", "passages", "positive_ctxs"),
     ),
-    "negative": ("negative", "neg", "negative_passages", "negatives", "hard_negative", "hard_negatives", "negative_text"),
+    "negative": (
+        *("negative", "neg", "negative_passages", "negatives", "hard_negative", "hard_negatives", "negative_text"),
+        *("hard_negative_ctxs",),
+    ),
     "query_id": ("query_id", "query-id", "qid", "question_id"),
     "positive_id": (
         "positive_id",
@@ -47,6 +50,8 @@ ROLES: dict[str, tuple[str, ...]] = {
 """Roles and the column names that are recognised, the first found wins."""
 _SCORE_HINT = "--set dataset.columns.score=null takes no column for a score: every row is a positive"
 OPTIONAL = frozenset(ROLES) - {"query", "positive"}
+_DOCUMENT_ID = ("docid", "_id", "id", "doc_id", "passage_id", "psg_id")
+"""Keys of an object that is a document."""
 _NUMBERED_NEGATIVE = re.compile(r"^(hard_)?neg(ative)?_?\d+$")
 
 
@@ -184,7 +189,7 @@ class Row:
         for number, item in enumerate(items):
             identifier, title = _item(ids, number, len(items)), _item(titles, number, len(items))
             if isinstance(item, Mapping):
-                identifier = next((item[k] for k in ("docid", "_id", "id", "doc_id") if item.get(k) is not None), identifier)
+                identifier = next((item[k] for k in _DOCUMENT_ID if item.get(k) is not None), identifier)
                 title = item.get("title", title)
                 item = item.get("text", item.get("passage", item))
             if identifier is None:

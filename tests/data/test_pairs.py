@@ -101,6 +101,18 @@ def test_equal_texts_merge_and_the_smallest_spelling_is_kept(tmp_path):
             [0, 1],
         ),
         (
+            {
+                "dataset": "nq",
+                "question": "q",
+                "answers": ["short"],
+                "positive_ctxs": [{"title": "T", "text": "a", "score": 1000.5, "title_score": 1, "passage_id": "3"}],
+                "negative_ctxs": [{"title": "", "text": "by chance", "passage_id": "9"}],
+                "hard_negative_ctxs": [{"title": "", "text": "c", "score": 7.5, "psg_id": "4"}],
+            },
+            ["T a", "c"],
+            [0, 1],
+        ),
+        (
             {"query": "q", "positive": "a", "positive_id": 5, "negative": ["c", "d"], "negative_id": [6, 7]},
             ["a", "c", "d"],
             [0, 0, 1],
@@ -117,12 +129,19 @@ def test_known_shapes(tmp_path, row, documents, grades):
         "anchor": "other",
         "question": "other",
     }
+    other |= {"answers": [], "positive_ctxs": [{"title": "", "text": "z", "passage_id": "1"}]}
     other |= {"positive_passages": [{"docid": "z", "title": "", "text": "z"}], "query_id": 8, "positive_id": 8, "label": 1}
     rows = [row, {key: other[key] for key in row if key in other} | ({"title": ""} if "title" in row else {})]
     data = ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out")
     assert sorted(set(data.document_texts()) - {"z"}) == documents
     query = data.query_texts().index("q")
     assert sorted(g for q, _, g in labelled(data) if q == data.query_ids[query]) == grades
+
+
+@pytest.mark.parametrize("key", ["docid", "passage_id", "psg_id"])
+def test_documents_keep_the_ids_that_they_have(tmp_path, key):
+    rows = [{"question": f"q{i}", "positive_ctxs": [{key: f"d{i}", "title": "", "text": f"t{i}"}]} for i in range(3)]
+    assert ingest(write(tmp_path / "a.jsonl", rows), tmp_path / "out").document_ids.tolist() == ["d0", "d1", "d2"]
 
 
 def test_scores_that_are_no_labels(tmp_path):
