@@ -71,14 +71,16 @@ def show_run(result: Json, dataset: str) -> None:
 
 
 def show_mined(console: Console, mining: Json) -> None:
-    """Print how many negatives there are, and why samples have fewer than asked."""
+    """Print how many negatives there are, why samples found fewer than asked, and what fills them up."""
     console.print(
         f"Mined {mining['triples']:,} negatives for {mining['queries']:,} queries; "
         f"run {mining['run_id']} in {mining['database']}"
     )
     if mining["short"]:
         reasons = ", ".join(f"{SHORT.get(name, name)} ({n:,})" for name, n in mining["short_reasons"].items())
-        console.print(f"{mining['short']:,} of {mining['samples']:,} samples have fewer than asked: {reasons}")
+        fillers = ", ".join(f"{mining['reasons'][why]:,} {why}" for why in ("relaxed", "random") if why in mining["reasons"])
+        filled = f"; filled up with {fillers} negatives" if fillers else ""
+        console.print(f"{mining['short']:,} of {mining['samples']:,} samples found fewer than asked: {reasons}{filled}")
         console.print("`nvr explain QUERY_ID` shows a query's candidates; `mining.shortfall` says how to fill up")
 
 
@@ -145,11 +147,9 @@ def show_plan(result: Json) -> None:
 
 
 def show_audit(result: Json) -> None:
-    """Print false-negative rate against hardness and coverage, by rule."""
+    """Print false-negative rate against the mean gap to the positive (smaller is harder) and coverage, by rule."""
     console = open_console()
-    table = open_table(
-        "teacher", "rule", "negatives", "false", "rate", "hardness", "coverage", title="False negatives by rule"
-    )
+    table = open_table("teacher", "rule", "negatives", "false", "rate", "gap", "coverage", title="False negatives by rule")
     for row in result["rows"]:
         rate, hardness, coverage = (row[key] for key in ("rate", "hardness", "coverage"))
         table.add_row(

@@ -36,7 +36,7 @@ def minings_json(specs: list[MiningSpec], home: str) -> Json:
     if len(runs) == 1:
         return runs[0]
     sums: Json = {name: sum(run[name] for run in runs) for name in ("triples", "samples", "queries", "short")}
-    sums["short_reasons"] = dict(sum((Counter(run["short_reasons"]) for run in runs), Counter()))
+    sums |= {name: dict(sum((Counter(run[name]) for run in runs), Counter())) for name in ("reasons", "short_reasons")}
     named = [{"dataset": spec.dataset.config.source, **run} for spec, run in zip(specs, runs, strict=True)]
     return {"run_id": runs[-1]["run_id"], **sums, "database": str(database_path(home)), "runs": named}
 

@@ -63,14 +63,16 @@ def check_false_negatives(audit: dict[str, Any], rule: str, max_rate: float | No
         raise GateError(
             f"how many negatives of {rule} with {teacher['teacher']} are false was not measured: {why}; see {report}"
         )
+    recommendations = {one["teacher"]: one["recommendation"] for one in audit["teachers"]}
     for row in (row for row in audit["rows"] if row["rule"] == rule):
+        recommended = recommendations[row["teacher"]]
         if row["rate"] is None:
-            why = next(one["recommendation"]["reason"] for one in audit["teachers"] if one["teacher"] == row["teacher"])
+            why = recommended["reason"]
             raise GateError(
                 f"how many negatives of {rule} with {row['teacher']} are false was not measured: {why}; see {report}"
             )
         if row["rate"] > max_rate:
             raise GateError(
                 f"{row['rate']:.2%} of the negatives that {rule} mines with {row['teacher']} are false, "
-                f"at most {max_rate:.2%} are allowed; recommended: {audit['recommended']}; see {report}"
+                f"at most {max_rate:.2%} are allowed; recommended: {recommended['rule']}; see {report}"
             )

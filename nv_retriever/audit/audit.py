@@ -207,7 +207,7 @@ def _audit_teacher(
         multiple=multiple,
         rows=rows,
         recommendation=recommendation,
-        calibration=calibrate(samples, labelled, table),
+        calibration=calibrate(samples, labelled, table, candidates.score_kind) if measured else [],
         histograms=[score_histograms(everything, table, one, taking.selection.count, config.bins) for one in chosen],
         agreement=_agreement(about, labelled, table, judged, used, config) if len(judged) else [],
         separation=separation(about, table, judged),

@@ -17,6 +17,8 @@ from nv_retriever.audit.hidden_positives import Table
 from nv_retriever.audit.rows import clean
 from nv_retriever.audit.samples import Labelled, Samples, blocks, rank
 from nv_retriever.audit.tallies import WINDOW, Counts
+from nv_retriever.mining.rules.percentage import PercPos
+from nv_retriever.search.types import ScoreKind
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 0.95)
 
@@ -32,7 +34,7 @@ class Setting:
     margin_drop: float
     """Share of the other candidates that this margin rejects with them."""
     percentage: float
-    """For `topk-percpos`."""
+    """For `topk-percpos`; NaN where that has no meaning: for logits, and positives that score 0."""
     percentage_drop: float
 
     def to_json(self) -> dict[str, Any]:
@@ -40,7 +42,9 @@ class Setting:
         return {key: clean(value) for key, value in asdict(self).items()}
 
 
-def calibrate(samples: Samples, labelled: Labelled, table: Table, shares: Sequence[float] = SHARES) -> list[Setting]:
+def calibrate(
+    samples: Samples, labelled: Labelled, table: Table, kind: ScoreKind, shares: Sequence[float] = SHARES
+) -> list[Setting]:
     """Return the settings that keep out each share; [] where no hidden positive is among the first candidates."""
     margins: list[list[Counts]] = [[], []]
     percentages: list[list[Counts]] = [[], []]
@@ -54,10 +58,10 @@ def calibrate(samples: Samples, labelled: Labelled, table: Table, shares: Sequen
         hidden = ranked.hidden[:, :WINDOW]
         with np.errstate(divide="ignore", invalid="ignore"):
             shared = 1 - (anchors - scores) / np.abs(anchors)
-        for kind in (0, 1):
-            mask = there & (hidden == (kind == 0))
-            margins[kind].append((anchors - scores)[mask])
-            percentages[kind].append(shared[mask & (anchors != 0)])
+        for other in (0, 1):
+            mask = there & (hidden == (other == 0))
+            margins[other].append((anchors - scores)[mask])
+            percentages[other].append(shared[mask & (anchors != 0) & (kind in PercPos.kinds)])
     gaps, other_gaps = (np.concatenate(x) if x else np.empty(0) for x in margins)
     ratios, other_ratios = (np.concatenate(x) if x else np.empty(0) for x in percentages)
     if len(gaps) == 0:

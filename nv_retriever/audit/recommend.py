@@ -45,11 +45,11 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
     rules of enough coverage whose false-negative rate has its upper bound at or below `target_rate`, or, where that
     is None, whose share removed of naive top-k's rate has its lower bound at or above `target_reduction`.
     """
-    aware = [row for row in rows if row.aware] or list(rows)
+    aware = [row for row in rows if row.aware]
     needed = config.min_coverage * max((row.coverage for row in aware if math.isfinite(row.coverage)), default=0.0)
     covered = [row for row in aware if row.negatives and row.coverage >= needed]
     if queries < config.min_queries or not covered:
-        return _fallback(aware, covered, queries, config)
+        return _fallback(aware, covered, queries, config, rows[0].teacher)
     naive = next(row for row in rows if row.rule == BASELINE)
     bend = knee(covered)
     if naive.false_negatives == 0 and naive.negatives and config.target_rate is None:
@@ -61,7 +61,10 @@ def recommend(rows: Sequence[RuleRow], queries: int, config: AuditConfig) -> Rec
     good = [row for row in covered if _meets(row, config)]
     if not good:
         best = min(covered, key=lambda row: (row.rate_high, row.hardness))
-        reason = f"no positive-aware rule of enough coverage {_target(config)}; this one has the lowest rate, {_rate(best)}"
+        reason = (
+            f"no positive-aware rule of enough coverage {_target(config)}; this one's rate has the lowest upper bound, "
+            f"{_rate(best)}"
+        )
         return Recommendation(best.teacher, best.rule, False, True, reason, bend)
     best = min(good, key=lambda row: row.hardness)
     reason = (
@@ -86,9 +89,10 @@ def knee(rows: Sequence[RuleRow]) -> str | None:
     return frontier[at][2] if 0 < at < len(frontier) - 1 else None
 
 
-def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int, config: AuditConfig) -> Recommendation:
+def _fallback(
+    rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int, config: AuditConfig, teacher: str
+) -> Recommendation:
     """Start at the paper's best setting; loosen it while it drops too much or leaves too many samples short."""
-    teacher = rows[0].teacher if rows else ""
     if queries < config.min_queries:
         needed = f"at least {config.min_queries} are needed to measure false negatives"
         why = f"only {queries} queries have several positives ({needed}), so the choice rests on what the rule drops"
@@ -105,12 +109,14 @@ def _fallback(rows: Sequence[RuleRow], covered: Sequence[RuleRow], queries: int,
         if row.rule in known:
             text = (
                 f"{why}: the {first} that drops at most "
-                f"{_percent(config.max_drop)} of the 50 best candidates (here {_percent(row.drop)}) and leaves at most "
-                f"{_percent(1 - config.min_coverage)} of the samples short (here {_percent(1 - row.coverage)})"
+                f"{_percent(config.max_drop)} of the 50 best candidates (here {_percent(row.drop)}) and fills at least "
+                f"{_percent(config.min_coverage)} of the samples that any positive-aware rule can fill "
+                f"({_percent(1 - row.coverage)} of all are left short)"
             )
             return Recommendation(teacher, row.rule, True, False, text, None)
-    best = min(tried, key=lambda row: (row.drop, -row.coverage))
-    return Recommendation(teacher, best.rule, False, False, f"{why}: every setting drops too much; this one least", None)
+    best = min(reversed(tried), key=lambda row: (row.drop, -row.coverage))
+    text = f"{why}: every setting drops too much or fills too few samples; none drops less than this one"
+    return Recommendation(teacher, best.rule, False, False, text, None)
 
 
 def _from_strict_to_loose(rows: Sequence[RuleRow], family: str) -> list[RuleRow]:

@@ -55,6 +55,10 @@ def _short(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
+def _three_digits(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3g}".replace("-", "−")
+
+
 def _with_interval(value: float, low: float, high: float, digits: int) -> str:
     if math.isnan(value) or math.isnan(low):
         return "–"
@@ -67,9 +71,9 @@ def calibration_table(teacher: TeacherAudit) -> Table:
     rows: list[list[Cell]] = [
         [
             f"{100 * one.share:.0f} %",
-            f"{one.margin:.3g}".replace("-", "−"),
+            _three_digits(one.margin),
             _percent(one.margin_drop),
-            f"{one.percentage:.3g}".replace("-", "−"),
+            _three_digits(one.percentage),
             _percent(one.percentage_drop),
         ]
         for one in teacher.calibration
@@ -97,14 +101,14 @@ def judged_table(teacher: TeacherAudit) -> Table:
             100 * one.balanced,
             one.mined_nonrelevant,
             one.mined_relevant,
-            100 * one.mined_relevant / max(one.mined_relevant + one.mined_nonrelevant, 1),
+            100 * one.mined_relevant / mined if (mined := one.mined_relevant + one.mined_nonrelevant) else None,
         ]
         for one in teacher.agreement
     ]
     first = teacher.agreement[0]
     caption = (
         f"{teacher.teacher}: agreement with the judges ({first.nonrelevant:,} judged non-relevant and {first.relevant:,} "
-        f"hidden relevant candidates within reach, over {first.samples:,} samples)"
+        f"hidden relevant candidates within reach, over {first.samples:,} samples); mined: the hardest of each sample"
     )
     return Table(columns, rows, caption=caption, digits=1)
 
@@ -133,7 +137,7 @@ def page(result: AuditResult) -> Page:
         _teacher_parts(out, teacher)
     _duplicate_parts(out, result)
     out.add_heading("How to read this")
-    out.add_list(_EXPLANATIONS)
+    out.add_list([*_EXPLANATIONS, _INTERVALS.format(100 * result.config.confidence)])
     return out
 
 
@@ -153,7 +157,7 @@ def _teacher_parts(out: Page, teacher: TeacherAudit) -> None:
         out.add_plot(trade_off_plot(teacher), "Harder negatives are to the left, fewer false ones below.")
         out.add_plot(coverage_plot(teacher), "Samples that get all wanted negatives.")
     for one in teacher.histograms:
-        out.add_plot(histogram_plot(one), f"Shares of the scores under `{one.rule}`, all labels known.")
+        out.add_plot(histogram_plot(one), f"Shares of the scores under `{one.rule}`, all labels known; mined: the hardest.")
     out.add_table(rows_table(teacher))
     if teacher.skipped:
         out.add_text(f"Left out, without a meaning for {teacher.score_kind} scores: " + ", ".join(teacher.skipped))
@@ -248,5 +252,8 @@ _EXPLANATIONS = (
     "compared. **rank**: mean rank of the negatives. **dropped**: share of the 50 best candidates that the rule rejects.",
     "**coverage**: samples that get all wanted negatives. **unproven**: the candidate table ended before the rule was "
     "satisfied, the miner would search deeper; such samples count with the negatives that the table proves.",
-    "Intervals treat queries as the independent units (Wilson on the effective sample size; bootstrap for the ratio).",
+)
+_INTERVALS = (
+    "Intervals ({:g} %) treat queries as the independent units (Wilson on the effective sample size; bootstrap for "
+    "**fewer**)."
 )

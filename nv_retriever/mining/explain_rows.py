@@ -33,7 +33,7 @@ class Row:
     teacher: str
     document_id: str
     rank: int | None
-    """Over all allowed documents, from 1; None for excluded and randomly drawn ones."""
+    """Over all allowed documents, from 1; None for excluded ones, and for those drawn from below what was looked at."""
     score: float | None
     anchor: float
     """The positive score that the rule compares with."""

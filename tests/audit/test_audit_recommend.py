@@ -109,6 +109,35 @@ def test_a_rule_without_negatives_is_not_the_one_of_the_lowest_rate() -> None:
     assert not none.measured and "no positive-aware rule of enough coverage mined a negative" in none.reason
 
 
+def test_where_no_rule_meets_the_target_the_lowest_upper_bound_decides_and_is_what_the_reason_names() -> None:
+    lower = replace(row("topk-percpos(0.95)", 0.2, 0.1), rate_high=0.5)
+    surer = replace(row("topk-percpos(0.9)", 0.25, 0.2), rate_high=0.3)
+    found = recommend([NAIVE, lower, surer], 100, AuditConfig())
+    assert found.rule == "topk-percpos(0.9)" and "the lowest upper bound" in found.reason
+
+
+def test_without_a_positive_aware_rule_in_the_sweep_nothing_is_called_one() -> None:
+    shift = replace(row("topk-shift(10)", 0.01, 0.3), rate_high=0.02)
+    found = recommend([replace(NAIVE, rate=0.04, rate_high=0.05), shift], 100, AuditConfig())
+    assert (found.rule, found.met, found.measured) == ("topk", False, False)
+    assert "no single positive-aware rule was swept" in found.reason
+
+
+def test_the_fall_back_says_which_coverage_it_asked() -> None:
+    half = row("topk-percpos(0.95)", math.nan, 0.3, coverage=0.6)
+    found = recommend([NAIVE, half], 3, AuditConfig())
+    wanted = "fills at least 95 % of the samples that any positive-aware rule can fill (40 % of all are left short)"
+    assert found.met and wanted in found.reason
+    short = row("topk-percpos(0.95)", math.nan, 0.3, coverage=0.6, drop=0.1)
+    missed = recommend([NAIVE, short, row("topk-marginpos(0)", math.nan, 0.3, coverage=0.9)], 3, AuditConfig())
+    assert not missed.met and "drops too much or fills too few samples" in missed.reason
+
+
+def test_the_fall_back_takes_the_loosest_of_settings_that_drop_alike() -> None:
+    rows = [NAIVE, *(row(f"topk-percpos({p})", 0.1, 0.1, coverage=0.0, drop=1.0) for p in (0.5, 0.9, 1))]
+    assert recommend([NAIVE, *(replace(one, negatives=0) for one in rows[1:])], 100, AuditConfig()).rule == "topk-percpos(1)"
+
+
 def test_the_grid_of_scores_in_millions_is_one_of_known_rules() -> None:
     assert "topk-marginpos(6000000)" in default_rules("dot", 3e6)
 

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from nv_retriever.audit.build import write_audit
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.duplicates import count_duplicates
 from nv_retriever.audit.hidden_positives import Table
-from nv_retriever.audit.report import page
+from nv_retriever.audit.report import judged_table, page
 from nv_retriever.audit.samples import Samples
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
@@ -105,6 +106,31 @@ def test_calibration_keeps_out_the_share_that_it_says(result: AuditResult) -> No
     assert half.margin_drop < 0.2
 
 
+def test_a_percentage_is_calibrated_only_where_percentages_have_a_meaning(dataset: Dataset) -> None:
+    logits = audit(dataset, "test", [table(dataset, kind="logit")], AuditConfig(resamples=100, near_duplicates=None))
+    zeros = replace(table(dataset, kind="bm25"), excluded=replace(table(dataset).excluded, scores=np.zeros(122, np.float32)))
+    without = audit(dataset, "test", [zeros], AuditConfig(resamples=100, near_duplicates=None))
+    for result in (logits, without):
+        assert all(np.isfinite(one.margin) and np.isnan(one.percentage) for one in result.teachers[0].calibration)
+        assert "nan" not in page(result).markdown()
+
+
+def test_nothing_is_calibrated_on_fewer_queries_than_rates_are_measured_on(dataset: Dataset) -> None:
+    few = audit(dataset, "test", [table(dataset)], AuditConfig(min_queries=N_QUERIES + 1, resamples=100))
+    assert few.teachers[0].calibration == []
+
+
+def test_a_rule_that_mines_nothing_judged_has_no_share_of_false_ones(result: AuditResult) -> None:
+    teacher = result.teachers[0]
+    nothing = replace(teacher, agreement=[replace(teacher.agreement[0], mined_nonrelevant=0, mined_relevant=0)])
+    assert judged_table(nothing).texts()[0][-1] == "–"
+
+
+def test_the_page_says_how_sure_its_intervals_are(result: AuditResult) -> None:
+    assert "Intervals (95 %)" in page(result).markdown()
+    assert "Intervals (80 %)" in page(replace(result, config=AuditConfig(confidence=0.8))).markdown()
+
+
 def test_judged_negatives_are_kept_and_hidden_positives_rejected(result: AuditResult) -> None:
     teacher = result.teachers[0]
     rows = {one.rule: one for one in teacher.agreement}
@@ -163,6 +189,16 @@ def test_the_gate_fails_over_the_rate_and_only_then(dataset: Dataset) -> None:
         check_false_negatives(content, "topk", 0.05, Path("report.html"))
     check_false_negatives(content, "topk", 0.99, Path("report.html"))
     check_false_negatives(content, "topk", None, Path("report.html"))
+
+
+def test_the_gate_names_what_is_recommended_for_the_teacher_that_failed(dataset: Dataset) -> None:
+    content = audit(dataset, "test", [table(dataset)], AuditConfig(rule="topk", resamples=100)).to_json()
+    first, row = content["teachers"][0], next(row for row in content["rows"] if row["rule"] == "topk")
+    good = {**first, "teacher": "good", "recommendation": {**first["recommendation"], "rule": "topk-marginpos(0)"}}
+    two = {**content, "recommended": "topk-marginpos(0)", "teachers": [good, first]}
+    two["rows"] = [{**row, "teacher": "good", "rate": 0.0}, row]
+    with pytest.raises(GateError, match=re.escape(f"recommended: {first['recommendation']['rule']}; see")):
+        check_false_negatives(two, "topk", 0.05, Path("report.html"))
 
 
 def test_what_was_not_measured_is_no_rate_of_zero_and_no_gate_lets_it_pass(dataset: Dataset) -> None:

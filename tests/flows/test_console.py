@@ -8,6 +8,7 @@ from rich.console import Console
 from flows.console import difference_cells, show_mined, show_plan, show_run
 
 COUNTS = {"triples": 1200, "queries": 310, "samples": 320, "run_id": "abc", "database": "home/triples.duckdb"}
+COUNTS |= {"reasons": {"kept": 1150, "deepened": 50}}
 
 
 def text(mining) -> str:
@@ -19,8 +20,13 @@ def text(mining) -> str:
 def test_short_samples_come_with_their_reasons_in_words():
     found = text(COUNTS | {"short": 21, "short_reasons": {"exhausted": 20, "dropped: exhausted": 1}})
     assert "Mined 1,200 negatives for 310 queries; run abc in home/triples.duckdb" in found
-    assert "21 of 320 samples have fewer than asked: the corpus has no more documents below their limits (20)" in found
-    assert "dropped: exhausted (1)" in found and "nvr explain" in found
+    assert "21 of 320 samples found fewer than asked: the corpus has no more documents below their limits (20)" in found
+    assert "dropped: exhausted (1)" in found and "nvr explain" in found and "filled" not in found
+
+
+def test_what_was_filled_up_is_not_said_to_be_missing():
+    filled = {"short": 21, "short_reasons": {"exhausted": 21}, "reasons": {"kept": 1130, "relaxed": 60, "random": 10}}
+    assert "below their limits (21); filled up with 60 relaxed, 10 random negatives" in text(COUNTS | filled)
 
 
 def test_nothing_is_said_of_shortness_where_there_is_none():
