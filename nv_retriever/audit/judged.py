@@ -120,7 +120,8 @@ def separation(samples: Samples, table: Table, nonrelevant: npt.NDArray[np.int64
     """Return how often the teacher scores a positive above a judged negative of its query, and over how many pairs.
 
     The area under the ROC curve within queries, ties counted half: 0.5 is chance. Judged negatives below the table count
-    as below its last score; positives that lie below it too are left out.
+    as below its last score, and as tied with positives that lie below it too: left out, these would flatter the teacher.
+    Where the table reaches the corpus's end, what it lacks has no score and no pairs.
     """
     wins = pairs = 0.0
     documents, queries = nonrelevant % table.n_documents, nonrelevant // table.n_documents
@@ -128,13 +129,11 @@ def separation(samples: Samples, table: Table, nonrelevant: npt.NDArray[np.int64
         query = int(samples.queries[row])
         judged = documents[np.searchsorted(queries, query) : np.searchsorted(queries, query, side="right")]
         judged = judged[~np.isin(judged, _excluded(table, query))]
-        at = np.isin(table.documents[query], judged)
-        scores, score = table.scores[query][at], samples.scores[row]
-        below = len(judged) - len(scores)
-        if below and not (table.scores.shape[1] and score >= table.scores[query, -1]) and not table.exhausted[query]:
-            continue
-        wins += float((score > scores).sum()) + 0.5 * float((score == scores).sum()) + below
-        pairs += len(judged)
+        scores, score = table.scores[query][np.isin(table.documents[query], judged)], samples.scores[row]
+        below = 0 if table.exhausted[query] else len(judged) - len(scores)
+        inside = bool(table.scores.shape[1]) and score >= table.scores[query, -1]
+        wins += float((score > scores).sum()) + 0.5 * float((score == scores).sum()) + below * (1.0 if inside else 0.5)
+        pairs += len(scores) + below
     return (wins / pairs if pairs else math.nan), round(pairs)
 
 

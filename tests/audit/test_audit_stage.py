@@ -142,7 +142,20 @@ def test_judged_negatives_are_kept_and_hidden_positives_rejected(result: AuditRe
     assert strict.mined_relevant < rows["topk"].mined_relevant
     share, pairs = teacher.separation
     assert share > 0.9
-    assert 100 < pairs <= 120
+    assert pairs == 120
+
+
+@pytest.mark.parametrize("depth", [5, 30, 120])
+def test_a_teacher_that_guesses_separates_as_chance_does_however_short_its_table(dataset: Dataset, depth: int) -> None:
+    generator = np.random.default_rng(3)
+    one = table(dataset, depth=N_DOCUMENTS)
+    guessed = np.where(one.documents < 0, np.nan, generator.normal(size=one.documents.shape)).astype(np.float32)
+    order = np.argsort(-guessed, axis=1)[:, :depth]
+    documents, scores = (np.take_along_axis(values, order, axis=1) for values in (one.documents, guessed))
+    labelled = replace(one.excluded, scores=generator.normal(size=len(one.excluded)).astype(np.float32))
+    one = replace(one, documents=documents, scores=scores, excluded=labelled)
+    found = audit(dataset, "test", [one], AuditConfig(resamples=100, near_duplicates=None)).teachers[0].separation
+    assert 0.4 < found[0] < 0.6 and found[1] == 120
 
 
 def test_duplicates_and_copies_are_counted(dataset: Dataset, result: AuditResult) -> None:
