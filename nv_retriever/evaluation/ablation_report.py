@@ -61,12 +61,13 @@ def _results_table(question: Question, rows: Sequence[Row], confidence: float, c
         if question.paper:
             cells.append(_of_paper(question, row.name))
         body.append(cells)
-    best = max(range(len(rows)), key=lambda index: rows[index].estimate.mean)
+    best = max(row.estimate.mean for row in rows)
+    strong = {(index, 1) for index, row in enumerate(rows) if row.estimate.mean == best}
     scope = f"{len(ablation.seeds)} seeds, {rows[0].estimate.queries:,} queries of {', '.join(ablation.datasets)}"
     scope += f"; differences to {question.baseline}"
     if question.paper:
         scope += "; beside them the paper's nDCG@10, on its own data, and its difference"
-    return Table(columns, body, scope[0].upper() + scope[1:], strong={(best, 1)})
+    return Table(columns, body, scope[0].upper() + scope[1:], strong=strong)
 
 
 def _of_paper(question: Question, name: str) -> str | None:
@@ -80,8 +81,10 @@ def _of_paper(question: Question, name: str) -> str | None:
 def datasets_table(question: Question, rows: Sequence[Row], metric: str = "nDCG@10") -> Table:
     """Return the same means data set by data set."""
     names = question.ablation.datasets
-    body: list[list[Cell]] = [[row.name, *(row.by_dataset[name] for name in names), row.estimate.mean] for row in rows]
-    strong = {(max(range(len(rows)), key=lambda r: float(body[r][c] or 0.0)), c) for c in range(1, len(names) + 2)}
+    means = [[*(row.by_dataset[name] for name in names), row.estimate.mean] for row in rows]
+    body: list[list[Cell]] = [[row.name, *numbers] for row, numbers in zip(rows, means, strict=True)]
+    best = [max(column) for column in zip(*means, strict=True)]
+    strong = {(r, c + 1) for r, numbers in enumerate(means) for c, value in enumerate(numbers) if value == best[c]}
     return Table([question.ablation.by, *names, "mean"], body, f"{metric} by data set", strong=strong)
 
 

@@ -103,7 +103,8 @@ class _Axes:
         for value, text in zip(self.x_ticks, _labels(self.x_ticks), strict=True):
             at = self.x(value)
             frame.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{self.top:.1f}" y2="{bottom:.1f}" stroke="var(--grid)"/>')
-            frame.append(f'<text x="{at:.1f}" y="{bottom + 16:.1f}" text-anchor="middle">{text}</text>')
+            centre = min(at, _WIDTH - 3.6 * len(text))  # a long number does not leave the frame
+            frame.append(f'<text x="{centre:.1f}" y="{bottom + 16:.1f}" text-anchor="middle">{text}</text>')
         for value, text in zip(self.y_ticks, y_texts or _labels(self.y_ticks), strict=True):
             at = self.y(value)
             if y_texts is None:

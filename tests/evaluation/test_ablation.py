@@ -121,6 +121,13 @@ def test_tables_have_ours_and_the_papers_numbers():
     assert len(datasets_table(question(), question().ablation.rows("topk")).columns) == 4
 
 
+def test_equal_best_methods_are_all_stressed():
+    some = [Cell(method, "minilm", 0, "scifact", ("a", "b"), np.array([0.25, 0.5])) for method in ("topk", "random")]
+    equal = Question("", Ablation(some), "topk")
+    assert set(results_table(equal).strong) == {(0, 1), (1, 1)}
+    assert set(datasets_table(equal, equal.ablation.rows("topk")).strong) == {(0, 1), (1, 1), (0, 2), (1, 2)}
+
+
 def test_the_report_is_complete_in_both_forms(tmp_path):
     page = ablation_page([question()], {("minilm", "bm25"): 0.12}, findings=["`topk-percpos(0.95)` is better than `topk`."])
     text = page.write(tmp_path / "report.html").read_text()

@@ -25,6 +25,7 @@ PLOTS = {
     "one point": lambda: line_plot([Series("", [3], [0.0])], "x", "y"),
     "missing values": lambda: line_plot([Series("a", [0, 1, 2], [1, math.nan, 2])], "x", "y"),
     "no intervals": lambda: interval_plot([], [], [], [], "x"),
+    "small numbers": lambda: interval_plot(["a"], [0.0001], [0.0], [0.0001], "x"),
 }
 
 
@@ -37,6 +38,9 @@ def test_plots_are_well_formed_and_inside_their_frame(name):
     for mark in root.iter("{http://www.w3.org/2000/svg}circle"):
         assert 0 <= float(mark.get("cx")) <= width
         assert 0 <= float(mark.get("cy")) <= height
+    for text in root.iter("{http://www.w3.org/2000/svg}text"):
+        if text.get("text-anchor") == "middle" and text.get("x"):
+            assert float(text.get("x")) + 3.6 * len(text.text) <= width
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
