@@ -83,6 +83,8 @@ class View:
         if choice.short[0] and self.miner.plan.shortfall == "drop":
             outcomes = ["dropped with its sample" if outcome == "not chosen" else outcome for outcome in outcomes]
         for i, document in enumerate(documents.tolist()):
+            if outcomes[i] == "not chosen" and (other := self._giver(document, choice)):
+                outcomes[i] = f"given by {other}"
             position, outcome = places.get(document, (None, outcomes[i]))
             told.append(self._row(dataset, document, i + 1, float(scores[i]), outcome, position))
         for j in random:
@@ -97,13 +99,20 @@ class View:
             outcome = "without a score" if np.isnan(score) else "not among the documents that the teacher ranks"
         else:
             (outcome,) = self._outcomes(np.array([document]), np.array([score]), rank)
-            if outcome == "not chosen" and (last := self._last(choice)):
+            if outcome == "not chosen" and (other := self._giver(document, choice)):
+                outcome = f"given by {other}"
+            elif outcome == "not chosen" and (last := self._last(choice)):
                 outcome = f"not chosen: the last document that was looked at has rank {last}"
         return _with_texts([self._row(dataset, document, rank, score, outcome)], np.array([document]), dataset)[0]
 
     def _mine(self, choice: Choice) -> np.ndarray:
         """Return which of the sample's negatives this teacher gave."""
         return np.flatnonzero((choice.documents[0] >= 0) & (choice.teachers[0] == self.number))
+
+    def _giver(self, document: int, choice: Choice) -> str | None:
+        """Return the teacher that gave the sample a document, if any."""
+        given = choice.teachers[0, choice.documents[0] == document]
+        return self.miner.teachers[given[0]].name if len(given) else None
 
     def _last(self, choice: Choice) -> int:
         """Return the rank of the last negative, or down to which nothing else was found where the sample is short."""

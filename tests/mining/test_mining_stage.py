@@ -442,6 +442,20 @@ def test_explain_answers_for_any_one_document(tmp_path, dataset):
         explain(dataset, "train", [table], config, "q0", document_id="nobody")
 
 
+def test_explain_names_the_teacher_that_gave_what_another_one_did_not(tmp_path):
+    documents = {f"d{i}": f"document number {i}" for i in range(9)}
+    made = ingest(tmp_path / "set", documents, {"q": "a query"}, {"train": [("q", "d0", 1)]})
+    scores = np.linspace(0.9, 0.1, 9, dtype=np.float32)[None]
+    tables, scorers = zip(*(search(tmp_path, made, "train", scores, teacher=name) for name in ("a", "b")), strict=True)
+    config = MiningConfig(rule="topk", selection="top(4)", ensemble="intra-sample-dedup")
+    whole = explain(made, "train", tables, config, "q", open_scorer=lambda i: scorers[i])
+    outcomes = {(row.teacher, row.document_id): row.outcome for row in whole.rows if row.rank}
+    assert [outcomes["a", f"d{i}"] for i in (1, 2, 3)] == ["kept", "given by b", "kept"]
+    assert [outcomes["b", f"d{i}"] for i in (1, 2, 3, 4)] == ["given by a", "kept", "given by a", "kept"]
+    beyond = explain(made, "train", tables, config, "q", open_scorer=lambda i: scorers[i], document_id="d4")
+    assert [row.outcome for row in beyond.rows] == ["given by b", "kept"]
+
+
 def test_explain_ranks_equal_scores_by_their_rows(tmp_path):
     documents = {f"d{i}": f"document number {i}" for i in range(9)}
     flat = ingest(tmp_path / "flat", documents, {"q": "a query"}, {"train": [("q", "d0", 1)]})
