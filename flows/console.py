@@ -164,7 +164,8 @@ def show_audit(result: Json) -> None:
     console.print(table)
     for teacher in result["teachers"]:
         recommendation = teacher["recommendation"]
-        console.print(f"Recommended for {teacher['teacher']}: {recommendation['rule']} ({recommendation['reason']})")
+        word = "Recommended" if recommendation["met"] else "Nearest to the target"
+        console.print(f"{word} for {teacher['teacher']}: {recommendation['rule']} ({recommendation['reason']})")
     console.print(f"Report: {result['report']}")
 
 

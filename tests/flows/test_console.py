@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flows.console import difference_cells, show_mined, show_plan, show_run
+from flows.console import difference_cells, show_audit, show_mined, show_plan, show_run
 
 COUNTS = {"triples": 1200, "queries": 310, "samples": 320, "run_id": "abc", "database": "home/triples.duckdb"}
 COUNTS |= {"reasons": {"kept": 1150, "deepened": 50}}
@@ -31,6 +31,17 @@ def test_what_was_filled_up_is_not_said_to_be_missing():
 
 def test_nothing_is_said_of_shortness_where_there_is_none():
     assert "fewer" not in text(COUNTS | {"short": 0, "short_reasons": {}})
+
+
+def test_a_rule_that_misses_the_target_is_not_recommended(capsys):
+    teachers = [
+        {"teacher": name, "recommendation": {"rule": "topk-percpos(0.5)", "met": met, "reason": "why"}}
+        for name, met in (("a", True), ("b", False))
+    ]
+    show_audit({"rows": [], "teachers": teachers, "report": "report.html"})
+    found = capsys.readouterr().out
+    assert "Recommended for a: topk-percpos(0.5) (why)" in found and "Recommended for b" not in found
+    assert "Nearest to the target for b: topk-percpos(0.5) (why)" in found
 
 
 def test_a_difference_without_an_interval_is_shown_with_a_dash():
