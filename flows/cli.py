@@ -198,11 +198,12 @@ def evaluate(
 ) -> None:
     """Measure any model on any data set."""
     from flows.console import show_evaluation
+    from nv_retriever.artifacts import local_path
 
     config = common.settings(evaluates=True)
 
     home = common.home_folder()
-    folder = str(mteb_results.resolve()) if mteb_results else None
+    folder = str(local_path("--mteb-results", mteb_results).resolve()) if mteb_results else None
     result = start(
         "flows.evaluation:evaluation",
         config.dataset,
@@ -271,7 +272,9 @@ def explain(
 ) -> None:
     """Say why this negative, and why not that one: teacher, rank, score, anchor, limit, reason."""
     from flows.explanation import explain_query
+    from nv_retriever.artifacts import local_path
 
+    html = local_path("--html", html) if html else None
     result, show = explain_query(query_id, common.settings(), common.home_folder(), html, document)
     emit(result, common, show)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from nv_retriever.config import Frozen
-from nv_retriever.errors import ArtifactError
+from nv_retriever.errors import ArtifactError, InputError
 from nv_retriever.fingerprint import file_digest
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class Build:
 def aside_of(path: Path) -> Path:
     """Return a hidden name beside `path` that no other writer has, on no machine: process numbers are not unique there."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+
+
+def local_path(where: str, path: Path | str) -> Path:
+    """Return where something is to be written; raises InputError for a URL and `-`, which would become folders so named."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) or str(path) == "-":
+        raise InputError(where, "a path on this machine", repr(str(path)))
+    return Path(path)
 
 
 @contextmanager

@@ -98,6 +98,8 @@ def test_the_head_of_an_input_is_looked_at_before_a_server_starts(small_beir):
         (["run", "--dataset", "/missing/folder"], ["/missing/folder"]),
         (["mine", "--export", "flagembedding"], ["--out"]),
         (["mine", "--export", "nonsense", "--out", "x"], ["nonsense", "triplet"]),
+        (["explain", "q", "--html", "s3://bucket/page.html"], ["--html: expected a path on this machine"]),
+        (["evaluate", "--mteb-results", "s3://bucket/results"], ["--mteb-results: expected a path on this machine"]),
         (["run", "--teacher", "/missing/model"], ["/missing/model"]),
         (["run", "--nonsense"], ["--nonsense"]),
         (["plan", "--home", ""], ["--home: expected a folder or a URL, found ''"]),

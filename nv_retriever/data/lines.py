@@ -16,6 +16,7 @@ from nv_retriever.fingerprint import file_digest
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -46,8 +47,17 @@ def iter_lines(path: Path, problems: Problems) -> Iterator[tuple[Place, str]]:
                     problems.add(place, "UTF-8", f"byte 0x{raw[error.start]:02x} at column {error.start + 1}", hint)
                     continue
                 yield place, line.rstrip("\r\n")
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        except _DAMAGED as error:
             raise InputError(f"{name} after line {number}", "sound gzip data", f"a damaged file ({error})") from None
+
+
+def read_bytes(path: Path, size: int = -1) -> bytes:
+    """Return a file's first `size` bytes, or all; raises InputError for broken gzip data."""
+    with open_binary(path) as file:
+        try:
+            return file.read(size)
+        except _DAMAGED as error:
+            raise InputError(str(path), "sound gzip data", f"a damaged file ({error})") from None
 
 
 def iter_json(path: Path, problems: Problems) -> Iterator[tuple[Place, dict[str, Any]]]:

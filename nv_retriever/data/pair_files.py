@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nv_retriever.data.lines import files_digest, iter_json, iter_lines, open_binary
+from nv_retriever.data.lines import files_digest, iter_json, iter_lines, read_bytes
 from nv_retriever.data.pairs import PairSource, RecordColumns, Row, detect_columns
 from nv_retriever.data.records import Place, Problems, shorten, split_name
 from nv_retriever.errors import InputError
@@ -141,14 +141,12 @@ def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[
 
 def is_array(path: Path) -> bool:
     """Return whether a file holds a JSON array: by its first bytes."""
-    with open_binary(path) as file:
-        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    return read_bytes(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
 def _read_array(path: Path, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
     try:
-        with open_binary(path) as file:
-            records = json.loads(file.read().decode("utf-8-sig"))
+        records = json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(str(path), "a JSON array of objects in UTF-8", str(error)) from None
     for number, record in enumerate(records, start=1):

@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 
 from nv_retriever.config import Frozen
+from nv_retriever.data.records import shorten
 from nv_retriever.embedding.calibration import Fidelity, Recorded
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
@@ -178,7 +179,7 @@ class EndpointEmbedder:
             numbers = [row["index"] for row in rows]
             vectors = [_decode(row["embedding"]) for row in rows]
         except (KeyError, TypeError, ValueError) as error:
-            raise _BadReplyError(f"no embeddings in the reply ({error!r})") from None
+            raise _BadReplyError(f"no embeddings in the reply {shorten(reply, 200)} ({error!r})") from None
         if numbers != list(range(expected)):
             raise _BadReplyError(f"{len(numbers)} embeddings for {expected} texts, of the indices {numbers[:8]}")
         lengths = {len(vector) for vector in vectors}
@@ -200,6 +201,8 @@ def _decode(embedding: Any) -> FloatArray:
     if isinstance(embedding, str):
         return np.frombuffer(base64.b64decode(embedding), dtype="<f4").astype(np.float32)
     values: FloatArray = np.asarray([np.nan if number is None else number for number in embedding], np.float32)
+    if values.ndim != 1:  # of servers that give a vector for each token
+        raise ValueError(f"an embedding of shape {values.shape}")
     return values
 
 

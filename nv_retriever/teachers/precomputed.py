@@ -39,7 +39,7 @@ def _paths(folder: Path, name: str) -> list[Path]:
     parquet, array, ids = (folder / f"{name}.{ending}" for ending in ("parquet", "npy", "txt"))
     if parquet.exists():
         return [parquet]
-    missing = [path.name for path in (array, ids) if not path.exists()]
+    missing = [path.name for path in (array, ids) if not path.is_file()]
     if missing:
         expected = f"{name}.npy and {name}.txt (an id a line), or {name}.parquet (id, vector)"
         raise InputError(f"vectors:{folder}", expected, f"no {' and no '.join(missing)}")
@@ -60,7 +60,7 @@ class _Table:
         paths = _paths(folder, name)
         table = _from_parquet(paths[0]) if len(paths) == 1 else _from_npy(*paths)
         found = f"{table.vectors.dtype} {table.vectors.shape}"
-        if table.vectors.ndim != 2 or table.vectors.dtype.kind != "f":
+        if table.vectors.ndim != 2 or table.vectors.dtype.kind != "f" or not table.vectors.shape[1]:
             raise InputError(table.where, "floats of shape (n, dim)", found)
         if len(table.ids) != len(table.vectors):
             raise InputError(table.where, f"an id for each of the {len(table.vectors)} vectors", f"{len(table.ids)} ids")
@@ -90,6 +90,8 @@ def _from_npy(array: Path, ids: Path) -> _Table:
         vectors: Array = np.load(array, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(str(array), "a .npy array of floats", f"{error}") from None
+    if not isinstance(vectors, np.ndarray):  # numpy opens archives too, whatever their names
+        raise InputError(str(array), "a .npy array of floats", "an .npz archive")
     try:
         lines = ids.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -110,14 +112,14 @@ def _from_parquet(path: Path) -> _Table:
     vector = next((columns[name] for name in ("vector", "embedding", "values") if name in columns), None)
     if vector is None or "id" not in columns:
         raise InputError(str(path), "the columns id and vector", ", ".join(table.column_names))
-    flat = vector.flatten()
-    rows = len(vector)
-    if vector.null_count or not pa.types.is_floating(flat.type) or (rows and len(flat) % rows):
-        raise InputError(str(path), "a list of floats of one length in each row of `vector`", str(vector.type))
-    if rows and not pa.types.is_fixed_size_list(vector.type) and len({len(row) for row in vector.to_pylist()}) != 1:
+    lists = isinstance(vector, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray)
+    if not lists or vector.null_count or not pa.types.is_floating(vector.type.value_type):
+        raise InputError(str(path), "a list of floats in each row of `vector`", f"{vector.type}, {vector.null_count} nulls")
+    flat, rows = vector.flatten(), len(vector)
+    if rows and not pa.types.is_fixed_size_list(vector.type) and len(vector.value_lengths().unique()) != 1:
         raise InputError(str(path), "vectors of one length", "several lengths")
     names = [str(name) for name in columns["id"].to_pylist()]
-    return _Table(str(path), names, flat.to_numpy(zero_copy_only=False).reshape(rows, -1))
+    return _Table(str(path), names, flat.to_numpy(zero_copy_only=False).reshape(rows, len(flat) // max(rows, 1)))
 
 
 class PrecomputedVectors:

@@ -158,6 +158,15 @@ def test_a_file_of_pairs_that_is_none_is_told_from_its_head(tmp_path, content, m
             call(DatasetConfig(source=str(path)))
 
 
+@pytest.mark.parametrize("name", ["pairs.json.gz", "pairs.jsonl.gz", "pairs.csv.gz"])
+def test_a_damaged_gzip_file_of_pairs_is_told(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b'[{"query": "q", "positive": "p"}]')[:-12])
+    for call in (check_head, lambda c: ingest(path, tmp_path / "out")):
+        with pytest.raises(InputError, match=r"pairs\..*: expected sound gzip data, found a damaged file"):
+            call(DatasetConfig(source=str(path)))
+
+
 def test_the_head_of_a_large_file_is_all_that_is_looked_at(tmp_path):
     path = tmp_path / "pairs.jsonl"
     rows = [f'{{"query": "question {i}", "positive": "answer {i}"}}' for i in range(FIRST)]

@@ -89,6 +89,14 @@ def test_output_formats_equal_those_of_sentence_transformers(form, scores, pairs
     assert _rounded(ours) == _rounded(peer)
 
 
+def test_labeled_pairs_without_a_negative_are_left_out(pairs, model):
+    arguments = {"output_format": "labeled-pair", "min_score": 0.5}
+    ours = _rounded(mine_hard_negatives(pairs, model, range_max=100, **arguments))
+    peer = _rounded(theirs(pairs, model, **arguments))
+    served = {query for query, _, label in peer if label == 0}
+    assert ours == [row for row in peer if row[0] in served] != peer
+
+
 def _rounded(dataset):
     def plain(value):
         if isinstance(value, list):

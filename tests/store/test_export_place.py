@@ -90,6 +90,14 @@ def test_other_file_names_are_refused(world: World, tmp_path: Path, name: str, f
         export(name, mining, dataset, tmp_path / file)
 
 
+@pytest.mark.parametrize("out", ["s3://bucket/negatives", "file:///tmp/negatives", Path("s3://bucket/negatives"), "-"])
+def test_what_is_no_path_is_refused(out: Path | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="expected a path on this machine"):
+        check_request("parquet", out)
+    check_request("parquet", "C:/negatives")
+
+
 def test_foreign_files_are_kept(world: World, tmp_path: Path) -> None:
     mining, dataset, _ = world
     out = tmp_path / "out"

@@ -55,6 +55,11 @@ class Handler(BaseHTTPRequestHandler):
         elif trouble == "ragged":
             rows[0]["embedding"].pop()
             self.answer(200, json.dumps({"data": rows}).encode())
+        elif trouble == "a vector a token":
+            nested = [{**row, "embedding": [row["embedding"]] * 2} for row in rows]
+            self.answer(200, json.dumps({"data": nested}).encode())
+        elif trouble == "no model":
+            self.answer(200, b'{"error": "no such model"}')
         elif trouble == "no json":
             self.answer(200, b"<html>busy</html>")
         elif trouble == "no data":
@@ -139,7 +144,7 @@ def test_prompts_and_raw_vectors(server):
     assert server.texts == ["Q: otter"]
 
 
-@pytest.mark.parametrize("trouble", [429, 500, 503, "short", "ragged", "no json", "no data", "closed"])
+@pytest.mark.parametrize("trouble", [429, 500, 503, "short", "ragged", "a vector a token", "no json", "no data", "closed"])
 def test_what_may_pass_is_tried_again(server, trouble):
     server.troubles = [trouble] * 3
     found = next(embedder(server).encode_windows(iter([["a", "b", "c"]]), "document", "fp32"))
@@ -152,6 +157,9 @@ def test_what_does_not_pass_is_said(server):
     with pytest.raises(EndpointError, match=r"8 attempts.*HTTP 500"):
         list(embedder(server).encode_windows(iter([["a"]]), "document", "fp32"))
     assert len(server.requests) == 8
+    server.troubles = ["no model"] * 8
+    with pytest.raises(EndpointError, match=r"no embeddings in the reply .*no such model"):
+        list(embedder(server).encode_windows(iter([["a"]]), "document", "fp32"))
 
 
 @pytest.mark.parametrize(("status", "message"), [(400, "HTTP 400"), (401, "NVR_ENDPOINT_KEY"), (404, "HTTP 404")])

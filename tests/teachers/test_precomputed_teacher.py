@@ -116,6 +116,20 @@ def repeat_id(folder):
     (folder / "documents.txt").write_text("\n".join([lines[1], *lines[1:]]))
 
 
+def archive(folder):
+    with (folder / "documents.npy").open("wb") as file:
+        np.savez(file, np.ones((42, 6)))
+
+
+def vectors_in_parquet(column):
+    def put(folder):
+        pq.write_table(
+            pa.table({"id": [str(row) for row in range(len(column))], "vector": column}), folder / "documents.parquet"
+        )
+
+    return put
+
+
 DAMAGES = {
     "no such folder": (lambda f: [path.unlink() for path in f.iterdir()] and f.rmdir(), "no such folder"),
     "no queries": (lambda f: (f / "queries.npy").unlink(), r"queries\.npy"),
@@ -128,6 +142,11 @@ DAMAGES = {
     "other length": (lambda f: np.save(f / "queries.npy", np.ones((42, 5), np.float32)), "of one length"),
     "no array": (lambda f: (f / "documents.npy").write_text("hello"), "a .npy array"),
     "objects": (lambda f: np.save(f / "documents.npy", np.array([{}] * 42)), "a .npy array"),
+    "archive": (archive, "a .npy array of floats, found an .npz archive"),
+    "no numbers": (lambda f: np.save(f / "documents.npy", np.ones((42, 0), np.float32)), "floats of shape"),
+    "parquet of numbers": (vectors_in_parquet([1.0] * 42), "a list of floats in each row of `vector`, found double"),
+    "parquet of several lengths": (vectors_in_parquet([[1.0], [1.0, 2.0]]), "vectors of one length"),
+    "parquet without rows": (vectors_in_parquet(pa.array([], pa.list_(pa.float32()))), "floats of shape"),
 }
 
 

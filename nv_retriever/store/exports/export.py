@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nv_retriever.artifacts import aside_of
+from nv_retriever.artifacts import aside_of, local_path
 from nv_retriever.errors import InputError
 from nv_retriever.store.exports import (
     flagembedding,
@@ -82,7 +82,8 @@ def check_request(format_name: str | None, out: Path | str | None) -> None:
 
 def check_export(format_name: str, out: Path | str) -> tuple[Format, Path, bool]:
     """Return the format, the place without links, and whether that is a single file; raises InputError as `export` does."""
-    form, out = find_format(format_name), Path(out).resolve()  # what a link leads to is replaced, not the link
+    form = find_format(format_name)
+    out = local_path(f"--out {out}", out).resolve()  # what a link leads to is replaced, not the link
     alone = out.suffix.lower() in form.alone
     _check_place(form, out, alone)
     return form, out, alone
