@@ -77,7 +77,7 @@ def load_yaml(path: Path) -> Tree:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path} line {mark.line + 1}" if mark else str(path)
-        raise InputError(where, "YAML", str(getattr(error, "problem", error))) from None
+        raise InputError(where, "YAML", str(getattr(error, "problem", error)).splitlines()[0]) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):

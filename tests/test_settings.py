@@ -132,6 +132,7 @@ def test_named_options_keep_the_other_settings_of_what_they_name(tmp_path):
             r"a\.yaml line 3: expected YAML, found 'mining' a second time",
         ),
         ("extends: a.yaml\n", "a file that does not come back to itself"),
+        ("seed: \x00\n", r"a\.yaml: expected YAML, found unacceptable character #x0000: [^\n]*$"),
         ("extends: .\n", "expected a configuration file, found is a directory"),
     ],
 )

@@ -62,21 +62,33 @@ class Side:
     @staticmethod
     def of(number: int, ids: Sequence[Hashable] | None, texts: Sequence[str] | None, name: str) -> Side:
         """Return the order of `number` things; raises InputError where ids or texts are not as many, repeated or blank."""
-        for what, values in (("ids", ids), ("texts", texts)):
-            if values is not None and len(values) != number:
-                raise InputError(f"{name}_{what}", f"{number} {what}, one a vector", str(len(values)))
+        ids, texts = _one_each(ids, number, f"{name}_ids"), _one_each(texts, number, f"{name}_texts")
         blank = [row for row, text in enumerate(texts or ()) if not isinstance(text, str) or is_blank(text)]
         if blank:
             raise InputError(f"{name}_texts", "texts that are not blank", f"{len(blank)}, the first are rows {blank[:5]}")
-        called: Sequence[Any] = range(number) if ids is None else list(ids)
+        called: Sequence[Any] = range(number) if ids is None else ids
         written = np.array([str(one) for one in called], object)
         order = np.arange(number) if ids is None else np.argsort(written, kind="stable")
         ordered = written[order]
         repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
         if len(repeated):
             raise InputError(f"{name}_ids", "different ids", f"{ordered[repeated[0]]!r} twice")
+        if unhashable := [one for one in called if not isinstance(one, Hashable)]:
+            raise InputError(f"{name}_ids", "texts or numbers", shorten(unhashable[0]))
         place = {called[row]: place for place, row in enumerate(order.tolist())}
         return Side(order, ordered, None if texts is None else [texts[row] for row in order.tolist()], place)
+
+
+def _one_each(values: Any, number: int, name: str) -> list[Any] | None:
+    """Return ids or texts as a list: of an array, a tensor or a column of a data frame its plain values."""
+    if values is None:
+        return None
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InputError(name, f"a list of {number}, one a vector", shorten(values))
+    plain = values.tolist() if hasattr(values, "tolist") else list(values)
+    if len(plain) != number:
+        raise InputError(name, f"{number}, one a vector", str(len(plain)))
+    return plain
 
 
 def read_vectors(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:

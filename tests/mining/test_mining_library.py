@@ -1,6 +1,8 @@
 """`from nv_retriever import mine`: arrays and ids in, a typed result out."""
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -120,6 +122,18 @@ def test_a_tuple_is_several_documents_unless_it_is_an_id():
     assert set(found.positive.tolist()) == {1}
 
 
+def test_ids_and_texts_may_be_arrays_tensors_and_columns_of_data_frames():
+    vectors = np.eye(3, dtype=np.float32)
+    texts, ids = ["x", "y", "x"], [7, 8, 9]
+    plain = mine(vectors[:1], vectors, {0: 7}, document_ids=ids, document_texts=texts, rule="topk")
+    assert plain.negative.tolist() == [1]
+    columns = pd.Series(ids, index=[2, 1, 0]), pd.Series(texts, index=[2, 1, 0])
+    tensors = torch.tensor(ids), pa.array(texts)
+    for given_ids, given_texts in ((np.array(ids), np.array(texts)), columns, tensors, (iter(ids), iter(texts))):
+        found = mine(vectors[:1], vectors, {0: 7}, document_ids=given_ids, document_texts=given_texts, rule="topk")
+        assert found.table.equals(plain.table)
+
+
 def test_what_excludes_a_document_of_vectors_is_its_id_alone_and_only_where_ids_mean_the_same():
     vectors = np.eye(4, dtype=np.float32)
     numbered = {"query_ids": [2], "document_ids": [0, 1, 2, 3], "rule": "topk", "negatives": 3}
@@ -141,6 +155,10 @@ def test_what_excludes_a_document_of_vectors_is_its_id_alone_and_only_where_ids_
         ({"positives": 3}, "positives"),
         ({"positives": [(0, [0])]}, "positives"),
         ({"query_ids": ["a", "a"]}, "query_ids"),
+        ({"query_ids": "ab"}, "query_ids"),
+        ({"query_ids": [["a"], ["b"]]}, "query_ids"),
+        ({"query_texts": "ab"}, "query_texts"),
+        ({"document_texts": 3}, "document_texts"),
         ({"document_texts": ["x"]}, "document_texts"),
         ({"document_texts": ["x", " ", "y"]}, "document_texts"),
         ({"rule": "topk-best"}, "rule"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,18 @@ def test_foreign_files_are_kept(world: World, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a file, found a folder"):
         export("tevatron", mining, dataset, tmp_path / "folder.jsonl")
     assert (tmp_path / "corpus.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize("out", ["out", "new", "deep/new"])
+def test_a_place_in_a_folder_that_cannot_be_written_is_refused(world: World, tmp_path: Path, out: str) -> None:
+    mining, dataset, _ = world
+    shut = tmp_path / "shut"
+    export("triplet", mining, dataset, shut / "out")
+    shut.chmod(0o555)
+    if os.access(shut, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(InputError, match=f"expected a place below a folder that can be written, found {shut}"):
+        check_request("triplet", shut / out)
 
 
 def test_an_earlier_export_is_replaced_whole(world: World, tmp_path: Path) -> None:
