@@ -28,7 +28,7 @@ from nv_retriever.search.candidate_table import (
 )
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.exclusions import build_exclusions
-from nv_retriever.search.types import Exclusions, FloatArray, Scorer
+from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Scorer
 
 __all__ = ["Candidates", "Excluded", "offsets_of", "write_candidates"]
 
@@ -59,7 +59,7 @@ def write_candidates(
     if (scorer.n_queries, scorer.n_documents) != (len(rows), dataset.n_documents):
         expected = f"{len(rows)} queries and {dataset.n_documents} documents, as in {dataset.name}/{split}"
         raise InputError(f"teacher {teacher}", expected, f"{scorer.n_queries} and {scorer.n_documents}")
-    quarantine = check_quarantine(scorer, config.max_quarantined, teacher)
+    quarantine = check_quarantine(scorer, dataset, rows, config.max_quarantined, teacher)
     exclusions = build_exclusions(dataset, split, config.exclude_same_id)
     searcher, index_info = _with_index(folder, scorer, config)
     work = _Work(folder, len(rows), config.depth, len(exclusions.documents), dataset.n_documents)
@@ -89,17 +89,17 @@ def write_candidates(
     return info
 
 
-def check_quarantine(scorer: Scorer, allowed: float, teacher: str) -> dict[str, Any]:
+def check_quarantine(scorer: Scorer, dataset: Dataset, query_rows: IntArray, allowed: float, teacher: str) -> dict[str, Any]:
     """Return how many vectors are not finite; raises GateError where they are more than the share `allowed`."""
     info: dict[str, Any] = {}
     for what, total in (("documents", scorer.n_documents), ("queries", scorer.n_queries)):
         bad: npt.NDArray[np.integer] = getattr(scorer, f"quarantined_{what}", np.empty(0, np.int64))
         info[f"quarantined_{what}"] = len(bad)
         if len(bad) > allowed * total:
-            first = ", ".join(map(str, bad[:5].tolist()))
+            ids = dataset.document_ids[bad[:5]] if what == "documents" else dataset.query_ids[query_rows[bad[:5]]]
             raise GateError(
-                f"{len(bad)} of {total} {what} have vectors of {teacher} that are not finite (rows {first}); "
-                f"max_quarantined allows a share of {allowed:g}"
+                f"{len(bad)} of {total} {what} have vectors of {teacher} that are not finite "
+                f"(ids {', '.join(map(repr, ids))}); search.max_quarantined allows a share of {allowed:g}"
             )
         if len(bad):
             logger.warning("%d of %d %s are quarantined: vectors of %s are not finite", len(bad), total, what, teacher)

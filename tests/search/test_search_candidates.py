@@ -105,8 +105,16 @@ def test_vectors_that_are_not_finite_fail_the_run_or_are_quarantined(world):
     dataset, queries, documents, out = world
     out.mkdir()
     documents[[4, 30]] = np.nan
-    with pytest.raises(GateError, match="2 of 40 documents"):
+    named = ", ".join(map(repr, dataset.document_ids[[4, 30]]))
+    with pytest.raises(GateError, match=rf"2 of 40 documents .*\(ids {named}\)"):
         write_candidates(out, scorer_of(queries, documents), dataset, "train", SearchConfig(depth=50), "vectors")
+    queries[3] = np.inf
+    named = repr(dataset.query_ids[dataset.query_rows("train")[3]])
+    with pytest.raises(GateError, match=rf"1 of 10 queries .*\(ids {named}\)"):
+        write_candidates(
+            out, scorer_of(queries, documents), dataset, "train", SearchConfig(depth=50, max_quarantined=0.05), "vectors"
+        )
+    queries[3] = 1
     config = SearchConfig(depth=50, max_quarantined=0.1)
     info = write_candidates(out, scorer_of(queries, documents), dataset, "train", config, "vectors")
     table = Candidates.open(out)

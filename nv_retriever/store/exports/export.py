@@ -114,13 +114,13 @@ def _check_place(form: Format, out: Path, alone: bool) -> None:
     if not alone and out.suffix.lower() in FILE_SUFFIXES:
         suffixes = f" or a file named *{' or *'.join(form.alone)}" if form.alone else ""
         raise InputError(where, f"a folder{suffixes} for format {form.name}", f"a file name with {out.suffix}")
+    if out.is_mount():  # a mounted disk cannot be renamed away
+        raise InputError(where, "a folder that can be replaced", "a mount point", f"--out {out / 'negatives'}")
     beside = next((parent for parent in out.parents if parent.exists()), out)  # what is there is renamed away
     if not (beside.is_dir() and os.access(beside, os.W_OK)):
         raise InputError(where, "a place below a folder that can be written", f"{beside}, which is none")
     if not out.exists():
         return
-    if out.is_mount():  # a mounted disk cannot be renamed away
-        raise InputError(where, "a folder that can be replaced", "a mount point", f"--out {out / 'negatives'}")
     if out.is_dir() == alone:
         raise InputError(where, "a file" if alone else "a folder", "a folder" if alone else "a file")
     known = _marked(_marker(out, alone))
