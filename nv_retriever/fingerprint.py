@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,22 @@ def file_digest(path: Path) -> str:
     return known
 
 
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield all files below a folder, hidden ones left out; linked folders are followed, as by whoever reads them."""
+    here = folder.resolve()
+    if here in above:  # a link back
+        return
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from files_below(path, (*above, here))
+        elif path.is_file():
+            yield path
+
+
 def folder_digest(folder: Path, ignore: tuple[str, ...] = ()) -> str:
     """Return the sha256 over the relative names and contents of all files below `folder`, hidden ones left out."""
-    names = sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    names = sorted(str(path.relative_to(folder)) for path in files_below(folder))
     pairs = [[name, file_digest(folder / name)] for name in names if name not in ignore]
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nv_retriever.config import Frozen, Runtime
-from nv_retriever.fingerprint import canonical, file_digest, fingerprint, folder_digest
+from nv_retriever.fingerprint import canonical, file_digest, files_below, fingerprint, folder_digest
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -57,3 +57,20 @@ def test_digests_follow_the_content_not_the_place(tmp_path):
     (tmp_path / "one" / "deep" / "file").write_text("other")
     assert file_digest(tmp_path / "one" / "deep" / "file") != before
     assert folder_digest(tmp_path / "one") != folder_digest(tmp_path / "two")
+
+
+def test_linked_folders_are_read_and_a_link_back_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "back").symlink_to(tmp_path / "folder")
+    for name in ("one", "two"):
+        (tmp_path / "folder" / name).symlink_to(tmp_path / "elsewhere")
+    found = []
+    for content in ("first", "second"):
+        (tmp_path / "elsewhere" / "file").write_text(content)
+        found.append(folder_digest(tmp_path / "folder"))
+    assert found[0] != found[1]
+    assert sorted(str(path.relative_to(tmp_path)) for path in files_below(tmp_path / "folder")) == [
+        "folder/one/file",
+        "folder/two/file",
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nv_retriever.errors import InputError
-from nv_retriever.fingerprint import file_digest
+from nv_retriever.fingerprint import file_digest, files_below
 from nv_retriever.teachers.identity import Pooling
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -154,6 +154,9 @@ def _describe(
     path: Path, transformer: Path, own_forward: bool, has_modules: bool, pooling: dict[str, Any], normalizes: bool
 ) -> ModelFolder:
     config = _json(transformer / "config.json")
+    if config is None and (transformer / "adapter_config.json").exists():
+        hint = "merge it into its model (peft: merge_and_unload) and save that"
+        raise InputError(f"model {path}", "a whole model", "an adapter, whose model lies elsewhere", hint)
     if config is None and own_forward:
         raise InputError(f"model {path}", "a config.json or modules.json of a model", "neither")
     config = config or {}
@@ -230,13 +233,13 @@ def _json(path: Path) -> Any:
 def content_digest(folder: ModelFolder, code: bool = False) -> str:
     """Return the sha256 over weights, tokenizer and configuration; raises InputError without weights."""
     pairs = []
-    for path in sorted(folder.path.rglob("*")):
+    for path in sorted(files_below(folder.path)):
         name = path.relative_to(folder.path)
         wanted = path.suffix in (".safetensors", ".json", ".txt", ".model") or (code and path.suffix == ".py")
         # A module behind the transformer (Dense, LSTM) may have pickled weights only, which sentence-transformers reads.
         wanted |= path.name == "pytorch_model.bin" and not any(path.parent.glob("*.safetensors"))
         skipped = path.name in NO_CONTENT or name.parts[0] in ("onnx", "openvino", "checkpoints")
-        if wanted and not skipped and path.is_file() and not any(part.startswith(".") for part in name.parts):
+        if wanted and not skipped:
             pairs.append([str(name), _digest_of(path)])
     if not any(name.endswith(".safetensors") for name, _ in pairs):
         hint = "models are read from safetensors only; on the hub, the revision refs/pr/N of the conversion often has them"

@@ -175,6 +175,24 @@ def test_pickled_weights_of_a_module_determine_vectors_where_it_has_no_others(co
     assert identity(copy).digest == beside, "the safetensors are read"
 
 
+def test_a_module_behind_a_link_determines_vectors(copy, tmp_path):
+    (tmp_path / "shared").mkdir()
+    (copy / "2_Dense").symlink_to(tmp_path / "shared")
+    found = []
+    for content in (b"one", b"two"):
+        (tmp_path / "shared" / "model.safetensors").write_bytes(content)
+        found.append(identity(copy).digest)
+    assert found[0] != found[1]
+
+
+def test_an_adapter_whose_model_lies_elsewhere_is_refused(copy):
+    (copy / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+    (copy / "model.safetensors").rename(copy / "adapter_model.safetensors")
+    (copy / "config.json").unlink()
+    with pytest.raises(InputError, match=r"a whole model, found an adapter.*merge it"):
+        identity(copy)
+
+
 def test_no_model_at_all(tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
         identity(tmp_path)
