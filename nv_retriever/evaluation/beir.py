@@ -134,7 +134,7 @@ def benchmark_settings(config: EvaluationConfig, source: str) -> EvaluationConfi
 
 def _by_name(source: str) -> BeirSet | None:
     """Return the benchmark that a data set's name means; a folder is no benchmark, whatever it is called."""
-    return None if Path(source).exists() else find_beir_set(source)
+    return None if Path(source).expanduser().exists() else find_beir_set(source)
 
 
 def mteb_task_name(dataset: str) -> str:

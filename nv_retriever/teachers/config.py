@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -91,11 +92,13 @@ class TeacherConfig(Frozen):
 
     @property
     def label(self) -> str:
-        """What it is called in tables: the alias, else a folder's last part, everything else as given."""
+        """What it is called in tables: the alias, else a folder's last part wherever it lies, everything else as given."""
         if self.alias is not None:
             return self.alias
-        head, _, rest = self.name.rstrip("/").rpartition("/")
-        return rest if self.kind == "encoder" and head.startswith(("/", ".")) else self.name
+        kind, colon, place = ("", "", self.name) if self.kind == "encoder" else self.name.partition(":")
+        path = Path(place.strip()).expanduser()
+        local = place.strip().startswith(("/", "./", "../", "~")) or (place.strip() and path.is_dir())
+        return f"{kind}{colon}{path.absolute().name}" if local and self.kind != "endpoint" else self.name
 
     def encoder_config(self) -> EncoderConfig:
         """Return the encoder's configuration with this teacher's model."""

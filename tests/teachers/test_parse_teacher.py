@@ -80,7 +80,18 @@ def test_dense_teachers_score_with_embeddings_only():
 
 
 @pytest.mark.parametrize(
-    ("name", "label"), [("./models/mini/", "mini"), ("/a/b/mini", "mini"), ("org/mini", "org/mini"), ("./mini", "mini")]
+    ("name", "label"),
+    [
+        *(
+            ("./models/mini/", "mini"),
+            ("/a/b/mini", "mini"),
+            ("org/mini", "org/mini"),
+            ("./mini", "mini"),
+            ("~/mini", "mini"),
+        ),
+        *(("cross-encoder:/a/b", "cross-encoder:b"), ("cross-encoder:org/b", "cross-encoder:org/b"), ("bm25", "bm25")),
+        *(("vectors:./a/b", "vectors:b"), ("endpoint:http://h/v1#./m", "endpoint:http://h/v1#./m")),
+    ],
 )
 def test_a_folder_is_called_by_its_last_part(name, label):
     assert TeacherConfig(name=name).label == label
