@@ -14,8 +14,10 @@ from nv_retriever.stages import (
     DatasetSpec,
     EmbeddingSpec,
     EvaluationSpec,
+    LabelledSpec,
     Location,
     MiningSpec,
+    Spec,
     StudentSpec,
     TeacherLocation,
     TrainedSpec,
@@ -33,9 +35,44 @@ def dataset_spec(config: DatasetConfig) -> DatasetSpec:
     from nv_retriever.data.open import empty_policy
 
     digest = source_digest(config)
-    name = Path(config.source).resolve().name if Path(config.source).exists() else config.source
+    path = Path(config.source).expanduser()
+    name = path.resolve().name if path.exists() else config.source
     settled = config.model_copy(update={"source": name, "on_empty": empty_policy(config)})
     return DatasetSpec(config=settled, digest=digest, location=Location(source=config.source))
+
+
+def check_unchanged(spec: Spec) -> None:
+    """Raise InputError where what a stage reads from outside is not what the plan saw: the artifact is named after that."""
+    where, planned, now = _external(spec)
+    if planned != now:
+        expected = "what it held when the run was planned"
+        raise InputError(where, expected, "something else", "it was changed meanwhile: run the same command again")
+
+
+def _external(spec: Spec) -> tuple[str, object, object]:
+    """Return what a stage reads from outside: where it lies, its digest as planned, and as it is now."""
+    from nv_retriever.data.build import source_digest
+    from nv_retriever.mining.judge import judge_digest
+    from nv_retriever.teachers.encoder import resolve_encoder
+    from nv_retriever.teachers.parse import teacher_digest
+    from nv_retriever.training.labelled_source import rows_digest
+
+    match spec:
+        case DatasetSpec(location=place):
+            return place.source, spec.digest, source_digest(spec.config.model_copy(update={"source": place.source}))
+        case StudentSpec(location=place):
+            return place.encoder.model, spec.identity, student_spec(StudentConfig(encoder=place.encoder)).identity
+        case EmbeddingSpec(model=EncoderIdentity(), location=place):
+            return place.source, spec.model, resolve_encoder(place.encoder)
+        case EmbeddingSpec(model=str(), location=place):
+            return place.source, spec.model, teacher_digest(TeacherConfig(name=place.source, encoder=place.encoder))
+        case CandidatesSpec(documents=None, location=place) | EvaluationSpec(documents=None, location=place):
+            return place.teacher.name, spec.digest, teacher_digest(place.teacher)
+        case MiningSpec():
+            return spec.mining.judge or "", spec.judge, judge_digest(spec.mining.judge)
+        case LabelledSpec(location=rows):
+            return rows.source.source, spec.digest, rows_digest(rows.source.source)
+    return "", None, None
 
 
 def student_spec(config: StudentConfig) -> StudentSpec:

