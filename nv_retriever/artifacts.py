@@ -137,7 +137,7 @@ class ArtifactStore:
             else:
                 text = self.remote.read(f"{ref}/{MANIFEST}")
             manifest: dict[str, Any] = json.loads(text)
-            manifest["files"].items()
+            [(file["bytes"], file["mtime_ns"], file["sha256"]) for file in manifest["files"].values()]
         except FileNotFoundError:
             raise ArtifactError(f"{ref} does not exist in {self.root}") from None
         except (ValueError, KeyError, AttributeError, TypeError) as error:

@@ -31,6 +31,8 @@ def resolve_home(home: str | None = None) -> str:
     Without a home it is that of `named_home`. Copies are below NVR_CACHE, else ~/.cache/nv-retriever.
     """
     home = named_home(home)
+    if "?" in home:  # all that is mined and trained would be, and nothing of it noted
+        raise InputError(f"home {home}", "a path without '?', where names of databases end", "one with")
     if "://" not in home:
         folder = Path(home).expanduser().resolve()
         if folder.exists() and not folder.is_dir():

@@ -42,11 +42,11 @@ def test_a_deleted_folder_is_a_miss(tmp_path):
         store.open(REF)
 
 
-@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "manifest"])
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "{", "null", '{"files": {"data.json": 1}}'])
 def test_damage_is_a_miss_with_a_warning_and_is_repaired(tmp_path, damage, caplog):
     store = ArtifactStore(tmp_path)
     make(store)
-    path = store.folder(REF) / ("data.json" if damage != "manifest" else MANIFEST)
+    path = store.folder(REF) / ("data.json" if damage.isalpha() and damage != "null" else MANIFEST)
     if damage == "delete":
         path.unlink()
     elif damage == "truncate":
@@ -54,7 +54,7 @@ def test_damage_is_a_miss_with_a_warning_and_is_repaired(tmp_path, damage, caplo
     elif damage == "flip":
         path.write_bytes(path.read_bytes().replace(b"c", b"d", 1))
     else:
-        path.write_text("{")
+        path.write_text(damage)
     assert not store.is_complete(REF)
     assert "damaged" in caplog.text
     make(store)

@@ -152,6 +152,8 @@ def test_an_ordinary_home_has_no_origin(tmp_path, monkeypatch):
     monkeypatch.setenv("NVR_HOME", str(tmp_path / "home"))
     assert resolve_home() == str(tmp_path / "home")
     assert ArtifactStore(resolve_home()).remote is None
+    with pytest.raises(InputError, match=r"without '\?'"):  # DuckDB and MLflow would write elsewhere, after hours of work
+        resolve_home("what?")
 
 
 def test_an_unknown_url_is_one_clear_message(tmp_path, monkeypatch):
