@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.errors import InputError
+from nv_retriever.sqlite_file import sqlite_problem
 from nv_retriever.stages import (
     AuditSpec,
     CheckpointSpec,
@@ -24,18 +25,23 @@ from nv_retriever.stages import (
     TrainedSpec,
 )
 from tasks.tracking_names import describe_training, flatten, metric_name, registered_name
-from tasks.tracking_record import USER_URI, note_run, read_record, recorded_run, tracking_uri
+from tasks.tracking_record import (
+    EXPERIMENT,
+    USER_URI,
+    artifact_location,
+    follow_home,
+    note_run,
+    read_record,
+    recorded_run,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-EXPERIMENT = "nv-retriever"
-
 LOG_EVERY = 50
 """Points that are sent together: a call costs about as much as thirty points."""
 MAX_PARAM_LENGTH = 6000
-SQLITE = b"SQLite format 3\0"
-"""How such a file begins."""
 
 
 def open_client(home: str) -> tuple[MlflowClient, str]:
@@ -55,7 +61,7 @@ def open_client(home: str) -> tuple[MlflowClient, str]:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return client, experiment.experiment_id
-    location = None if USER_URI else (Path(home).resolve() / "mlartifacts").as_uri()
+    location = None if USER_URI else artifact_location(Path(home))
     return client, client.create_experiment(EXPERIMENT, artifact_location=location)
 
 
@@ -65,11 +71,10 @@ def _make_database(path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     if path.exists():
-        with path.open("rb") as file:
-            found = file.read(len(SQLITE))
-        if found not in (SQLITE, b""):
+        if problem := sqlite_problem(path):
             hint = "move it away: the next run makes a new one and fills it from the artifacts"
-            raise InputError(str(path), "MLflow's SQLite database", f"a file that begins with {found!r}", hint)
+            raise InputError(str(path), "MLflow's SQLite database", problem, hint)
+        follow_home(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(".mlflow.db.new")

@@ -20,10 +20,14 @@ def describe_training(spec: TrainedSpec) -> tuple[str, dict[str, str]]:
     return f"train {source} {spec.mining.mining.rule}", {"nvr.mining_run": runs, "nvr.dataset": source}
 
 
+MAX_METRIC_LENGTH = 200
+"""MLflow takes 250 characters; a few are left for what follows the name."""
+
+
 def registered_name(spec: TrainedSpec) -> str:
-    """Return the name of the registered model: one a data set, or a blend."""
+    """Return the name of the registered model, one a data set, or a blend: without what MLflow's filters end a name at."""
     name = spec.title.blend if isinstance(spec, BlendedCheckpointSpec) else spec.dataset.config.source
-    return f"nv-retriever-{name}".replace("/", "-").replace(":", "-")
+    return re.sub(r"[/:'\"`]", "-", f"nv-retriever-{name}")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -42,9 +46,12 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def metric_name(text: str) -> str:
-    """Return the text in the characters that MLflow takes in names.
+    """Return the text in the characters that MLflow takes in names, of long ones the end; names have to read as paths.
 
     >>> metric_name("minilm/topk-percpos(0.95)")
     'minilm/topk-percpos 0.95'
+    >>> metric_name("endpoint:http://host/v1#m/topk")
+    'endpoint:http:/host/v1 m/topk'
     """
-    return re.sub(r"[^\w\-. :/]+", " ", text).strip()
+    name = re.sub(r"/+", "/", re.sub(r"[^\w\-. :/]+", " ", text))
+    return name[-MAX_METRIC_LENGTH:].strip(" /")

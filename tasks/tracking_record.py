@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
 from nv_retriever.stages import Spec
 
+EXPERIMENT = "nv-retriever"
+PLACES = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("experiments", "artifact_location"),
+)
+"""Tables and columns in which MLflow writes down where its files lie."""
 USER_URI = os.environ.get("MLFLOW_TRACKING_URI")
 """Read once: mlflow.set_tracking_uri writes this variable, which is not the user's word any more."""
 
@@ -27,7 +37,7 @@ def read_record(spec: Spec, home: str) -> dict[str, Any]:
         return {}
     uri = tracking_uri(home)
     lost = uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
-    return {} if lost or record.get("tracking_uri") != uri else record
+    return record if isinstance(record, dict) and record.get("tracking_uri") == uri and not lost else {}
 
 
 def recorded_run(spec: Spec, home: str) -> str | None:
@@ -39,3 +49,20 @@ def note_run(spec: Spec, home: str, run_id: str, **more: Any) -> None:
     """Note the run id beside the artifact, and what else is known of it."""
     record = read_record(spec, home) | {"tracking_uri": tracking_uri(home), "run_id": run_id, **more}
     write_json(ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD, record)
+
+
+def follow_home(path: Path) -> None:
+    """Tell the database of a home that was moved or copied where its files are now: MLflow would write to the old place."""
+    # Without its tables there is nothing to tell, and MLflow has its own words for those of another version.
+    with closing(sqlite3.connect(path, timeout=60)) as connection, suppress(sqlite3.OperationalError), connection:
+        found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
+        before, now = found[0] if found else "", artifact_location(path.parent)
+        if before and before != now:
+            for table, column in PLACES:
+                change = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE instr({column} || '/', ?) = 1"
+                connection.execute(change, [now, len(before) + 1, f"{before}/"])
+
+
+def artifact_location(home: Path) -> str:
+    """Return where MLflow keeps the files of a home's runs and models."""
+    return (home.resolve() / "mlartifacts").as_uri()

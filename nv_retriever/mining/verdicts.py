@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,6 +19,7 @@ from nv_retriever.mining.judge import Case, Judge, Judgement
 from nv_retriever.mining.types import BoolArray, Rows, Samples
 from nv_retriever.progress import progress
 from nv_retriever.search.types import IntArray
+from nv_retriever.sqlite_file import sqlite_problem
 
 VERDICTS = pa.schema(
     [
@@ -29,6 +31,7 @@ VERDICTS = pa.schema(
         ("score", pa.float32()),
     ]
 )
+logger = logging.getLogger(__name__)
 _BATCH = 64
 """Cases between two commits of the cache."""
 
@@ -40,6 +43,10 @@ class VerdictCache:
         self.name, self._judge, self._path, self._settings = judge.name, judge, str(path), settings
         self.asked = 0
         """Cases that the judge was asked, the cached ones left out."""
+        if problem := sqlite_problem(Path(path)):
+            damaged = Path(path).with_suffix(".damaged")
+            logger.warning("%s cannot be read (%s): it is now %s, and the judge is asked again", path, problem, damaged.name)
+            Path(path).replace(damaged)
         with closing(self._open()) as connection, connection:
             connection.execute("CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, verdict TEXT, score REAL)")
 

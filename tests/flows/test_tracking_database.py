@@ -1,6 +1,7 @@
 """MLflow's own file in the home: a process that is killed while MLflow makes it leaves nothing that stops the next."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,11 @@ import time
 import pytest
 
 from nv_retriever.errors import InputError
-from tasks.tracking import EXPERIMENT, open_client
+from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.trained_specifications import checkpoint_spec
+from tasks.tracking import open_client
+from tasks.tracking_names import metric_name, registered_name
+from tasks.tracking_record import EXPERIMENT
 
 MAKE = "import sys; from tasks.tracking import open_client; open_client(sys.argv[1])"
 
@@ -38,3 +43,42 @@ def test_a_file_that_is_no_database_is_said_with_what_to_do(tmp_path):
     path.unlink()
     client, experiment = open_client(str(tmp_path))
     assert client.get_experiment(experiment).name == EXPERIMENT
+
+
+def test_a_truncated_database_is_said_with_what_to_do(tmp_path):
+    open_client(str(tmp_path))
+    path = tmp_path / "mlflow.db"
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"mlflow.db: expected MLflow's SQLite database.*move it away"):
+        open_client(str(tmp_path))
+
+
+def test_a_copied_home_s_runs_write_to_the_copy(tmp_path):
+    first, copy = tmp_path / "a home", tmp_path / "copy"
+    client, experiment = open_client(str(first))
+    run = client.create_run(experiment)
+    model = client.create_logged_model(experiment, "model", run.info.run_id)
+    client.create_registered_model("m")
+    client.create_model_version("m", f"models:/{model.model_id}", run.info.run_id)
+    shutil.copytree(first, copy)
+    client, experiment = open_client(str(copy))
+    places = [
+        client.get_experiment(experiment).artifact_location,
+        client.get_run(run.info.run_id).info.artifact_uri,
+        client.get_logged_model(model.model_id).artifact_location,
+        client.get_model_version_download_uri("m", "1"),
+    ]
+    assert all(place.startswith((copy / "mlartifacts").as_uri()) for place in places)
+    assert client.create_run(experiment).info.artifact_uri.startswith(places[0])
+
+
+def test_names_that_mlflow_refuses_are_made_fit(tmp_path, small_beir):
+    client, experiment = open_client(str(tmp_path))
+    run = client.create_run(experiment).info.run_id
+    for text in ("x" * 300, "endpoint:http://host/v1#m/topk", "/" * 3, "データ" * 90):
+        if name := metric_name(text):
+            client.log_metric(run, f"{name}/coverage", 1.0)
+    assert len(client.get_run(run).data.metrics) == 3
+    folder = small_beir.rename(tmp_path / 'bob\'s "data"')
+    name = registered_name(checkpoint_spec(PipelineConfig(dataset={"source": str(folder)})))
+    assert client.search_model_versions(f"name = '{name}' and run_id = '{run}'") == []

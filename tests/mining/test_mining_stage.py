@@ -282,6 +282,18 @@ def test_chat_judge_retries_reads_one_word_and_asks_nothing_twice(tmp_path, endp
         open_judge("chat:nowhere")
 
 
+def test_a_damaged_cache_of_verdicts_is_put_aside(tmp_path, caplog):
+    path = tmp_path / "verdicts.sqlite"
+    cases = [Case("q", "p", str(number)) for number in range(500)]
+    first = VerdictCache(ByNumber(), path)
+    said = first.judge(cases)
+    for damaged in (path.read_bytes()[: path.stat().st_size // 2], b"no database" * 100):
+        path.write_bytes(damaged)
+        again = VerdictCache(ByNumber(), path)
+        assert again.judge(cases) == said and again.asked == 500
+        assert "verdicts.damaged" in caplog.text and (tmp_path / "verdicts.damaged").read_bytes() == damaged
+
+
 def test_verdicts_of_another_prompt_are_asked_for_again(tmp_path, dataset, endpoint, monkeypatch):
     url, handler = endpoint
     config, verdicts = MiningConfig(rule="topk", judge=f"chat:{url}#m"), tmp_path / "verdicts.sqlite"
