@@ -72,6 +72,12 @@ def is_conflict(error: Exception) -> bool:
     return "Could not set lock" in text or "different configuration than existing connections" in text
 
 
+def is_damage(path: Path, error: Exception) -> bool:
+    """Return whether an error says that the open database cannot be read: its blocks are looked at when they are needed."""
+    text = str(error)
+    return "Corrupt database file" in text or ("Could not read" in text and str(path) in text)
+
+
 def damaged(path: Path, error: Exception) -> StoreDamagedError:
     """Return the error that says what to do about a file that DuckDB cannot read."""
     return StoreDamagedError(

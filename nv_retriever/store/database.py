@@ -14,7 +14,15 @@ from filelock import FileLock, Timeout
 from nv_retriever.artifacts import MANIFEST, aside_of
 from nv_retriever.errors import InputError
 from nv_retriever.store import schema
-from nv_retriever.store.connection import StoreBusyError, StoreDamagedError, StoreOutdatedError, connect, damaged, first_line
+from nv_retriever.store.connection import (
+    StoreBusyError,
+    StoreDamagedError,
+    StoreOutdatedError,
+    connect,
+    damaged,
+    first_line,
+    is_damage,
+)
 from nv_retriever.store.mining_artifact import MiningArtifact
 from nv_retriever.store.rows import copy_missing_runs, is_there, replace_run
 
@@ -131,9 +139,14 @@ class TripleStore:
 
     @contextmanager
     def _open(self, read_only: bool, path: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = connect(path or self.path, read_only, self.wait_seconds)
+        import duckdb
+
+        path = path or self.path
+        connection = connect(path, read_only, self.wait_seconds)
         try:
             yield connection
+        except duckdb.Error as error:
+            raise (damaged(path, error) if is_damage(path, error) else error) from error
         finally:
             connection.close()
 

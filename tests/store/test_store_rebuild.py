@@ -116,3 +116,25 @@ def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 0)
     with pytest.raises(InputError, match="a newer version of this program"):
         store.add(folder)
+
+
+@pytest.mark.parametrize("part", (2, 4, 6))
+def test_damage_in_the_middle_of_a_file_is_found_and_rebuilt(tmp_path: Path, part: int) -> None:
+    """Its head is sound, so that DuckDB opens it; a block that is wrong or beyond the end is met while rows are read."""
+    store = TripleStore(tmp_path / "triples.duckdb")
+    for name in "abc":
+        mined = [Mined(f"q{number}", "p", [f"n{number}", f"m{number}"]) for number in range(50)]
+        store.add(finished(write_mining(tmp_path / "artifacts" / "mining" / name, mined, run_id=name)))
+    before, content = rows(store), bytearray(store.path.read_bytes())
+    at = len(content) * part // 8
+    for damaged_content in (
+        content[:at],
+        content[:at] + bytes(byte ^ 255 for byte in content[at : at + 5000]) + content[at + 5000 :],
+    ):
+        store.path.write_bytes(damaged_content)
+        try:
+            for folder in store.mining_folders():
+                store.add(folder)
+        except StoreDamagedError:
+            store.rebuild(store.mining_folders())
+        assert rows(store) == before
