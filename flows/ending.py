@@ -80,7 +80,8 @@ def one_line(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:  # a disk that is full, a folder that can't be written
         return f"{error.filename}: {error.strerror} (--debug shows where)"
-    return f"{type(error).__name__}: {error} (--debug shows where)"
+    said = str(error).partition("[SQL:")[0]  # MLflow's database repeats a statement and its values after what went wrong
+    return f"{type(error).__name__}: {' '.join(said.split())} (--debug shows where)"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from prefect.exceptions import TerminationSignal
 
-from flows.ending import request_to_end
+from flows.ending import one_line, request_to_end
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NVR = [sys.executable, "-m", "flows.cli"]
@@ -150,3 +150,10 @@ def test_sigterm_to_serve_ends_the_server_that_it_started(moment, tmp_path):
     command = [sys.executable, "-c", SERVE, moment]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout == "left: []\n", done.stderr
+
+
+def test_an_error_of_mlflow_s_database_is_one_line_without_the_statement():
+    error = RuntimeError(
+        "(sqlite3.OperationalError) disk I/O error\n[SQL: INSERT INTO metrics\nVALUES (?)]\n[parameters: (1)]"
+    )
+    assert one_line(error) == "RuntimeError: (sqlite3.OperationalError) disk I/O error (--debug shows where)"
