@@ -61,7 +61,7 @@ def show_run(result: Json, dataset: str) -> None:
     evaluation = result["evaluation"]
     metrics = list(evaluation["base"])
     difference = difference_cells(metrics[0], evaluation["difference"])
-    table = open_table("system", *metrics, title=f"Retrieval on {dataset}")
+    table = open_table("system", *metrics, title=f"Retrieval on {dataset}: {evaluation['difference']['queries']:,} queries")
     for system in (name for name in evaluation if name != "difference"):
         table.add_row(system, *(f"{evaluation[system][metric]:.4f}" for metric in metrics))
     console.print(table)

@@ -288,11 +288,14 @@ def _track(
 
 
 def log_metrics(client: MlflowClient, run_id: str, values: dict[str, float]) -> None:
-    """Log final values, all in one call."""
+    """Log final values, in as few calls as MLflow takes them."""
     from mlflow.entities import Metric
+    from mlflow.utils.validation import MAX_METRICS_PER_BATCH
 
     now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in values.items()])
+    metrics = [Metric(name, float(value), now, 0) for name, value in values.items()]
+    for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
 
 
 def nest_runs(name: str, children: list[str], written: dict[str, Any], home: str) -> str:

@@ -27,6 +27,7 @@ INTRA = {"mining": {"ensemble": "intra-sample"}}
         (KINDS | CROSS | {"training": {"distillation": {}}}, "one kind, found bm25, cosine"),
         (TWO | INTRA | {"training": {"distillation": {}}}, "one teacher in a sample, found several"),
         ({"teachers": [{"name": "bm25"}], "training": {"guide": {"scores": "teacher"}}}, "the first teacher's vectors"),
+        ({"training": {"document_max_length": 513}}, "at most the student's 512 positions, found 513"),
     ],
 )
 def test_a_training_that_wants_what_the_teachers_have_not(small_beir, settings, expected):

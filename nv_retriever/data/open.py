@@ -72,6 +72,8 @@ def _open(config: DatasetConfig) -> DigestedSource:
         from nv_retriever.data.stdlib import StandardLibrary
 
         return StandardLibrary()
+    if name in ("hf:", "irds:"):
+        raise InputError("dataset.source", f"{name}NAME", repr(name))
     if name.startswith("hf:"):
         from nv_retriever.data.hub import open_hub
 

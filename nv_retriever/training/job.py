@@ -14,6 +14,7 @@ from nv_retriever.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
+    from nv_retriever.teachers.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ def check_teachers(config: TrainingConfig, score_kinds: Sequence[str], mixed: bo
         raise InputError("training.guide.scores", "the first teacher's vectors", "a teacher without vectors")
 
 
+def check_lengths(config: TrainingConfig, student: ModelFolder) -> None:
+    """Raise InputError where texts are to be longer than the student's positions."""
+    limit = student.position_limit
+    for name, length in (("query", config.query_max_length), ("document", config.document_max_length)):
+        if limit is not None and length > limit:
+            raise InputError(f"training.{name}_max_length", f"at most the student's {limit} positions", str(length))
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """The student of a model folder, trained on one source or several; every batch is of one of them."""
@@ -121,11 +130,7 @@ class TrainingJob:
         if self.bf16 and not self._fast_bf16:
             hint = "it would emulate bf16, tens to hundreds of times slower: leave training.precision at auto, or take fp32"
             raise InputError("training.precision", "a processor or GPU that multiplies bf16", "none", hint)
-        limit = read_model_folder(self.model_folder).position_limit
-        for name, length in (("query", config.query_max_length), ("document", config.document_max_length)):
-            if limit is not None and length > limit:
-                where = f"training.{name}_max_length"
-                raise InputError(where, f"at most the student's {limit} positions", str(length))
+        check_lengths(config, read_model_folder(self.model_folder))
         if config.early_stopping:
             development_source(self.sources, config.early_stopping.split)
 

@@ -271,3 +271,9 @@ def test_a_name_that_is_almost_known(source, hint):
     with pytest.raises(InputError) as error:
         source_digest(DatasetConfig(source=source))
     assert hint in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["hf:", "irds:"])
+def test_a_kind_of_source_without_a_name(source):
+    with pytest.raises(InputError, match=f"expected {source}NAME, found '{source}'"):
+        source_digest(DatasetConfig(source=source))

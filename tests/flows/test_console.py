@@ -64,7 +64,7 @@ RUN = {
     ],
     "mining": COUNTS | {"database": "/long/" * 20 + "[bold]home/triples.duckdb", "short": 0, "short_reasons": {}},
     "evaluation": dict.fromkeys(("base", "bm25", "trained"), SCORES)
-    | {"difference": {"nDCG@10": 0.0169, "ci95": [0.0112, 0.0244], "p": 0.0001}},
+    | {"difference": {"nDCG@10": 0.0169, "ci95": [0.0112, 0.0244], "p": 0.0001, "queries": 431}},
     "checkpoint": "/home/[v2]/model",
     "mlflow_run_id": "f00d",
 }
@@ -90,7 +90,7 @@ def test_a_narrow_terminal_gets_every_number_whole(capsys, monkeypatch, columns)
 def test_names_with_brackets_and_long_paths_are_printed_as_they_are(capsys, monkeypatch):
     found = run_shown(capsys, monkeypatch, "80")
     assert RUN["mining"]["database"] in found
-    assert "Retrieval on data/[v2]/pairs" in found and "Checkpoint: /home/[v2]/model" in found
+    assert "Retrieval on data/[v2]/pairs: 431 queries" in found and "Checkpoint: /home/[v2]/model" in found
 
 
 def test_a_plan_shows_what_changed_in_full(capsys, monkeypatch):

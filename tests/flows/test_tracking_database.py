@@ -12,7 +12,7 @@ import pytest
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.trained_specifications import checkpoint_spec
-from tasks.tracking import open_client
+from tasks.tracking import log_metrics, open_client
 from tasks.tracking_names import metric_name, registered_name
 from tasks.tracking_record import EXPERIMENT
 
@@ -82,3 +82,11 @@ def test_names_that_mlflow_refuses_are_made_fit(tmp_path, small_beir):
     folder = small_beir.rename(tmp_path / 'bob\'s "data"')
     name = registered_name(checkpoint_spec(PipelineConfig(dataset={"source": str(folder)})))
     assert client.search_model_versions(f"name = '{name}' and run_id = '{run}'") == []
+
+
+def test_more_values_than_mlflow_takes_at_once(tmp_path):
+    client, experiment = open_client(str(tmp_path))
+    run = client.create_run(experiment).info.run_id
+    values = {f"rule {number}": float(number) for number in range(2001)}
+    log_metrics(client, run, values)
+    assert client.get_run(run).data.metrics == values
