@@ -173,13 +173,14 @@ def show_ablation(result: Json) -> None:
     """Print every table: mean, interval, paired difference, corrected p, false negatives, the paper's number."""
     console = open_console()
     for title, rows in result["tables"].items():
-        table = open_table("", "mean", "95 % interval", "difference", "its interval", "p", "false", "paper", title=title)
+        names = ("mean", "95 % interval", "difference", "its interval", "p", "false neg.", "paper")
+        table = open_table("", *names, title=title)
         for row in rows:
             difference = row["difference_ci95"]
             table.add_row(
                 row["name"],
                 f"{row['mean']:.4f}",
-                interval(row["ci95"]),
+                interval(row["ci95"], sign=""),
                 "" if row["difference"] is None else f"{row['difference']:+.4f}",
                 "" if difference is None else interval(difference),
                 "" if row["p"] is None else f"{row['p']:.2g}",
@@ -190,7 +191,7 @@ def show_ablation(result: Json) -> None:
     console.print(f"Report: {result['report']}")
 
 
-def interval(ends: list[float | None]) -> str:
+def interval(ends: list[float | None], sign: str = "+") -> str:
     """Return an interval's ends, or a dash where a single query (and seed) gives none."""
     low, high = ends
-    return "–" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
+    return "–" if low is None or high is None else f"[{low:{sign}.4f}, {high:{sign}.4f}]"

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flows.console import difference_cells, show_audit, show_mined, show_plan, show_run
+from flows.console import difference_cells, show_ablation, show_audit, show_mined, show_plan, show_run
 
 COUNTS = {"triples": 1200, "queries": 310, "samples": 320, "run_id": "abc", "database": "home/triples.duckdb"}
 COUNTS |= {"reasons": {"kept": 1150, "deepened": 50}}
@@ -100,3 +100,11 @@ def test_a_plan_shows_what_changed_in_full(capsys, monkeypatch):
     show_plan({"stages": [stage]})
     shown = "changed: mining: mining/aaaaaaaa → mining/bbbbbbbb; mining.rule: topk-percpos(0.95) → topk-marginpos(0.05)"
     assert shown in capsys.readouterr().out
+
+
+def test_means_have_no_sign_and_differences_have_one(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    row = {"name": "topk", "mean": 0.5, "ci95": [0.4, 0.6], "difference": 0.1, "difference_ci95": [-0.1, 0.3], "p": 0.2}
+    show_ablation({"tables": {"methods": [row | {"false_negatives": 0.25, "paper": None}]}, "report": "report.html"})
+    found = capsys.readouterr()
+    assert all(text in found.out + found.err for text in ("[0.4000, 0.6000]", "+0.1000", "[-0.1000, +0.3000]", "25.0%"))
