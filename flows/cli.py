@@ -11,18 +11,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from flows.ending import guarded, whole_output
 from flows.options import Common
-
-if TYPE_CHECKING:
-    from nv_retriever.data.config import DatasetConfig
 
 Json = dict[str, Any]
 
@@ -84,15 +81,19 @@ def prepare_environment(common: Common) -> None:
     own.setLevel(logging.WARNING if common.quiet else logging.INFO)
 
 
-def start(flow_path: str, dataset: DatasetConfig, **parameters: Any) -> Json:
+def start(flow_path: str, config: Any, models: Sequence[str], **parameters: Any) -> Json:
     """Run the flow `module:name` in this process and return what it says; its server starts while it is imported.
 
-    Before that the first records of the data set are looked at: ingestion would say the same, ten seconds later.
+    Before that the names of its models and the first records of the data set are looked at: the flow would say the same,
+    ten seconds later.
     """
     from flows.server import temporary_server
     from nv_retriever.data.head import check_head
+    from nv_retriever.teachers.parse import check_place, parse_teacher
 
-    check_head(dataset)
+    check_head(getattr(config, "pipeline", config).dataset)
+    for model in models:
+        check_place(parse_teacher(model))
     with temporary_server() as wait_for_server:
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -102,8 +103,19 @@ def start(flow_path: str, dataset: DatasetConfig, **parameters: Any) -> Json:
         wait_for_server()
         # The heartbeat would hold up the end of every flow by a second.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            result: Json = flow(**parameters)
+            result: Json = flow(config=config, **parameters)
     return result
+
+
+def teachers(config: Any) -> list[str]:
+    """Return the names of the teachers."""
+    return [teacher.name for teacher in config.teachers]
+
+
+def student(config: Any) -> str:
+    """Return the name of the model that is trained."""
+    model: str = config.student.encoder.model
+    return model
 
 
 def silence_prefect_console() -> None:
@@ -130,7 +142,7 @@ def run(common: Common) -> None:
 
     config = common.settings()
 
-    result = start("flows.pipeline:pipeline", config.dataset, config=config, home=common.home_folder())
+    result = start("flows.pipeline:pipeline", config, [*teachers(config), student(config)], home=common.home_folder())
     emit(result, common, functools.partial(show_run, dataset=config.dataset.source))
 
 
@@ -157,8 +169,8 @@ def mine(
     home = common.home_folder()
     result = start(
         "flows.mining:mining",
-        config.dataset,
-        config=config,
+        config,
+        teachers(config),
         home=home,
         export_format=export,
         out=str(out.resolve()) if out else None,
@@ -179,12 +191,11 @@ def train(
 
     config = common.settings()
 
+    models = [*teachers(config), student(config)]
     if rounds > 1:
-        result = start(
-            "flows.rounds:rounds_of_training", config.dataset, config=config, home=common.home_folder(), rounds=rounds
-        )
+        result = start("flows.rounds:rounds_of_training", config, models, home=common.home_folder(), rounds=rounds)
     else:
-        result = start("flows.training:training", config.dataset, config=config, home=common.home_folder())
+        result = start("flows.training:training", config, models, home=common.home_folder())
     emit(result, common, show_training)
 
 
@@ -206,9 +217,9 @@ def evaluate(
     folder = str(local_path("--mteb-results", mteb_results).resolve()) if mteb_results else None
     result = start(
         "flows.evaluation:evaluation",
-        config.dataset,
+        config,
+        [model],
         model=model,
-        config=config,
         home=home,
         mteb_results=folder,
         with_mteb=with_mteb,
@@ -243,11 +254,8 @@ def ablate(
     study = tree.pop("ablation", {})
     config = build_ablation(common.validated(tree), study, seeds, methods, evaluate_on)
 
-    emit(
-        start("flows.ablation:ablation", config.pipeline.dataset, config=config, home=common.home_folder()),
-        common,
-        show_ablation,
-    )
+    models = [*teachers(config), *teachers(config.pipeline), student(config.pipeline)]
+    emit(start("flows.ablation:ablation", config, models, home=common.home_folder()), common, show_ablation)
 
 
 @command
@@ -257,7 +265,7 @@ def audit(common: Common) -> None:
 
     config = common.settings()
 
-    emit(start("flows.auditing:auditing", config.dataset, config=config, home=common.home_folder()), common, show_audit)
+    emit(start("flows.auditing:auditing", config, teachers(config), home=common.home_folder()), common, show_audit)
 
 
 @command

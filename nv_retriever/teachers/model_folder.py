@@ -70,22 +70,22 @@ class ModelFolder:
 
 def locate_model(model: str, revision: str | None = None, trust_remote_code: bool = False) -> Path:
     """Return the folder of a model: the packaged MiniLM, a folder, or a hub name; raises InputError."""
-    if not model.strip():
-        raise InputError(
-            "model", "a folder, a hub name like ORG/NAME, or `minilm`", repr(model), "'.' is the current folder"
-        )
+    check_model_name(model)
     if model == "minilm":
         return _packaged_minilm()
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
-    if (
-        Path(model).exists()
-        or model.startswith((".", "/", "~"))
-        or model.count("/") > 1
-        or not re.fullmatch(r"[\w./-]+", model)
-    ):
-        raise InputError(f"model {model}", "a folder, a hub name like ORG/NAME, or `minilm`", "no such folder")
     return _from_hub(model, revision, trust_remote_code)
+
+
+def check_model_name(model: str) -> None:
+    """Raise InputError for what is no folder and no name that the hub could have."""
+    expected = "a folder, a hub name like ORG/NAME, or `minilm`"
+    if not model.strip():
+        raise InputError("model", expected, repr(model), "'.' is the current folder")
+    is_place = model.startswith((".", "/", "~")) or model.count("/") > 1 or not re.fullmatch(r"[\w./-]+", model)
+    if not Path(model).expanduser().is_dir() and (is_place or Path(model).exists()):
+        raise InputError(f"model {model}", expected, "no such folder")
 
 
 def _packaged_minilm() -> Path:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from nv_retriever.teachers.model_folder import check_model_name
 
 if TYPE_CHECKING:
     from nv_retriever.search.types import ScoreKind
@@ -41,6 +42,14 @@ def check_teacher(teacher: TeacherConfig) -> None:
         endpoint_parts(teacher)
 
 
+def check_place(teacher: TeacherConfig) -> None:
+    """Raise InputError where a teacher is named by a folder that is not there; the hub is not asked."""
+    if teacher.kind in ("encoder", "cross-encoder"):
+        check_model_name(target(teacher))
+    if teacher.kind == "vectors" and not Path(target(teacher)).expanduser().is_dir():
+        raise InputError(f"teacher {teacher.name!r}", "a folder of vectors", "no such folder")
+
+
 def check_labels(teachers: Sequence[TeacherConfig]) -> None:
     """Raise InputError for two teachers of one label: triples, tables and exports tell them apart by it."""
     labels = [teacher.label for teacher in teachers]
@@ -52,7 +61,7 @@ def check_labels(teachers: Sequence[TeacherConfig]) -> None:
 
 def target(teacher: TeacherConfig) -> str:
     """Return what follows the kind in a teacher's name: a model or a folder."""
-    return teacher.name.partition(":")[2].strip()
+    return (teacher.name if teacher.kind == "encoder" else teacher.name.partition(":")[2]).strip()
 
 
 def endpoint_parts(teacher: TeacherConfig) -> tuple[str, str]:
