@@ -81,7 +81,7 @@ class StudentSpec(Spec):
     """The untrained student."""
 
     kind: ClassVar[str] = "model"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     stage: ClassVar[StageName] = "train"
     identity: EncoderIdentity
     layers: int | None

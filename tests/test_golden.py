@@ -120,5 +120,5 @@ def test_checkpoint(dataset, mined, tmp_path):
     config = TrainingConfig(max_steps=3, batch_size=4)
     write_checkpoint(tmp_path / "trained", dataset, "train", mined, tmp_path / "student" / "model", config, 0, CPU)
     lines = [json.loads(line) for line in (tmp_path / "trained" / "log.jsonl").read_text().splitlines()]
-    assert (StudentSpec.version, CheckpointSpec.version) == (3, 1)
+    assert (StudentSpec.version, CheckpointSpec.version) == (4, 1)
     assert [line["loss"] for line in lines if "loss" in line] == pytest.approx([1.1622, 0.8546], abs=0.02)

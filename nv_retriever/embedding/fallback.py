@@ -51,6 +51,10 @@ class SentenceTransformersLoop:
         if self.identity.query_max_length or self.identity.document_max_length:
             with suppress(AttributeError):  # models without positions (static embeddings) cut nothing
                 self.model.max_seq_length = self.identity.max_length(role) or self.own_length
+        if length := self.identity.max_length(role):
+            for module in self.model.modules():
+                if getattr(module, f"{role}_length", None):  # a Transformer's own length of the role comes first
+                    setattr(module, f"{role}_length", length)
         encode = self.model.encode_query if role == "query" else self.model.encode_document  # a Router goes by the role
         vectors = encode(
             list(texts),

@@ -43,7 +43,7 @@ def resolve_cross_encoder(model: str, config: EncoderConfig) -> CrossEncoderIden
     files = read_model_folder(path)
     if files.reads_messages:
         raise InputError(f"cross-encoder {path}", "a model that reads pairs of plain texts", "one with a chat template")
-    length = config.document_max_length or files.max_length or DEFAULT_LENGTH
+    length = config.document_max_length or files.document_max_length or DEFAULT_LENGTH
     if files.position_limit is not None and length > files.position_limit:
         raise InputError("document_max_length", f"at most the model's {files.position_limit} positions", str(length))
     return CrossEncoderIdentity(

@@ -55,7 +55,11 @@ def _resolve(config: EncoderConfig, files: ModelFolder) -> EncoderIdentity:
     preset = find_preset(config.model) or Preset()
     own = files.own_forward and not (config.trust_remote_code and files.has_modules and files.pooling is None)
     query_length, document_length = (
-        _length(wanted, files, preset, own) for wanted in (config.query_max_length, config.document_max_length)
+        _length(wanted, found, files.position_limit, preset, own)
+        for wanted, found in (
+            (config.query_max_length, files.query_max_length),
+            (config.document_max_length, files.document_max_length),
+        )
     )
     if not own and config.pooling is not None:
         raise InputError("pooling", "no setting: this model's own modules pool", config.pooling)
@@ -100,7 +104,8 @@ def _say_unused(files: ModelFolder, identity: EncoderIdentity, config: EncoderCo
 def _pooling(config: EncoderConfig, files: ModelFolder, preset: Preset) -> Any:
     found = config.pooling or files.pooling or preset.pooling
     if found is None:
-        hint = "set it: --set teachers.0.encoder.pooling=mean (or cls, lasttoken, max)"
+        names = "teachers.0.encoder.pooling for a teacher, student.encoder.pooling for a student or in nvr evaluate"
+        hint = f"set it to mean, cls, lasttoken or max: {names}"
         raise InputError(
             f"model {config.model}", "a pooling (modules.json, a preset or the setting `pooling`)", "none", hint
         )
@@ -120,15 +125,14 @@ def _normalizes(config: EncoderConfig, files: ModelFolder) -> bool:
     return files.normalizes or files.similarity not in ("dot", "dot_score")
 
 
-def _length(wanted: int | None, files: ModelFolder, preset: Preset, own: bool) -> int:
+def _length(wanted: int | None, found: int | None, limit: int | None, preset: Preset, own: bool) -> int:
     """Return the tokens kept of a text, 0 for what chains that are not our own do; raises InputError for too many."""
     if wanted is None and not own:
         return 0
     if wanted is None:
-        found = [n for n in (files.max_length, preset.max_length) if n is not None]
-        return min(found) if found else DEFAULT_LENGTH
-    if files.position_limit is not None and wanted > files.position_limit:
-        raise InputError("max_length", f"at most the model's {files.position_limit} positions", str(wanted))
+        return min((n for n in (found, preset.max_length) if n is not None), default=DEFAULT_LENGTH)
+    if limit is not None and wanted > limit:
+        raise InputError("max_length", f"at most the model's {limit} positions", str(wanted))
     return wanted
 
 

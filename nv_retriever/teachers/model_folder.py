@@ -37,7 +37,15 @@ USUAL_SETTINGS = {
 """Settings that our loop follows where they have these values, or none."""
 USUAL_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 """What `modality_config` says of texts; other kinds of input do not concern us."""
-NEUTRAL_SETTINGS = {"max_seq_length", "unpad_inputs", "model_args", "model_kwargs", "modality_config"}
+NEUTRAL_SETTINGS = {
+    "max_seq_length",
+    "query_length",
+    "document_length",
+    "unpad_inputs",
+    "model_args",
+    "model_kwargs",
+    "modality_config",
+}
 """Settings that our loop follows, or that change no vector."""
 NO_CONTENT = {"README.md", "config_sentence_transformers.json", "data_config.json", "manifest.json", "eval_results.json"}
 """Files that determine no vector (the prompts in the second one are resolved on their own)."""
@@ -63,7 +71,8 @@ class ModelFolder:
     """The class of sentence-transformers that the folder is of; CrossEncoder, SparseEncoder are others."""
     reads_messages: bool = False
     """sentence-transformers renders its inputs by a chat template."""
-    max_length: int | None = None
+    query_max_length: int | None = None
+    document_max_length: int | None = None
     position_limit: int | None = None
     model_type: str = ""
 
@@ -165,7 +174,10 @@ def _describe(
     tokenizer = _json(transformer / "tokenizer_config.json") or {}
     mode = _pooling_mode(pooling)
     limit = _positions(config)
-    lengths = [n for n in (bert.get("max_seq_length") or tokenizer.get("model_max_length"), limit) if n and n < 10**9]
+    usual = bert.get("max_seq_length") or tokenizer.get("model_max_length")
+    query_length, document_length = (
+        _shortest(bert.get(name) or usual, limit) for name in ("query_length", "document_length")
+    )
     return ModelFolder(
         path=path,
         transformer=transformer,
@@ -179,14 +191,20 @@ def _describe(
         default_prompt=own.get("default_prompt_name"),
         saved_as=str(own.get("model_type", "SentenceTransformer")) if has_modules else "SentenceTransformer",
         reads_messages=_reads_messages(transformer, bert, tokenizer),
-        max_length=int(min(lengths)) if lengths else None,
+        query_max_length=query_length,
+        document_max_length=document_length,
         position_limit=limit,
         model_type=str(config.get("model_type", "")),
     )
 
 
+def _shortest(*lengths: Any) -> int | None:
+    """Return the shortest of the lengths that are known; tokenizers write 10^30 for none."""
+    return min((int(length) for length in lengths if length and length < 10**9), default=None)
+
+
 def _is_usual(settings: dict[str, Any]) -> bool:
-    """Return whether our loop does what the settings of a Transformer say: no lengths by role, arguments, templates."""
+    """Return whether our loop does what the settings of a Transformer say: no arguments, templates, expansions."""
     return settings.get("modality_config", {"text": USUAL_TEXT}).get("text") == USUAL_TEXT and all(
         not value or value == USUAL_SETTINGS.get(name) for name, value in settings.items() if name not in NEUTRAL_SETTINGS
     )

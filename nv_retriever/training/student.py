@@ -82,10 +82,20 @@ def _write_identity(encoder: Any, identity: EncoderIdentity, config: StudentConf
             del encoder[int(name)]
     encoder.similarity_fn_name = identity.similarity
     encoder.prompts |= {"query": identity.query_prompt, "document": identity.document_prompt}
-    if length := max(identity.query_max_length, identity.document_max_length):
-        encoder.max_seq_length = length
+    _write_lengths(encoder, identity.query_max_length, identity.document_max_length)
     if encoder.tokenizer is not None and encoder.tokenizer.pad_token is None:
         encoder.tokenizer.pad_token = encoder.tokenizer.eos_token
+
+
+def _write_lengths(encoder: Any, query: int, document: int) -> None:
+    """Write the lengths of texts: one for all, or where they differ one a role; 0 leaves a role as it is."""
+    if query and document:
+        encoder.max_seq_length = max(query, document)
+    roles = {"query_length": query, "document_length": document}
+    if query != document or any(getattr(encoder[0], name, None) for name in roles):
+        for name, length in roles.items():
+            if length:
+                setattr(encoder[0], name, length)
 
 
 def layer_list(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:

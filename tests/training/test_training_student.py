@@ -73,6 +73,28 @@ def test_prompts_are_resolved_once(
     assert (agree(model).prompts["query"], agree(model).prompts["document"]) == expected
 
 
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("lengths", [{"query_max_length": 8, "document_max_length": 40}, {"query_max_length": 8}])
+def test_queries_and_documents_have_lengths_of_their_own(
+    bert: Path, tmp_path: Path, dense: bool, lengths: dict[str, int]
+) -> None:
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    encoder = open_model(bert)
+    if dense:
+        encoder.insert(2, Dense(32, 8))
+    encoder.save(str(tmp_path / "model"), create_model_card=False)
+    long = agree(tmp_path / "model", **lengths)
+    assert tuple(long.tokenize([TEXTS[1]], task=role)["input_ids"].shape[1] for role in ("query", "document")) == (
+        8,
+        lengths.get("document_max_length", 64),
+    )
+    again = shutil.copytree(tmp_path / "student" / "model", tmp_path / "again" / "model")
+    agree(again)
+    agree(again, query_max_length=6, document_max_length=20)
+    agree(again, query_max_length=30, document_max_length=30)
+
+
 @pytest.mark.parametrize("normalize", [None, True, False])
 def test_a_student_is_trained_by_the_similarity_it_is_evaluated_by(
     bert: Path, tmp_path: Path, normalize: bool | None
