@@ -12,7 +12,7 @@ from flows.home import home_of_run
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.ablation import AblationConfig, meaningful, plan_ablation, plan_audit, plan_references
 from tasks.ablation_report import write_ablation_report
-from tasks.checks import check_leakage
+from tasks.checks import check_leakage, check_splits
 from tasks.mine import add_to_database
 from tasks.tracking import nest_runs, track_cell
 
@@ -32,6 +32,7 @@ def ablation(config: AblationConfig = AblationConfig(), home: str | None = None)
     pipeline = config.pipeline
     measured = cells[0].evaluations
     reports = execute([one.dataset for one in measured], home, pipeline.runtime)
+    check_splits(measured[0].dataset, [cell.checkpoint.mining for cell in cells], home)
     for one in measured:
         check_leakage(cells[0].checkpoint.dataset, pipeline.split, one.dataset, one.evaluation.split, home, pipeline.leakage)
     reports = execute([*([audit] if audit else []), *references], home, pipeline.runtime, done=reports)

@@ -111,7 +111,10 @@ def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[Cand
     for teacher in config.teachers:
         location = TeacherLocation(teacher=teacher)
         documents, queries = teacher_embeddings(teacher, dataset, config.split)
-        rescores = teacher.name.startswith("cross-encoder:")
+        rescores = teacher.kind == "cross-encoder"
+        if rescores and not specs:
+            hint = "name another teacher before it, e.g. --teacher minilm"
+            raise InputError(f"teacher {teacher.name}", "a teacher before it, whose candidates it rescores", "none", hint)
         specs.append(
             CandidatesSpec(
                 dataset=dataset,
@@ -191,6 +194,9 @@ def evaluation_spec(
     documents: EmbeddingSpec | None
     queries: EmbeddingSpec | None
     if isinstance(model, TeacherConfig):
+        if model.kind == "cross-encoder":
+            expected = "a model that retrieves (an encoder, bm25, an endpoint, vectors)"
+            raise InputError(f"model {model.name}", expected, "a cross-encoder, which rescores candidates")
         teacher = model.model_copy(update={"encoder": measured_encoder(model.encoder)})
         documents, queries = teacher_embeddings(teacher, dataset, split)
     else:

@@ -8,17 +8,21 @@ from typing import Any, Literal
 
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.errors import GateError
-from nv_retriever.stages import CandidatesSpec, DatasetSpec, EvaluationSpec, Spec
+from nv_retriever.stages import CandidatesSpec, DatasetSpec, EvaluationSpec, MiningSpec, Spec
 from tasks.opening import open_dataset
 
 
 def check_splits(dataset: DatasetSpec, planned: Sequence[Spec], home: str) -> None:
-    """Raise InputError where the data set lacks a split that a planned stage reads: before anything is embedded."""
+    """Raise InputError where a data set lacks splits or hidden labels that are read, before anything is embedded."""
+    from nv_retriever.mining.vetoes import check_hidden
+
     mined = {spec.split for spec in planned if isinstance(spec, CandidatesSpec) and spec.dataset == dataset}
     measured = {spec.evaluation.split for spec in planned if isinstance(spec, EvaluationSpec) and spec.dataset == dataset}
     found = open_dataset(dataset, ArtifactStore(home))
     for split in sorted(mined | measured):
         found.positives(split)
+    if any(isinstance(spec, MiningSpec) and spec.mining.oracle and spec.dataset == dataset for spec in planned):
+        check_hidden(found)
 
 
 def check_leakage(

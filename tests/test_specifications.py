@@ -11,8 +11,9 @@ from nv_retriever.errors import InputError
 from nv_retriever.iteration import plan_rounds
 from nv_retriever.pipeline import plan_run
 from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import check_unchanged
+from nv_retriever.specifications import check_unchanged, dataset_spec, evaluation_spec
 from nv_retriever.stages import DatasetSpec, EmbeddingSpec, StudentSpec
+from nv_retriever.teachers.config import TeacherConfig
 from nv_retriever.trained_specifications import checkpoint_spec, trained_spec
 
 TWO = {"teachers": [{"name": "minilm"}, {"name": str(get_model_path())}]}
@@ -117,3 +118,14 @@ def test_an_input_that_changes_after_the_plan_is_refused(small_beir, tmp_path):
             assert "it was changed meanwhile" in str(error)
             refused.add(type(spec))
     assert refused == {DatasetSpec, EmbeddingSpec, StudentSpec}
+
+
+def test_a_cross_encoder_retrieves_nothing(small_beir):
+    """In a study each teacher is alone: that is told by the plan, not after the methods were trained."""
+    alone = {"name": "cross-encoder:any"}
+    config = PipelineConfig(dataset={"source": str(small_beir)}, mining={"rule": "topk"})
+    study = AblationConfig(pipeline=config, methods=("topk",), selections=(), teachers=({"name": "minilm"}, alone))
+    with pytest.raises(InputError, match="a teacher before it, whose candidates it rescores, found none"):
+        plan_ablation(study)
+    with pytest.raises(InputError, match=r"a model that retrieves .*, found a cross-encoder"):
+        evaluation_spec(config, dataset_spec(config.dataset), "any", TeacherConfig(**alone))

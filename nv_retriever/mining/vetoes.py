@@ -95,9 +95,15 @@ def open_vetoes(
 
 
 def _hidden_labels(dataset: Dataset, split: str) -> HiddenLabels:
-    if not len(dataset.hidden()):
-        raise InputError("oracle", "a data set that hides labels", dataset.name, "set dataset.known_positives")
+    check_hidden(dataset)
     return HiddenLabels(dataset, split)
+
+
+def check_hidden(dataset: Dataset) -> None:
+    """Raise InputError where a data set hides no label, which an oracle would know."""
+    if not len(dataset.hidden()):
+        hint = "set dataset.known_positives to fewer positives than its training queries have"
+        raise InputError("oracle", "a data set that hides labels", dataset.name, hint)
 
 
 def vector_similarity(teachers: Sequence[Teacher]) -> Similarity | None:

@@ -108,6 +108,15 @@ def test_teachers_and_ensembles_beside_the_one_teacher(folder, tmp_path):
     assert {one, other} == {"minilm", "bm25"} and 0 <= overlap < 1
 
 
+def test_an_oracle_without_a_hidden_label_ends_a_study_before_anything_is_trained(folder, tmp_path):
+    home, study = tmp_path / "home", config(folder)
+    dataset = study.pipeline.dataset.model_copy(update={"known_positives": 4})  # as many as there are
+    pipeline = study.pipeline.model_copy(update={"dataset": dataset})
+    with pytest.raises(InputError, match="oracle: expected a data set that hides labels"):
+        ablation(study.model_copy(update={"pipeline": pipeline}), str(home))
+    assert [path.name for path in (home / "artifacts").iterdir()] == ["dataset"]
+
+
 def test_an_oracle_needs_hidden_labels(folder):
     tree = {"dataset": {"source": str(folder)}}
     with pytest.raises(InputError, match="known_positives"):
