@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+
+def is_hub_name(model: str) -> bool:
+    """Return whether a model is named as on the hub (ORG/NAME), and is no folder here: hubs refuse other base models."""
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None and not Path(model).is_dir()
 
 
 def model_card(title: str, base: str, facts: dict[str, Any], recipe: dict[str, Any]) -> str:
@@ -15,7 +22,9 @@ def model_card(title: str, base: str, facts: dict[str, Any], recipe: dict[str, A
         "pipeline_tag": "sentence-similarity",
         "tags": ["sentence-transformers", "feature-extraction", "retrieval", "nv-retriever"],
     }
-    if base and not base.startswith(("/", ".")):
+    if base == "minilm":
+        head["base_model"] = "sentence-transformers/all-MiniLM-L6-v2"
+    elif is_hub_name(base):
         head["base_model"] = base
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---

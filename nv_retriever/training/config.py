@@ -166,6 +166,8 @@ class TrainingConfig(Frozen):
             raise ValueError("guide masks in-batch negatives, but in_batch_negatives is off")
         if alone and (self.guide or (self.learn_temperature and self.distillation and self.distillation.loss != "kl")):
             raise ValueError("distillation alone (contrastive_weight 0) leaves guide and learn_temperature without effect")
+        if alone and self.distillation and self.distillation.loss != "kl" and self.differs("temperature"):
+            raise ValueError("margin-mse alone (contrastive_weight 0) divides by no temperature: leave temperature out")
         if self.distillation and self.negatives == 0:
             raise ValueError("distillation needs hard negatives with teacher scores, but negatives is 0")
         if self.warmup_steps is not None and self.warmup_ratio != TrainingConfig.model_fields["warmup_ratio"].default:

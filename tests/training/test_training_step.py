@@ -174,6 +174,7 @@ def test_settings_without_effect_are_refused() -> None:
         {"distillation": {"contrastive_weight": 0}, "guide": {}},
         {"distillation": {}, "negatives": 0},
         {"distillation": {"loss": "margin-mse", "contrastive_weight": 0}, "learn_temperature": True},
+        {"distillation": {"loss": "margin-mse", "contrastive_weight": 0}, "temperature": 0.1},
         {"gradient_caching": True, "gradient_checkpointing": True},
         {"warmup_ratio": 0.2, "warmup_steps": 10},
         {"guide": {"rule": "perc"}},
