@@ -155,7 +155,7 @@ class TrainingRun:
         if step <= self._last_step:
             return
         now = int(time.time() * 1000)
-        self._points += [Metric(key, value, now, step) for key, value in metrics.items()]
+        self._points += [Metric(metric_name(key), value, now, step) for key, value in metrics.items()]
         if len(self._points) >= LOG_EVERY:
             self.flush()
 
@@ -175,7 +175,7 @@ def track_cell(spec: CheckpointSpec, evaluations: Sequence[EvaluationSpec], home
         scores: dict[str, float] = {}
         for one in evaluations:
             found = json.loads((ArtifactStore(home).open(one.ref) / "metrics.json").read_text(encoding="utf-8"))
-            scores |= {metric_name(f"{one.dataset.config.source}/{name.replace('@', '_')}"): v for name, v in found.items()}
+            scores |= {metric_name(f"{one.dataset.config.source}/{name}"): v for name, v in found.items()}
         log_metrics(open_client(home)[0], run_id, scores)
         note_run(spec, home, run_id, scored=sorted({*record.get("scored", []), *measured}))
     return run_id
@@ -244,7 +244,7 @@ def track_evaluation(spec: EvaluationSpec, home: str, extra: dict[str, float] | 
         return known
     folder, source = ArtifactStore(home).open(spec.ref), spec.dataset.config.source
     scores = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | (extra or {})
-    metrics = {metric_name(f"{source}/{name.replace('@', '_')}"): value for name, value in scores.items()}
+    metrics = {metric_name(f"{source}/{name}"): value for name, value in scores.items()}
     name, context = f"evaluate {spec.system} on {source}", f"evaluation {spec.evaluation.split}"
     files = [folder / "metrics.json", folder / "per_query.parquet"]
     return _track(spec, home, name, context, metrics, files, {"nvr.system": spec.system})

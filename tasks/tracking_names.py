@@ -52,6 +52,8 @@ def metric_name(text: str) -> str:
     'minilm/topk-percpos 0.95'
     >>> metric_name("endpoint:http://host/v1#m/topk")
     'endpoint:http:/host/v1 m/topk'
+    >>> metric_name("animals/nDCG@10")
+    'animals/nDCG_10'
     """
-    name = re.sub(r"/+", "/", re.sub(r"[^\w\-. :/]+", " ", text))
+    name = re.sub(r"/+", "/", re.sub(r"[^\w\-. :/]+", " ", text.replace("@", "_")))
     return name[-MAX_METRIC_LENGTH:].strip(" /")

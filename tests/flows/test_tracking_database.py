@@ -12,7 +12,8 @@ import pytest
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.trained_specifications import checkpoint_spec
-from tasks.tracking import log_metrics, open_client
+from nv_retriever.training.development import METRIC
+from tasks.tracking import TrainingRun, log_metrics, open_client
 from tasks.tracking_names import metric_name, registered_name
 from tasks.tracking_record import EXPERIMENT
 
@@ -51,6 +52,16 @@ def test_a_truncated_database_is_said_with_what_to_do(tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(InputError, match=r"mlflow.db: expected MLflow's SQLite database.*move it away"):
         open_client(str(tmp_path))
+
+
+def test_the_scores_of_early_stopping_are_a_curve(small_beir, tmp_path):
+    config = PipelineConfig.model_validate({"dataset": {"source": str(small_beir)}, "training": {"early_stopping": {}}})
+    run = TrainingRun(checkpoint_spec(config), str(tmp_path))
+    for step, score in ((50, 0.5), (100, 0.75)):
+        run.log(step, {METRIC: score})
+    run.flush()
+    found = run.client.get_metric_history(run.run_id, "nDCG_10")
+    assert [(point.step, point.value) for point in found] == [(50, 0.5), (100, 0.75)]
 
 
 def test_a_copied_home_s_runs_write_to_the_copy(tmp_path):
