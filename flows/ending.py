@@ -58,6 +58,9 @@ def guarded(run: Callable[[], None], debug: bool) -> None:
         if ending is not None:
             word, code = ("terminated", 143) if ending == signal.SIGTERM else ("interrupted", 130)
             print(f"{word}; the same command goes on where it stopped", file=sys.stderr)
+            # Interrupted within an `exec` (as dataclasses do, while modules are imported), `python -m` would end by a signal
+            # instead of the code, unless another `exec` was finished since then.
+            exec("")
         else:
             assert isinstance(error, Exception)
             print(f"nvr: {one_line(error)}", file=sys.stderr)

@@ -71,6 +71,22 @@ except typer.Exit as ending:
     assert done.stderr == f"{word}; the same command goes on where it stopped\n"
 
 
+def test_ctrl_c_in_code_that_a_module_generates_ends_with_the_same_code(tmp_path):
+    """As the methods of a dataclass are, while what a command needs is imported."""
+    program = """
+import sys, typer
+from flows.ending import guarded
+try:
+    guarded(lambda: exec("raise KeyboardInterrupt"), debug=False)
+except typer.Exit as ending:
+    sys.exit(ending.exit_code)
+"""
+    (tmp_path / "interrupted.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-m", "interrupted"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr.count("\n") == 1, done.stderr
+
+
 @pytest.mark.parametrize(
     ("ending", "number"), [(TerminationSignal(signal.SIGTERM), signal.SIGTERM), (KeyboardInterrupt(), signal.SIGINT)]
 )
