@@ -8,11 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.ending import signals_held_back
 from flows.server import api_url, is_healthy, wait_until_healthy
 from nv_retriever.pipeline_config import PipelineConfig
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.deployments.runner import RunnerDeployment
 
 NIGHTLY = "0 2 * * *"
 
@@ -70,22 +74,52 @@ def deployment_parameters(home: str, config: PipelineConfig) -> dict[str, Any]:
 
 
 def register_and_serve(parameters: dict[str, Any]) -> None:
-    """Serve the flows, the whole pipeline with a paused nightly schedule."""
+    """Serve the flows."""
     from prefect import serve
+
+    serve(*make_deployments(parameters))
+
+
+def make_deployments(parameters: dict[str, Any]) -> list[RunnerDeployment]:
+    """Return the deployments as people left them; the whole pipeline's has a paused nightly schedule at first."""
     from prefect.schedules import Cron
 
+    nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
+    deployments: list[Any] = []
+    for name, flow in served_flows().items():
+        said = said_of(f"{flow.name}/{name}") or {"schedules": [nightly] if name == "run" else []}
+        deployments.append(flow.to_deployment(name=name, parameters=parameters, **said))
+    return deployments
+
+
+def served_flows() -> dict[str, Flow[..., dict[str, Any]]]:
+    """Return the flows by the names of their deployments."""
     from flows.auditing import auditing
     from flows.evaluation import evaluation
     from flows.mining import mining
     from flows.pipeline import pipeline
     from flows.training import training
 
-    nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
-    deployments: list[Any] = [
-        pipeline.to_deployment(name="run", parameters=parameters, schedules=[nightly]),
-        mining.to_deployment(name="mine", parameters=parameters),
-        training.to_deployment(name="train", parameters=parameters),
-        evaluation.to_deployment(name="evaluate", parameters=parameters),
-        auditing.to_deployment(name="audit", parameters=parameters),
-    ]
-    serve(*deployments)
+    return {"run": pipeline, "mine": mining, "train": training, "evaluate": evaluation, "audit": auditing}
+
+
+def said_of(name: str) -> dict[str, Any] | None:
+    """Return what people set on a deployment's page, which registering would set back; None for an unknown one."""
+    from prefect import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            known = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            return None
+    fields = {"schedule", "active", "parameters", "slug"}
+    said: dict[str, Any] = {
+        "schedules": [DeploymentScheduleCreate.model_validate(one.model_dump(include=fields)) for one in known.schedules]
+    }
+    if known.global_concurrency_limit:
+        options = known.concurrency_options.model_dump() if known.concurrency_options else {}
+        said["concurrency_limit"] = ConcurrencyLimitConfig(limit=known.global_concurrency_limit.limit, **options)
+    return said

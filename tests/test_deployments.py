@@ -17,7 +17,7 @@ import yaml
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.schema_tools import validate
 
-from deployments.serve import deployment_parameters
+from deployments.serve import deployment_parameters, served_flows
 from nv_retriever.evaluation.beir import benchmark_settings
 from nv_retriever.pipeline_config import PipelineConfig
 
@@ -40,8 +40,7 @@ def test_a_deployment_s_parameters_are_those_of_its_flow(deployment):
 
 
 def test_served_and_deployed_flows_have_the_same_names():
-    served = set(re.findall(r'to_deployment\(name="(\w+)"', (FOLDER / "serve.py").read_text()))
-    assert {deployment["name"] for deployment in PREFECT["deployments"]} == served | {"nightly"}
+    assert {deployment["name"] for deployment in PREFECT["deployments"]} == served_flows().keys() | {"nightly"}
 
 
 def test_a_served_evaluation_of_a_benchmark_keeps_the_benchmark_s_own_split():
