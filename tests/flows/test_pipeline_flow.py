@@ -13,6 +13,7 @@ from prefect.exceptions import TerminationSignal
 from flows.mining import mining
 from flows.pipeline import pipeline
 from flows.settings import build_config
+from flows.training import training
 from nv_retriever.artifacts import CACHE_RECORD
 from nv_retriever.pipeline import plan_run
 from tasks.tracking import TrainingRun
@@ -191,6 +192,14 @@ def test_mlflow_holds_curves_scores_inputs_and_the_registered_model(first, home)
     evaluations = client.search_runs([run.info.experiment_id], "tags.`nvr.stage` = 'evaluate'")
     assert {r.data.tags["nvr.system"] for r in evaluations} >= {"base", "bm25", "trained"}
     assert all("animals/nDCG_10" in r.data.metrics for r in evaluations)
+
+
+def test_a_training_with_early_stopping_is_tracked_with_its_scores(first, folder, home):
+    from mlflow.tracking import MlflowClient
+
+    found = training(config(folder, training__early_stopping={"every": 1, "split": "test"}), str(home))
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    assert [point.step for point in client.get_metric_history(found["mlflow_run_id"], "nDCG_10")] == [1, 2]
 
 
 @pytest.mark.parametrize(("ending", "status"), [(TerminationSignal(signal.SIGTERM), "KILLED"), (ValueError(), "FAILED")])
