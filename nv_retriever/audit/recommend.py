@@ -95,7 +95,8 @@ def _fallback(
     """Start at the paper's best setting; loosen it while it drops too much or leaves too many samples short."""
     if queries < config.min_queries:
         needed = f"at least {config.min_queries} are needed to measure false negatives"
-        why = f"queries with several positives: only {queries} ({needed}), so the choice rests on what the rule drops"
+        have = "query has" if queries == 1 else "queries have"
+        why = f"only {queries} {have} several positives ({needed}), so the choice rests on what the rule drops"
     else:
         why = "no positive-aware rule of enough coverage mined a negative, so the choice rests on what the rule drops"
     family = next((name for name in FALLBACK if _from_strict_to_loose(rows, name)), None)

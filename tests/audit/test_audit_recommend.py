@@ -77,7 +77,8 @@ def test_few_queries_of_several_positives_fall_back_on_drop_and_coverage() -> No
     ]
     found = recommend(rows, 3, AuditConfig())
     assert (found.rule, found.measured) == ("topk-percpos(0.98)", False)
-    assert "only 3 (" in found.reason
+    assert "only 3 queries have several" in found.reason
+    assert "only 1 query has several" in recommend(rows, 1, AuditConfig()).reason
     easy = [replace(r, drop=0.05) if r.rule == "topk-percpos(0.95)" else r for r in rows]
     assert recommend(easy, 3, AuditConfig()).rule == "topk-percpos(0.95)"
     logits = [replace(NAIVE, rate=math.nan), row("topk-marginpos(0.05)", math.nan, 0.1)]
