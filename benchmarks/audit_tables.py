@@ -141,11 +141,12 @@ def main() -> None:
             print(times[-1], file=sys.stderr)
     chosen = " --sets " + " ".join(options.sets) if options.sets != [*HIDDEN, *JUDGED] else ""
     command = f"python benchmarks/audit_tables.py --data ../shared/data --out docs/audit.md{chosen}"
+    found = ", which may have found vectors of an earlier one" if options.home else ""
     text = "\n".join(
         [
             MARK,
             f"\nMade by `{command}` (depth {options.depth}, at most {options.max_samples:,} samples a data set, seed 0). "
-            f"Seconds of this run, ingest + embedding + search, and of the audit: {', '.join(times)}.\n",
+            f"Seconds of this run{found}: ingest + embedding + search, and the audit itself: {', '.join(times)}.\n",
             "### Summary\n",
             summary(results).markdown(),
             *(section(result, result.dataset in JUDGED) for result in results),

@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from flows.ending import guarded, whole_output
 from flows.options import Common
+
+if TYPE_CHECKING:
+    from nv_retriever.teachers.config import TeacherConfig
 
 Json = dict[str, Any]
 
@@ -81,7 +84,7 @@ def prepare_environment(common: Common) -> None:
     own.setLevel(logging.WARNING if common.quiet else logging.INFO)
 
 
-def start(flow_path: str, config: Any, models: Sequence[str], **parameters: Any) -> Json:
+def start(flow_path: str, config: Any, models: Sequence[TeacherConfig], **parameters: Any) -> Json:
     """Run the flow `module:name` in this process and return what it says; its server starts while it is imported.
 
     Before that the names of its models and the first records of the data set are looked at: the flow would say the same,
@@ -89,11 +92,11 @@ def start(flow_path: str, config: Any, models: Sequence[str], **parameters: Any)
     """
     from flows.server import temporary_server
     from nv_retriever.data.head import check_head
-    from nv_retriever.teachers.parse import check_place, parse_teacher
+    from nv_retriever.teachers.parse import check_place
 
     check_head(getattr(config, "pipeline", config).dataset)
     for model in models:
-        check_place(parse_teacher(model))
+        check_place(model)
     with temporary_server() as wait_for_server:
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -107,15 +110,11 @@ def start(flow_path: str, config: Any, models: Sequence[str], **parameters: Any)
     return result
 
 
-def teachers(config: Any) -> list[str]:
-    """Return the names of the teachers."""
-    return [teacher.name for teacher in config.teachers]
+def named(model: str) -> TeacherConfig:
+    """Return the model of a name."""
+    from nv_retriever.teachers.config import TeacherConfig
 
-
-def student(config: Any) -> str:
-    """Return the name of the model that is trained."""
-    model: str = config.student.encoder.model
-    return model
+    return TeacherConfig(name=model)
 
 
 def silence_prefect_console() -> None:
@@ -142,7 +141,8 @@ def run(common: Common) -> None:
 
     config = common.settings()
 
-    result = start("flows.pipeline:pipeline", config, [*teachers(config), student(config)], home=common.home_folder())
+    models = [*config.teachers, named(config.student.encoder.model)]
+    result = start("flows.pipeline:pipeline", config, models, home=common.home_folder())
     emit(result, common, functools.partial(show_run, dataset=config.dataset.source))
 
 
@@ -170,7 +170,7 @@ def mine(
     result = start(
         "flows.mining:mining",
         config,
-        teachers(config),
+        config.teachers,
         home=home,
         export_format=export,
         out=str(out.resolve()) if out else None,
@@ -191,7 +191,7 @@ def train(
 
     config = common.settings()
 
-    models = [*teachers(config), student(config)]
+    models = [*config.teachers, named(config.student.encoder.model)]
     if rounds > 1:
         result = start("flows.rounds:rounds_of_training", config, models, home=common.home_folder(), rounds=rounds)
     else:
@@ -218,7 +218,7 @@ def evaluate(
     result = start(
         "flows.evaluation:evaluation",
         config,
-        [model],
+        [named(model)],
         model=model,
         home=home,
         mteb_results=folder,
@@ -254,7 +254,8 @@ def ablate(
     study = tree.pop("ablation", {})
     config = build_ablation(common.validated(tree), study, seeds, methods, evaluate_on)
 
-    models = [*teachers(config), *teachers(config.pipeline), student(config.pipeline)]
+    pipeline = config.pipeline
+    models = [*config.teachers, *pipeline.teachers, named(pipeline.student.encoder.model)]
     emit(start("flows.ablation:ablation", config, models, home=common.home_folder()), common, show_ablation)
 
 
@@ -265,7 +266,7 @@ def audit(common: Common) -> None:
 
     config = common.settings()
 
-    emit(start("flows.auditing:auditing", config, teachers(config), home=common.home_folder()), common, show_audit)
+    emit(start("flows.auditing:auditing", config, config.teachers, home=common.home_folder()), common, show_audit)
 
 
 @command

@@ -16,9 +16,9 @@ from nv_retriever.stages import (
     Title,
     TrainedSpec,
 )
-from nv_retriever.teachers.model_folder import ModelFolder, locate_model, read_model_folder
+from nv_retriever.teachers.encoder import model_folder
 from nv_retriever.training.blend import BlendConfig, BlendSource, BlendStage
-from nv_retriever.training.config import StudentConfig, TrainingConfig
+from nv_retriever.training.config import TrainingConfig
 from nv_retriever.training.job import check_lengths, check_teachers
 
 
@@ -31,7 +31,7 @@ def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) 
     """Return the specification of the trained student, with everything upstream of it."""
     mining = mining_spec(config, dataset)
     check_training(config, config.training)
-    check_lengths(config.training, student_folder(config.student))
+    check_lengths(config.training, model_folder(config.student.encoder))
     return CheckpointSpec(
         dataset=mining.dataset,
         mining=mining,
@@ -50,19 +50,14 @@ def check_training(config: PipelineConfig, training: TrainingConfig) -> None:
     check_teachers(training, kinds, config.mining.ensemble.startswith("intra"), vectors)
 
 
-def student_folder(config: StudentConfig) -> ModelFolder:
-    """Return the description of the folder that a student starts from."""
-    encoder = config.encoder
-    return read_model_folder(locate_model(encoder.model, encoder.revision, encoder.trust_remote_code))
-
-
 def blended_spec(config: PipelineConfig, blend: BlendConfig) -> BlendedCheckpointSpec:
     """Return the specification of the last stage of a blend, with everything upstream of it."""
     datasets = {source.name: blend_dataset(source) for source in blend.sources if source.task == "retrieval"}
     start: StudentSpec | BlendedCheckpointSpec = student_spec(config.student)
+    student = model_folder(config.student.encoder)
     for stage in blend.stages:
         chosen = blend.of(stage)
-        check_lengths(stage.training, student_folder(config.student))
+        check_lengths(stage.training, student)
         if any(source.task == "retrieval" for source in chosen):
             check_training(config, stage.training)
         start = BlendedCheckpointSpec(

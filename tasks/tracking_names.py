@@ -8,6 +8,9 @@ from typing import Any
 
 from nv_retriever.stages import BlendedCheckpointSpec, MiningSpec, TrainedSpec
 
+MAX_METRIC_LENGTH = 200
+"""MLflow takes 250 characters; a few are left for what follows the name."""
+
 
 def describe_training(spec: TrainedSpec) -> tuple[str, dict[str, str]]:
     """Return the name and the tags of a training's run."""
@@ -18,10 +21,6 @@ def describe_training(spec: TrainedSpec) -> tuple[str, dict[str, str]]:
         return f"train {title.blend} {title.stage}", {"nvr.mining_run": runs, **tags}
     source = spec.dataset.config.source
     return f"train {source} {spec.mining.mining.rule}", {"nvr.mining_run": runs, "nvr.dataset": source}
-
-
-MAX_METRIC_LENGTH = 200
-"""MLflow takes 250 characters; a few are left for what follows the name."""
 
 
 def registered_name(spec: TrainedSpec) -> str:

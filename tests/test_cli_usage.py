@@ -15,6 +15,7 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.store.exports.export import FORMATS
+from nv_retriever.teachers.config import TeacherConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,7 +94,9 @@ def test_the_head_of_an_input_is_looked_at_before_a_server_starts(small_beir):
 @pytest.mark.parametrize("name", ["./gone", "cross-encoder:./gone", "vectors:gone"])
 def test_a_model_that_is_not_there_is_told_before_a_server_starts(small_beir, name):
     with pytest.raises(InputError, match=r"gone.*no such folder"):
-        start("no.such.module:flow", PipelineConfig(dataset=DatasetConfig(source=str(small_beir))), [name])
+        start(
+            "no.such.module:flow", PipelineConfig(dataset=DatasetConfig(source=str(small_beir))), [TeacherConfig(name=name)]
+        )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def test_wrong_values_say_what_was_expected_and_found():
 def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_settings():
     with pytest.raises(InputError, match=r"teachers: expected a list, found 'bm25'"):
         build_config({"teachers": "bm25"}, "x.yaml")
-    with pytest.raises(InputError, match=r"0: expected a group of settings \(alias, bm25, encoder, name\), found 'bm25'"):
+    group = r"teachers\.0: expected a group of settings \(alias, bm25, encoder, name\), found 'bm25'"
+    with pytest.raises(InputError, match=group):
         build_config({"teachers": ["bm25"]}, "x.yaml")
 
 

@@ -27,7 +27,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     ),
     "negative": (
         *("negative", "neg", "negative_passages", "negatives", "hard_negative", "hard_negatives", "negative_text"),
-        *("hard_negative_ctxs",),
+        "hard_negative_ctxs",
     ),
     "query_id": ("query_id", "query-id", "qid", "question_id"),
     "positive_id": (

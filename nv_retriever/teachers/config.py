@@ -96,8 +96,9 @@ class TeacherConfig(Frozen):
         if self.alias is not None:
             return self.alias
         kind, colon, place = ("", "", self.name) if self.kind == "encoder" else self.name.partition(":")
-        path = Path(place.strip()).expanduser()
-        local = place.strip().startswith(("/", "./", "../", "~")) or (place.strip() and path.is_dir())
+        place = place.strip()
+        path = Path(place).expanduser()
+        local = place.startswith(("/", "./", "../", "~")) or (place and path.is_dir())
         return f"{kind}{colon}{path.absolute().name}" if local and self.kind != "endpoint" else self.name
 
     def encoder_config(self) -> EncoderConfig:

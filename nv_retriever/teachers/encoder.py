@@ -32,18 +32,19 @@ def resolve_encoder(config: EncoderConfig, folder: Path | str | None = None) -> 
     folder's sentence-transformers configuration, else from the family's preset. Raises InputError for a model that is
     missing, is no encoder into one vector, has no safetensors, or says nowhere how it pools.
     """
-    return _resolve(config, _model_folder(config, folder))
+    return _resolve(config, model_folder(config, folder))
 
 
 def open_encoder(config: EncoderConfig, folder: Path | str | None = None, runtime: Runtime | None = None) -> Encoder:
     """Return the encoder; weights are loaded when the first text is encoded."""
-    files = _model_folder(config, folder)
+    files = model_folder(config, folder)
     identity = _resolve(config, files)
     _say_unused(files, identity, config)
     return Encoder(identity, files, runtime or Runtime(), label="model" if folder else config.model)
 
 
-def _model_folder(config: EncoderConfig, folder: Path | str | None) -> ModelFolder:
+def model_folder(config: EncoderConfig, folder: Path | str | None = None) -> ModelFolder:
+    """Return what the folder of an encoder says, or `folder` (a model of this workflow); raises InputError for none."""
     path = Path(folder) if folder is not None else locate_model(config.model, config.revision, config.trust_remote_code)
     return read_model_folder(path)
 

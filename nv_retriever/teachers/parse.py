@@ -43,7 +43,8 @@ def check_teacher(teacher: TeacherConfig) -> None:
 
 
 def check_place(teacher: TeacherConfig) -> None:
-    """Raise InputError where a teacher is named by a folder that is not there; the hub is not asked."""
+    """Raise InputError where a teacher's name lacks a part, or is of a folder that is not there; the hub is not asked."""
+    check_teacher(teacher)
     if teacher.kind in ("encoder", "cross-encoder"):
         check_model_name(target(teacher))
     if teacher.kind == "vectors" and not Path(target(teacher)).expanduser().is_dir():
