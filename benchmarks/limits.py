@@ -26,7 +26,7 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.report.table import Table
 from nv_retriever.search.exclusions import build_exclusions
-from nv_retriever.search.proposals import BF16, FP32
+from nv_retriever.search.precision import BF16, FP32
 from nv_retriever.search.vectors import VectorScorer
 
 LIMITS, SEARCHES, K, ROUNDS = (1, 2, 3, 4, 6), 30_000, 4, 2

@@ -34,7 +34,7 @@ from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.shards import Vectors, write_vectors
 from nv_retriever.search.approximate import approximate_scorer
-from nv_retriever.search.proposals import EXTRA, multiply
+from nv_retriever.search.rows import prepare_documents, prepare_queries
 from nv_retriever.search.types import Exclusions
 from nv_retriever.search.vectors import VectorScorer
 
@@ -60,19 +60,25 @@ def timed(function: Callable[[], Any]) -> tuple[dict[str, float], Any]:
     return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}, result
 
 
-def products(scorer: VectorScorer, k: int) -> None:
-    """Multiply all tiles of a search and look at none."""
-    sizes, dtype = scorer.block_sizes(k), scorer.precision.dtype
-    out = torch.empty(sizes.tile_documents * sizes.tile_queries, dtype=dtype)
-    left = torch.randn(min(scorer.n_documents, sizes.documents), scorer.documents.dim + EXTRA).to(dtype)
-    right = torch.randn(min(scorer.n_queries, sizes.queries), scorer.documents.dim + EXTRA).to(dtype)
-    for start in range(0, scorer.n_documents, len(left)):
-        block = left[: scorer.n_documents - start]
-        for low in range(0, scorer.n_queries, sizes.tile_queries):
-            queries = right[low % len(right) :][: min(sizes.tile_queries, scorer.n_queries - low)]
-            for first in range(0, len(block), sizes.tile_documents):
-                documents = block[first : first + sizes.tile_documents]
-                multiply(documents, queries, out[: len(documents) * len(queries)].view(len(documents), len(queries)))
+def products(scorer: VectorScorer, k: int) -> Callable[[], None]:
+    """Return what multiplies all tiles of a search and looks at none."""
+    sizes, precision, rng = scorer.block_sizes(k), scorer.precision(k), np.random.default_rng(0)
+    n_documents, n_queries = min(scorer.n_documents, sizes.documents), min(scorer.n_queries, sizes.queries)
+    left = prepare_documents(rng.standard_normal((n_documents, scorer.documents.dim), np.float32), precision, "cpu").side
+    right = prepare_queries(rng.standard_normal((n_queries, scorer.documents.dim), np.float32), precision, "cpu").side
+    right.set_thresholds(torch.zeros(n_queries, dtype=torch.float64), left)
+    memory = torch.empty(sizes.tile_documents * sizes.tile_queries, dtype=precision.dtype)
+
+    def multiply() -> None:
+        for start in range(0, scorer.n_documents, n_documents):
+            rows = min(n_documents, scorer.n_documents - start)
+            for low in range(0, scorer.n_queries, sizes.tile_queries):
+                low %= n_queries
+                product = right.against(left, slice(low, min(low + sizes.tile_queries, n_queries)))
+                for first in range(0, rows, sizes.tile_documents):
+                    product(slice(first, min(first + sizes.tile_documents, rows)), memory)
+
+    return multiply
 
 
 def main() -> None:
@@ -115,10 +121,11 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return index.search(np.concatenate([block for _, block in of_queries.blocks(1 << 20)]), k)
 
     scorer = VectorScorer(queries, documents, "cosine", Runtime(device="cpu"))
+    multiply = products(scorer, k)
     flop = 2.0 * n * documents.n * documents.dim
     best: dict[str, dict[str, float]] = {}
     for _ in range(options.rounds):
-        for name, function in (("search", ours), ("faiss", flat), ("products", lambda: products(scorer, k))):
+        for name, function in (("search", ours), ("faiss", flat), ("products", multiply)):
             times, found = timed(function)
             best[name] = {key: min(value, best.get(name, times)[key]) for key, value in times.items()}
             if name == "search":
@@ -132,7 +139,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "documents": documents.n,
         "dim": documents.dim,
         "k": k,
-        "precision": scorer.precision.name,
+        "precision": scorer.precision(k).name,
         "rounds": options.rounds,
         "best": best,
         "gflops": {name: flop / times["seconds"] / 1e9 for name, times in best.items()},
@@ -142,7 +149,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     print(
         f"{n} queries x {documents.n} documents x {documents.dim}, k = {k}, "
-        f"{options.threads} threads, {scorer.precision.name}"
+        f"{options.threads} threads, {scorer.precision(k).name}"
     )
     print(f"{'':10}{'wall s':>9}{'cpu s':>9}{'GFLOP/s':>9}")
     for name, times in best.items():

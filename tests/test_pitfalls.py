@@ -253,13 +253,13 @@ def test_16_a_partial_file_is_never_taken_for_a_complete_one(tmp_path):
 
 def test_17_candidates_are_scored_as_positives_are_and_ties_break_by_id():
     from nv_retriever.mining.arrays import ArrayVectors
-    from nv_retriever.search.proposals import BF16, FP32
+    from nv_retriever.search.precision import BF16, FP32, INT8
     from nv_retriever.search.vectors import VectorScorer
 
     rng = np.random.default_rng(0)
     documents, queries = unit(rng, 50, 33), unit(rng, 7, 33)
     documents[[11, 30, 49]] = documents[2]
-    for precision in (FP32, BF16):
+    for precision in (FP32, BF16, INT8):
         scorer = VectorScorer(ArrayVectors(queries), ArrayVectors(documents), "cosine", precision=precision)
         found = scorer.search(np.arange(7), 50, Exclusions.none(7))
         direct = scorer.score_pairs(np.repeat(np.arange(7), 50), found.documents.reshape(-1))

@@ -15,7 +15,7 @@ import torch
 
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes
-from nv_retriever.search.proposals import cell_bits, set_thresholds, widths
+from nv_retriever.search.proposals import Documents, Queries, cell_bits
 from nv_retriever.search.pruning import Pruning
 from nv_retriever.search.ranking import EMPTY, Keys, merge, pack, unpack
 from nv_retriever.search.rounds import Rounds
@@ -33,7 +33,7 @@ Found = tuple[Index, Index, FloatArray]
 class Search:
     """What a pass knows about its rows (n, in the order of the rounds) and their queries (a multiple of 8)."""
 
-    queries: Rows
+    queries: Rows[Queries]
     rounds: Rounds
     k: int
     excluded: Exclusions
@@ -50,9 +50,9 @@ class Search:
         self.best = np.full((n, self.k), EMPTY)
         self.above = np.zeros(n, np.int64)
 
-    def last_scores(self) -> FloatArray:
-        """Return the k-th best scores so far, NaN where fewer were found."""
-        return unpack(self.best[:, -1])[1]
+    def last_scores(self, rows: slice = slice(None)) -> FloatArray:
+        """Return the k-th best scores of some rows so far, NaN where fewer were found."""
+        return unpack(self.best[rows, -1])[1]
 
     def complete(self) -> npt.NDArray[np.bool_]:
         """Return where the guess was not too high: the k best are proven."""
@@ -62,7 +62,7 @@ class Search:
 
 def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockSizes, workers: Workers) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
-    memory: Rows | None = None
+    memory: Rows[Documents] | None = None
     for start, block in blocks:
         if memory is not None and len(memory.vectors) < len(block):
             memory = None
@@ -74,17 +74,16 @@ def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockS
 class _Block:
     """One block of documents against all queries of a search."""
 
-    def __init__(self, search: Search, start: int, documents: Rows, sizes: BlockSizes) -> None:
+    def __init__(self, search: Search, start: int, documents: Rows[Documents], sizes: BlockSizes) -> None:
         self.search, self.start, self.documents, self.sizes = search, start, documents, sizes
-        self.scale = float(documents.factor.scales[0]) if len(documents.vectors) else 1.0
-        queries = search.queries.factor
+        queries = search.queries.side
         with np.errstate(invalid="ignore", over="ignore"):
             known = np.fmax(search.guesses, search.last_scores())
             below = np.nextafter(known, np.float32(-np.inf), dtype=np.float32)
         thresholds: FloatArray = np.where(np.isinf(known), known, below)
         least = torch.from_numpy(search.rounds.least(thresholds).astype(np.float64)).to(queries.scales.device)
-        added = set_thresholds(queries, least, self.scale)
-        of_columns = (widths(queries, added, documents.factor), added, queries.scales * self.scale)
+        added = queries.set_thresholds(least, documents.side)
+        of_columns = (queries.widths(added, documents.side), added, queries.scales * documents.side.scale)
         width, add, unit = (values.cpu().numpy()[search.rounds.columns] for values in of_columns)
         self.pruning = Pruning(width, add, unit, queries.precision.rounding, search.limits)
         self.bits: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -105,15 +104,14 @@ class _Block:
     def _tiles(self, tile: Tile, columns: slice) -> None:
         """Multiply all documents with some queries, and absorb what they propose."""
         low, high = columns.start, columns.stop
-        right = self.search.queries.factor.rows[low:high]
+        product = self.search.queries.side.against(self.documents.side, columns)
         excluded_documents, excluded_queries = self._excluded(low, high)
         rounds = self.search.rounds.within(low, high)
         found: list[list[Found]] = [[] for _ in rounds]
         pending = 0
         for first in range(0, len(self.documents.vectors), self.sizes.tile_documents):
-            left = self.documents.factor.rows[first : first + self.sizes.tile_documents]
-            last = first + len(left)
-            scores = tile.multiply(left, right)
+            last = min(first + self.sizes.tile_documents, len(self.documents.vectors))
+            scores = tile.multiply(product, slice(first, last))
             part = slice(*np.searchsorted(excluded_documents, [first, last]))
             _strike(scores, excluded_documents[part] - first, excluded_queries[part])
             for row in self.quarantined[(self.quarantined >= first) & (self.quarantined < last)]:
@@ -157,20 +155,29 @@ class _Block:
                 continue
             if vectors is None:
                 vectors = search.queries.vectors[low:high].double()
-            n = rows.stop - rows.start
             documents, queries, cells = (np.concatenate(column) for column in zip(*some, strict=True))
-            keep = np.flatnonzero(self.pruning.undecided(rows, queries, cells, search.k))
-            documents, queries = documents.take(keep), queries.take(keep)
-            norms = search.queries.norms[low:high]
-            scores = pair_scores(vectors, self.documents.vectors, norms, self.documents.norms, queries, documents)
-            if search.limits is not None:
-                at = scores >= search.limits[rows][queries]
-                search.above[rows] += np.bincount(queries[at], minlength=n)
-                keep = np.flatnonzero(~at)
-                documents, queries, scores = documents.take(keep), queries.take(keep), scores.take(keep)
-            order = np.argsort(queries.astype(np.uint16), kind="stable")
-            keys = pack(scores, documents + self.start)[order]
-            merge(search.best[rows], keys, np.bincount(queries, minlength=n))
+            undecided, leading = self.pruning.undecided(rows, queries, cells, search.k)
+            first = np.flatnonzero(leading)
+            self._merge(rows, low, vectors, documents.take(first), queries.take(first))
+            rest = np.flatnonzero(undecided & ~leading)
+            if search.limits is None:
+                # The k best by their bounds are scored: only what may reach the k-th of these scores is left.
+                rest = rest[cells.take(rest) >= self.pruning.reach(search.last_scores(rows), rows)[queries.take(rest)]]
+            self._merge(rows, low, vectors, documents.take(rest), queries.take(rest))
+
+    def _merge(self, rows: slice, low: int, vectors: torch.Tensor, documents: Index, queries: Index) -> None:
+        """Score some pairs exactly, and merge those below the limits into the best of a round's rows."""
+        search = self.search
+        norms = search.queries.norms[low : low + len(vectors)]
+        scores = pair_scores(vectors, self.documents.vectors, norms, self.documents.norms, queries, documents)
+        if search.limits is not None:
+            at = scores >= search.limits[rows][queries]
+            search.above[rows] += np.bincount(queries[at], minlength=rows.stop - rows.start)
+            keep = np.flatnonzero(~at)
+            documents, queries, scores = documents.take(keep), queries.take(keep), scores.take(keep)
+        order = np.argsort(queries.astype(np.uint16), kind="stable")
+        keys = pack(scores, documents + self.start)[order]
+        merge(search.best[rows], keys, np.bincount(queries, minlength=rows.stop - rows.start))
 
 
 def _strike(scores: torch.Tensor, rows: Index, columns: Index) -> None:

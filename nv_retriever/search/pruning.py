@@ -10,6 +10,7 @@ from nv_retriever.search.types import FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -39,34 +40,38 @@ class Pruning:
             """Cells that are smaller are surely below the limit."""
             self.above = _round((scaled + widths) / (1 - rounding), np.inf)
 
-    def reach(self, thresholds: FloatArray) -> FloatArray:
-        """Return the smallest cells whose documents may reach the thresholds, (n,)."""
-        scaled = (thresholds.astype(np.float64) / self.units + self.added) / (1 + self.rounding)
-        return _round(scaled, -np.inf)
+    def reach(self, thresholds: FloatArray, rows: slice = slice(None)) -> FloatArray:
+        """Return the smallest cells whose documents may reach the thresholds of some rows, (n,); every cell does for NaN."""
+        scaled = (thresholds.astype(np.float64) / self.units[rows] + self.added[rows]) / (1 + self.rounding)
+        return _round(np.where(np.isnan(scaled), -np.inf, scaled), -np.inf)
 
-    def undecided(self, queries: slice, query_of: Index, cells: FloatArray, k: int) -> npt.NDArray[np.bool_]:
-        """Return which cells (p,), none surely at or above its limit, need their exact score to find the k best of queries.
+    def undecided(self, queries: slice, query_of: Index, cells: FloatArray, k: int) -> tuple[Mask, Mask]:
+        """Return which cells, none surely at or above its limit, need their exact score to find the k best of queries.
 
-        `query_of` (p,) counts from the first of `queries`.
+        And which of them lead: all where there are limits, else those of the k best, by their bounds. `query_of` (p,) counts
+        from the first of `queries`; both masks (p,).
         """
         counts = np.bincount(query_of, minlength=queries.stop - queries.start)
         if counts.max(initial=0) <= k:
-            return np.ones(len(cells), bool)
+            every = np.ones(len(cells), bool)
+            return every, every
         order = np.argsort(query_of.astype(np.uint16), kind="stable")
-        undecided = np.empty(len(cells), bool)
+        undecided, leading = np.empty(len(cells), bool), np.empty(len(cells), bool)
         for part, pairs in parts(counts, 0):
             some = order[pairs]
             of_queries = slice(queries.start + part.start, queries.start + part.stop)
-            undecided[some] = self._undecided(of_queries, cells[some], counts[part], k)
-        return undecided
+            undecided[some], leading[some] = self._undecided(of_queries, cells[some], counts[part], k)
+        return undecided, leading
 
-    def _undecided(self, queries: slice, cells: FloatArray, counts: Index, k: int) -> npt.NDArray[np.bool_]:
+    def _undecided(self, queries: slice, cells: FloatArray, counts: Index, k: int) -> tuple[Mask, Mask]:
         """Return the same of cells that lie by query."""
         if self.near is None:
-            return cells >= np.repeat(self._floors(queries, kth_largest(cells, counts, k)), counts)
+            kth = kth_largest(cells, counts, k)
+            return cells >= np.repeat(self._floors(queries, kth), counts), cells >= np.repeat(kth, counts)
         near = cells >= np.repeat(self.near[queries], counts)
         sure = np.where(near, np.float32(-np.inf), cells)
-        return near | (cells >= np.repeat(self._floors(queries, kth_largest(sure, counts, k)), counts))
+        undecided = near | (cells >= np.repeat(self._floors(queries, kth_largest(sure, counts, k)), counts))
+        return undecided, undecided
 
     def _floors(self, queries: slice, kth: FloatArray) -> FloatArray:
         """Return the smallest cells that may be among the k best, (q,), from the k-th largest of those below the limit."""

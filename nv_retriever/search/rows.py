@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from nv_retriever.search.proposals import Factor, Precision, as_documents, as_queries, power_of_two_above
+from nv_retriever.search.float_proposals import FloatDocuments, FloatQueries
+from nv_retriever.search.int8_proposals import Int8Documents, Int8Queries
+from nv_retriever.search.precision import INT8, Precision
+from nv_retriever.search.proposals import Documents, Parts, Queries, Side, power_of_two_above
 from nv_retriever.search.types import FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
+S = TypeVar("S", bound=Side)
 
 
 @dataclass
-class Rows:
-    """Vectors ready for products: float64 for exact scores, a Factor for proposals."""
+class Rows(Generic[S]):
+    """Vectors ready for products: float64 for exact scores, a side of a product for proposals."""
 
     vectors: torch.Tensor
     """(n, dim): float64 for documents, float32 for queries."""
     norms: DoubleArray
     """(n,) float64, at least the Euclidean norms."""
     finite: npt.NDArray[np.bool_]
-    factor: Factor
+    side: S
 
 
-Parts = Callable[[Callable[[slice], None], int], None]
-"""Calls a function for slices that cover so many rows, maybe in several threads."""
 _ROWS = 512
 """Rows that are prepared at once, so that temporaries stay in the cache."""
 
@@ -45,8 +48,12 @@ def slices(rows: int) -> list[slice]:
 
 
 def prepare_documents(
-    block: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one, memory: Rows | None = None
-) -> Rows:
+    block: FloatArray,
+    precision: Precision,
+    device: str,
+    parts: Parts = one_by_one,
+    memory: Rows[Documents] | None = None,
+) -> Rows[Documents]:
     """Return a block of documents (n, dim), scaled together; rows that are not finite become zeros.
 
     What `memory` holds, at least as many rows, is overwritten where it is given: fresh pages cost more than the rest.
@@ -62,15 +69,15 @@ def prepare_documents(
         norms[part], finite[part] = _norms(vectors[part])
 
     parts(convert, len(block))
-    scale = power_of_two_above(norms.amax().reshape(1) if len(norms) else norms.new_ones(1))
-    rows = None if memory is None else memory.factor.rows
-    side = Factor.empty(precision, norms, scale.expand(len(block)), block.shape[1], rows)
-    parts(lambda part: side.fill(part, vectors[part]), len(block))
-    as_documents(side)
+    scales = power_of_two_above(norms.amax().reshape(1)).expand(len(block))
+    rows = None if memory is None else memory.side.rows
+    kind = Int8Documents if precision is INT8 else FloatDocuments
+    side = kind(precision, norms, scales, block.shape[1], rows)
+    side.fill(lambda part: vectors[part], parts)
     return Rows(vectors, _upper(norms), finite, side)
 
 
-def prepare_queries(vectors: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows:
+def prepare_queries(vectors: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows[Queries]:
     """Return queries (n, dim), each with its own scale; rows that are not finite become zeros, in `vectors` too on a CPU."""
     single = torch.from_numpy(vectors).to(device)
     norms, finite = torch.empty(len(vectors), dtype=torch.float64, device=device), np.empty(len(vectors), bool)
@@ -81,9 +88,9 @@ def prepare_queries(vectors: FloatArray, precision: Precision, device: str, part
 
     parts(convert, len(vectors))
     single[torch.from_numpy(~finite).to(device)] = 0
-    side = Factor.empty(precision, norms, power_of_two_above(norms), vectors.shape[1])
-    parts(lambda part: side.fill(part, single[part].double()), len(vectors))
-    as_queries(side)
+    kind = Int8Queries if precision is INT8 else FloatQueries
+    side = kind(precision, norms, power_of_two_above(norms), vectors.shape[1])
+    side.fill(lambda part: single[part].double(), parts)
     return Rows(single, _upper(norms), finite, side)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from nv_retriever.search.blockwise import Search
-from nv_retriever.search.proposals import multiply, set_thresholds, widths
+from nv_retriever.search.proposals import Documents
 from nv_retriever.search.rows import Rows
 from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray
@@ -29,7 +29,7 @@ class Sample:
 
     rows: Index
     """(m,) ascending."""
-    documents: Rows
+    documents: Rows[Documents]
 
 
 def sample_rows(n_documents: int, most: int) -> Index:
@@ -48,12 +48,12 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     the cells of all the query's rows large, and so coarse); in later passes, or without limits, -inf. `deeper` multiplies
     how many documents are aimed at. It is a true lower bound of the k-th best where the sample is the corpus.
     """
-    queries = search.queries.factor
+    queries, documents = search.queries.side, sample.documents.side
     rounds = search.rounds
     m, n = len(sample.rows), len(search.queries.vectors)
-    added = set_thresholds(queries, torch.zeros_like(queries.scales), _scale(sample))
-    width = widths(queries, added, sample.documents.factor).cpu().numpy()[rounds.columns]
-    units = queries.scales.cpu().numpy()[rounds.columns] * _scale(sample)
+    added = queries.set_thresholds(torch.zeros_like(queries.scales), documents)
+    width = queries.widths(added, documents).cpu().numpy()[rounds.columns]
+    units = queries.scales.cpu().numpy()[rounds.columns] * documents.scale
     share = m / n_documents
     whole = m == n_documents
     rank = (search.k if deeper == 1 else m + 1) if whole else _rank(search.k * deeper * share)
@@ -63,8 +63,7 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
         def read(_: Tile, low: int) -> None:
             """Find the guesses of the rows whose queries lie in one tile."""
             part = slice(low, min(low + step, n))
-            scores = queries.rows.new_empty(m, part.stop - part.start)
-            multiply(sample.documents.factor.rows, queries.rows[part], scores)
+            scores = queries.against(documents, part)(slice(0, m))
             _strike(scores, search, sample, part)
             lowest = None if search.limits is None or whole or deeper > 1 else _lowest(scores)
             for rows in rounds.within(part.start, part.stop):
@@ -78,10 +77,6 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     with np.errstate(over="ignore", invalid="ignore"):
         guesses = np.nextafter((found * units).astype(np.float32), np.float32(-np.inf), dtype=np.float32)
     return np.where(np.isfinite(guesses), guesses, np.float32(-np.inf))
-
-
-def _scale(sample: Sample) -> float:
-    return float(sample.documents.factor.scales[0])
 
 
 def _rank(expected: float) -> int:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from nv_retriever.search.memory import BlockSizes
-from nv_retriever.search.proposals import Precision, multiply
+from nv_retriever.search.precision import Precision
+from nv_retriever.search.proposals import Product
 from nv_retriever.search.rows import slices
 from nv_retriever.search.types import FloatArray
 
@@ -24,14 +25,15 @@ class Tile:
     """The memory of one tile: fresh pages would cost as much as the product."""
 
     def __init__(self, cells: int, precision: Precision, device: str) -> None:
-        self.scores = torch.empty(cells, dtype=precision.dtype, device=device)
+        self.memory = self.scores = torch.empty(cells, dtype=precision.dtype, device=device)
         self.bits = self.scores.view(precision.bits)
         self.mask, self.reached = np.empty(cells, bool), np.empty(cells, bool)
 
-    def multiply(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """Return left (m, k) times right (n, k) transposed, (m, n), valid until the next call."""
-        scores = self.scores[: len(left) * len(right)].view(len(left), len(right))
-        multiply(left, right, scores)
+    def multiply(self, product: Product, documents: slice) -> torch.Tensor:
+        """Return the cells of some documents, (documents, queries), valid until the next call."""
+        scores = product(documents, self.memory)
+        self.scores = scores.view(-1)
+        self.bits = self.scores.view(self.bits.dtype)
         return scores
 
     def not_negative(self, cells: int) -> Index:

@@ -16,7 +16,8 @@ from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.memory import BlockSizes, block_sizes
-from nv_retriever.search.proposals import FP32, Precision, fastest_precision
+from nv_retriever.search.precision import FP32, Precision, fastest_precision, float_precision
+from nv_retriever.search.proposals import Queries
 from nv_retriever.search.ranking import unpack
 from nv_retriever.search.rounds import Rounds, rounds_of
 from nv_retriever.search.rows import Rows, norms_of, prepare_documents, prepare_queries
@@ -55,10 +56,9 @@ class VectorScorer:
         self.device = device_kind(self.runtime)
         self._precision = precision
 
-    @property
-    def precision(self) -> Precision:
-        """The format of the proposals where queries are searched once; it changes the speed alone."""
-        return self._precision or fastest_precision(self.device)
+    def precision(self, k: int) -> Precision:
+        """Return the format of the proposals where the k best are sought; it changes the speed alone."""
+        return self._precision or fastest_precision(self.device, k, self.n_documents)
 
     def _precision_below(self, query_rows: npt.NDArray[np.integer]) -> Precision:
         """Return the format for searches below limits: fp32 where a query has several.
@@ -66,12 +66,12 @@ class VectorScorer:
         Scoring what lies near them then costs more than a slower product, in which less is near.
         """
         several = _LIMITS * len(np.unique(query_rows)) <= len(query_rows)
-        return self._precision or (FP32 if several else self.precision)
+        return self._precision or (FP32 if several else float_precision(self.device))
 
     def block_sizes(self, k: int, precision: Precision | None = None) -> BlockSizes:
         """Return how much is in memory at a time in a search for k documents."""
         threads = torch.get_num_threads() if self.device == "cpu" else 1
-        cell = (precision or self.precision).dtype.itemsize
+        cell = (precision or self.precision(k)).dtype.itemsize
         return block_sizes(self.runtime.memory_budget_bytes(), self.documents.dim, k, cell, threads, self.device)
 
     @cached_property
@@ -93,7 +93,7 @@ class VectorScorer:
         if not n or not self.n_documents or (not k and limits is None):
             return result
         work = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)
-        precision = self.precision if limits is None else self._precision_below(work.query_rows)
+        precision = self.precision(work.k) if limits is None else self._precision_below(work.query_rows)
         sizes = self.block_sizes(work.k, precision)
         with Workers(sizes, precision, self.device) as workers:
             sample = self._sample(sizes, workers)
@@ -158,7 +158,7 @@ class _Queue:
         """The k-th best of a pass that failed: surely reached by k documents."""
         self.deeper = 1
 
-    def prepare(self, queries: Rows, rounds: Rounds, rows: Index, excluded: Exclusions) -> Search:
+    def prepare(self, queries: Rows[Queries], rounds: Rounds, rows: Index, excluded: Exclusions) -> Search:
         """Return a search for some rows; those that can't find anything, and the padding, get a guess of +inf."""
         ends = np.full(len(queries.finite) - len(rounds.first), excluded.offsets[-1])
         excluded = Exclusions(np.concatenate([excluded.offsets, ends]), excluded.documents, excluded.reasons)

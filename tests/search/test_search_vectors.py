@@ -17,7 +17,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.search import exact, sampling
 from nv_retriever.search.mapped import gather
 from nv_retriever.search.memory import PAIR_BYTES, BlockSizes, block_sizes
-from nv_retriever.search.proposals import BF16, FP32, Precision, multiply, set_thresholds, widths
+from nv_retriever.search.precision import BF16, FP32, INT8, Precision
 from nv_retriever.search.rounds import rounds_of
 from nv_retriever.search.rows import norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.types import Exclusions, TopK
@@ -61,7 +61,7 @@ tiny_sizes = st.builds(
 
 
 @settings(max_examples=120, deadline=None)
-@given(worlds(), st.sampled_from([FP32, BF16]), tiny_sizes, st.booleans())
+@given(worlds(), st.sampled_from([FP32, BF16, INT8]), tiny_sizes, st.booleans())
 def test_search_has_the_bits_of_a_brute_force(world, precision, sizes, by_sample):
     queries, documents, k, excluded, limits = world
     scorer = scorer_of(queries, documents, precision, sizes)
@@ -78,7 +78,7 @@ def test_search_has_the_bits_of_a_brute_force(world, precision, sizes, by_sample
 
 
 @settings(max_examples=120, deadline=None)
-@given(worlds(), st.sampled_from([FP32, BF16]), tiny_sizes, st.booleans(), st.data())
+@given(worlds(), st.sampled_from([FP32, BF16, INT8]), tiny_sizes, st.booleans(), st.data())
 def test_rows_that_repeat_queries_have_the_bits_of_a_brute_force(world, precision, sizes, same_exclusions, data):
     queries, documents, k, excluded, _ = world
     rows = np.array(data.draw(st.lists(st.integers(0, len(queries) - 1), min_size=1, max_size=24)), np.int64)
@@ -136,7 +136,7 @@ def by_scoring_every_pair(scorer, queries, documents, k, excluded, limits):
     return TopK(np.where(there, order, -1).astype(np.int32), found, above)
 
 
-@pytest.mark.parametrize("precision", [FP32, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [FP32, BF16, INT8], ids=lambda precision: precision.name)
 @pytest.mark.parametrize("order", ["shuffled", "sorted by topic"])
 @pytest.mark.parametrize("limited", [False, True])
 def test_guesses_from_a_sample_never_change_a_result(precision, order, limited, monkeypatch):
@@ -159,7 +159,7 @@ def test_guesses_from_a_sample_never_change_a_result(precision, order, limited, 
         assert_same(found, by_scoring_every_pair(pairs, 33, 3000, k, excluded, limits))
 
 
-@pytest.mark.parametrize("precision", [FP32, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [FP32, BF16, INT8], ids=lambda precision: precision.name)
 def test_several_limits_of_a_query_never_change_a_result(precision, monkeypatch):
     monkeypatch.setattr(sampling, "FEWEST", 64)
     rng = np.random.default_rng(8)
@@ -230,19 +230,18 @@ def test_gathered_rows_are_those_that_were_asked_for(rows):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.sampled_from([FP32, BF16]))
+@given(st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(0, 2**32 - 1), st.sampled_from([FP32, BF16, INT8]))
 def test_no_document_that_reaches_the_threshold_is_negative(kind, other, seed, precision):
     rng = np.random.default_rng(seed)
     queries = prepare_queries(vectors(kind, rng, 8, 13), precision, "cpu")
     documents = prepare_documents(vectors(other, rng, 25, 13), precision, "cpu")
     true = documents.vectors.numpy() @ queries.vectors.double().numpy().T
     thresholds = true[rng.integers(0, 25, 8), np.arange(8)]
-    added = set_thresholds(queries.factor, torch.from_numpy(thresholds), float(documents.factor.scales[0]))
-    products = torch.empty(25, 8, dtype=precision.dtype)
-    multiply(documents.factor.rows, queries.factor.rows, products)
+    added = queries.side.set_thresholds(torch.from_numpy(thresholds), documents.side)
+    products = queries.side.against(documents.side, slice(0, 8))(slice(0, 25))
     assert not np.signbit(products.float().numpy()[true >= thresholds]).any()
-    unit = queries.factor.scales.numpy() * float(documents.factor.scales[0])
+    unit = queries.side.scales.numpy() * documents.side.scale
     values = products.double().numpy()
     lower = values * np.where(values > 0, 1 - precision.rounding, 1 + precision.rounding)
-    lower -= widths(queries.factor, added, documents.factor).numpy()
+    lower -= queries.side.widths(added, documents.side).numpy()
     assert (lower <= true / unit + added.numpy() + 1e-12).all()

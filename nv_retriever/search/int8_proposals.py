@@ -1,0 +1,94 @@
+"""Proposals in int8: a cell is an exact sum of integers, scaled, plus the query's bound over the block and its threshold.
+
+The bound holds for the block's longest document and its largest residual, where fp32 and bf16 take each document's own.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from nv_retriever.search import int8_products
+from nv_retriever.search.int8_products import SIGNED, UNSIGNED, ZERO
+from nv_retriever.search.precision import Precision
+from nv_retriever.search.proposals import Documents, Parts, Product, Queries, RowsOf, round_up
+
+
+class Int8Documents(Documents):
+    """The left side: levels of one step for the whole block."""
+
+    def __init__(
+        self,
+        precision: Precision,
+        norms: torch.Tensor,
+        scales: torch.Tensor,
+        dim: int,
+        memory: torch.Tensor | None = None,
+    ) -> None:
+        """Take memory for at least as many rows, where it is given."""
+        super().__init__(precision, norms, scales, dim)
+        self.rows = torch.empty(len(norms), dim, dtype=torch.uint8) if memory is None else memory[: len(norms)]
+
+    def fill(self, vectors: RowsOf, parts: Parts) -> None:
+        """Find the block's step and round all rows."""
+        largest = torch.zeros(len(self.norms))
+
+        def measure(part: slice) -> None:
+            largest[part] = torch.linalg.vector_norm(self.scaled(part, vectors(part)), ord=float("inf"), dim=1)
+
+        def fill(part: slice) -> None:
+            levels, lost = _round(self.scaled(part, vectors(part)), step, UNSIGNED)
+            self.rows[part] = levels.add_(ZERO).to(torch.uint8)
+            self.lose(part, lost)
+
+        parts(measure, len(largest))
+        step = _steps(largest.amax().reshape(1), UNSIGNED)
+        self.step = float(step)
+        parts(fill, len(largest))
+
+
+class Int8Queries(Queries):
+    """The right side: levels of a step for each row."""
+
+    def __init__(self, precision: Precision, norms: torch.Tensor, scales: torch.Tensor, dim: int) -> None:
+        super().__init__(precision, norms, scales, dim)
+        self.rows = torch.empty(len(norms), dim, dtype=torch.int8)
+        self.steps = torch.empty(len(norms))
+        self.bias = torch.zeros(len(norms))
+
+    def fill(self, vectors: RowsOf, parts: Parts) -> None:
+        """Round all rows."""
+
+        def fill(part: slice) -> None:
+            scaled = self.scaled(part, vectors(part))
+            self.steps[part] = _steps(torch.linalg.vector_norm(scaled, ord=float("inf"), dim=1), SIGNED)
+            levels, lost = _round(scaled, self.steps[part, None], SIGNED)
+            self.rows[part] = levels.to(torch.int8)
+            self.lose(part, lost)
+
+        parts(fill, len(self.norms))
+
+    def add(self, values: torch.Tensor, documents: Documents) -> torch.Tensor:
+        """Add the values, and the bound, to the cells of each query."""
+        self.bias = round_up(values + self.bounds() @ documents.largest(), torch.float32)
+        return values
+
+    def against(self, documents: Documents, columns: slice) -> Product:
+        """Return the product of some queries with documents."""
+        packed, bias = int8_products.pack(self.rows[columns], self.steps[columns]), self.bias[columns]
+
+        def product(rows: slice, memory: torch.Tensor | None = None) -> torch.Tensor:
+            return int8_products.multiply(documents.rows[rows], documents.step, packed, bias)
+
+        return product
+
+
+def _steps(largest: torch.Tensor, levels: int) -> torch.Tensor:
+    """Return what a level stands for where numbers reach `largest` (n,) fp32; of few digits, so that multiples are exact."""
+    steps = round_up((largest / levels).double(), torch.bfloat16).float()
+    return torch.where(steps > 2.0**-100, steps, torch.ones_like(steps))
+
+
+def _round(scaled: torch.Tensor, steps: torch.Tensor, levels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the nearest levels of numbers (rows, dim) fp32, and what that takes from them."""
+    nearest = torch.round(scaled / steps).clamp_(-levels, levels)
+    return nearest, scaled.sub_(nearest * steps)
