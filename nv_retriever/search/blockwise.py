@@ -77,10 +77,7 @@ class _Block:
     def __init__(self, search: Search, start: int, documents: Rows[Documents], sizes: BlockSizes) -> None:
         self.search, self.start, self.documents, self.sizes = search, start, documents, sizes
         queries = search.queries.side
-        with np.errstate(invalid="ignore", over="ignore"):
-            known = np.fmax(search.guesses, search.last_scores())
-            below = np.nextafter(known, np.float32(-np.inf), dtype=np.float32)
-        thresholds: FloatArray = np.where(np.isinf(known), known, below)
+        thresholds = _reaching(np.fmax(search.guesses, search.last_scores()))
         least = torch.from_numpy(search.rounds.least(thresholds).astype(np.float64)).to(queries.scales.device)
         added = queries.set_thresholds(least, documents.side)
         of_columns = (queries.widths(added, documents.side), added, queries.scales * documents.side.scale)
@@ -162,7 +159,8 @@ class _Block:
             rest = np.flatnonzero(undecided & ~leading)
             if search.limits is None:
                 # The k best by their bounds are scored: only what may reach the k-th of these scores is left.
-                rest = rest[cells.take(rest) >= self.pruning.reach(search.last_scores(rows), rows)[queries.take(rest)]]
+                least = self.pruning.reach(_reaching(search.last_scores(rows)), rows)
+                rest = rest[cells.take(rest) >= least[queries.take(rest)]]
             self._merge(rows, low, vectors, documents.take(rest), queries.take(rest))
 
     def _merge(self, rows: slice, low: int, vectors: torch.Tensor, documents: Index, queries: Index) -> None:
@@ -178,6 +176,14 @@ class _Block:
         order = np.argsort(queries.astype(np.uint16), kind="stable")
         keys = pack(scores, documents + self.start)[order]
         merge(search.best[rows], keys, np.bincount(queries, minlength=rows.stop - rows.start))
+
+
+def _reaching(scores: FloatArray) -> FloatArray:
+    """Return thresholds that products reach whose scores, rounded to fp32, are at least so much."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        below = np.nextafter(scores, np.float32(-np.inf), dtype=np.float32)
+    thresholds: FloatArray = np.where(np.isinf(scores), scores, below)
+    return thresholds
 
 
 def _strike(scores: torch.Tensor, rows: Index, columns: Index) -> None:

@@ -12,25 +12,16 @@ from functools import partial
 
 import torch
 
-from nv_retriever.search.precision import FP32, Precision
+from nv_retriever.search.precision import FP32
 from nv_retriever.search.proposals import EXTRA, Documents, Parts, Product, Queries, RowsOf, Side, round_up
 
 
 class FloatDocuments(Documents):
     """The left side."""
 
-    def __init__(
-        self,
-        precision: Precision,
-        norms: torch.Tensor,
-        scales: torch.Tensor,
-        dim: int,
-        memory: torch.Tensor | None = None,
-    ) -> None:
-        """Take memory for at least as many rows, where it is given."""
-        super().__init__(precision, norms, scales, dim)
-        new = norms.new_empty(len(norms), dim + EXTRA, dtype=precision.dtype) if memory is None else memory[: len(norms)]
-        self.rows = new
+    def empty(self) -> torch.Tensor:
+        """Return new memory for the rows."""
+        return _empty(self)
 
     def fill(self, vectors: RowsOf, parts: Parts) -> None:
         """Round all rows and fill the extra columns."""
@@ -47,9 +38,9 @@ class FloatDocuments(Documents):
 class FloatQueries(Queries):
     """The right side."""
 
-    def __init__(self, precision: Precision, norms: torch.Tensor, scales: torch.Tensor, dim: int) -> None:
-        super().__init__(precision, norms, scales, dim)
-        self.rows = norms.new_empty(len(norms), dim + EXTRA, dtype=precision.dtype)
+    def empty(self) -> torch.Tensor:
+        """Return new memory for the rows."""
+        return _empty(self)
 
     def fill(self, vectors: RowsOf, parts: Parts) -> None:
         """Round all rows and fill the columns of the bound."""
@@ -70,6 +61,10 @@ class FloatQueries(Queries):
     def against(self, documents: Documents, columns: slice) -> Product:
         """Return the product of some queries with documents."""
         return partial(_multiply, documents.rows, self.rows[columns])
+
+
+def _empty(side: Side) -> torch.Tensor:
+    return side.norms.new_empty(len(side.norms), side.dim + EXTRA, dtype=side.precision.dtype)
 
 
 def _fill(side: Side, vectors: RowsOf, parts: Parts) -> None:

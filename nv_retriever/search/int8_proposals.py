@@ -9,24 +9,15 @@ import torch
 
 from nv_retriever.search import int8_products
 from nv_retriever.search.int8_products import SIGNED, UNSIGNED, ZERO
-from nv_retriever.search.precision import Precision
 from nv_retriever.search.proposals import Documents, Parts, Product, Queries, RowsOf, round_up
 
 
 class Int8Documents(Documents):
     """The left side: levels of one step for the whole block."""
 
-    def __init__(
-        self,
-        precision: Precision,
-        norms: torch.Tensor,
-        scales: torch.Tensor,
-        dim: int,
-        memory: torch.Tensor | None = None,
-    ) -> None:
-        """Take memory for at least as many rows, where it is given."""
-        super().__init__(precision, norms, scales, dim)
-        self.rows = torch.empty(len(norms), dim, dtype=torch.uint8) if memory is None else memory[: len(norms)]
+    def empty(self) -> torch.Tensor:
+        """Return new memory for the rows."""
+        return torch.empty(len(self.norms), self.dim, dtype=torch.uint8)
 
     def fill(self, vectors: RowsOf, parts: Parts) -> None:
         """Find the block's step and round all rows."""
@@ -49,14 +40,13 @@ class Int8Documents(Documents):
 class Int8Queries(Queries):
     """The right side: levels of a step for each row."""
 
-    def __init__(self, precision: Precision, norms: torch.Tensor, scales: torch.Tensor, dim: int) -> None:
-        super().__init__(precision, norms, scales, dim)
-        self.rows = torch.empty(len(norms), dim, dtype=torch.int8)
-        self.steps = torch.empty(len(norms))
-        self.bias = torch.zeros(len(norms))
+    def empty(self) -> torch.Tensor:
+        """Return new memory for the rows."""
+        return torch.empty(len(self.norms), self.dim, dtype=torch.int8)
 
     def fill(self, vectors: RowsOf, parts: Parts) -> None:
-        """Round all rows."""
+        """Find each row's step and round all rows."""
+        self.steps = torch.empty(len(self.norms))
 
         def fill(part: slice) -> None:
             scaled = self.scaled(part, vectors(part))

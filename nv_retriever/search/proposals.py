@@ -43,19 +43,33 @@ class Product(Protocol):
         ...
 
 
-class Side:
-    """Vectors of one side of the product: what is known of their scaled rows."""
+class Side(ABC):
+    """Vectors of one side of the product: scaled, rounded rows, and what is known of them."""
 
-    rows: torch.Tensor
-    """(n, columns) in the precision's format."""
-
-    def __init__(self, precision: Precision, norms: torch.Tensor, scales: torch.Tensor, dim: int) -> None:
-        """Take the norms and the powers of two that rows are divided by, (n,) float64; rows are not filled yet."""
+    def __init__(
+        self,
+        precision: Precision,
+        norms: torch.Tensor,
+        scales: torch.Tensor,
+        dim: int,
+        memory: torch.Tensor | None = None,
+    ) -> None:
+        """Take norms and the powers of two that rows are divided by, (n,) float64; `memory` has at least as many rows."""
         self.precision, self.dim, self.scales = precision, dim, scales
         self.norms = norms / scales * (1 + 2.0**-40)
         self.residuals = torch.zeros_like(norms)
         """(n,) float64, scaled: norms of what rounding took."""
         self.unit = precision.accumulation * (dim + EXTRA) * 2.0**-24
+        self.rows = self.empty() if memory is None else memory[: len(norms)]
+        """(n, columns) in the precision's format."""
+
+    @abstractmethod
+    def empty(self) -> torch.Tensor:
+        """Return new memory for the rows."""
+
+    @abstractmethod
+    def fill(self, vectors: RowsOf, parts: Parts) -> None:
+        """Scale and round all rows."""
 
     def scaled(self, part: slice, vectors: torch.Tensor) -> torch.Tensor:
         """Return rows (rows, dim) divided by their scales, as fp32.
@@ -86,7 +100,7 @@ class Documents(Side):
         return torch.stack([self.norms, self.residuals], dim=1).amax(dim=0)
 
 
-class Queries(Side, ABC):
+class Queries(Side):
     """Queries, each with its own scale."""
 
     def bounds(self) -> torch.Tensor:
