@@ -201,7 +201,7 @@ class ArtifactStore:
         """Yield the folder to fill, under a lock that dies with the process; the manifest is written at a clean end.
 
         Parts that a killed build left are kept, a damaged artifact is removed first. Where another process was faster,
-        `Build.complete` is True and nothing is to be done.
+        `Build.complete` is True and nothing is to be done. On shared storage the first one that was uploaded stays.
         """
         folder = self.folder(ref)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -215,6 +215,7 @@ class ArtifactStore:
             yield build
             if not build.complete:
                 self._commit(build, seconds=time.time() - started)
+            self._publish(ref)
 
     def _commit(self, build: Build, seconds: float) -> None:
         files = {}
@@ -227,8 +228,12 @@ class ArtifactStore:
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         manifest = {"ref": str(build.ref), "created_at": created, "seconds": round(seconds, 3), **build.info, "files": files}
         write_json(build.folder / MANIFEST, manifest)
-        if self.remote is not None:
-            self.remote.upload(build.folder, str(build.ref), [*files, MANIFEST])
+
+    def _publish(self, ref: ArtifactRef) -> None:
+        """Copy an artifact to shared storage unless it is there: what was just built, or could not be uploaded before."""
+        folder = self.folder(ref)
+        if self.remote is not None and (folder / MANIFEST).exists() and not self.remote.has(f"{ref}/{MANIFEST}"):
+            self.remote.upload(folder, str(ref), [*self.manifest(ref)["files"], MANIFEST])
 
     def _fetch(self, ref: ArtifactRef) -> None:
         """Copy an artifact from shared storage where it is missing; a file that differs from its digest is refused."""

@@ -75,6 +75,10 @@ class RemoteStore:
         content: bytes = self.fs.cat_file(self._path(name))
         return content.decode()
 
+    def has(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        return bool(self.fs.exists(self._path(name)))
+
     def names(self, folder: str) -> list[str]:
         """Return the names directly below a folder, sorted; none where it does not exist."""
         try:

@@ -97,6 +97,26 @@ def test_half_an_upload_is_nothing(machine, url):
     assert machine("three").open(REF)
 
 
+def test_what_could_not_be_uploaded_is_uploaded_by_the_next_run(machine):
+    """The process was killed, or the storage went away, after the end of a build and before its upload."""
+    here = machine("one")
+    (here.home / ORIGIN).rename(here.home / "unreachable")
+    assert not make(ArtifactStore(here.home)).complete
+    (here.home / "unreachable").rename(here.home / ORIGIN)
+    assert not machine("two").is_complete(REF)
+    assert make(here).complete
+    assert machine("two").open(REF)
+
+
+def test_what_is_there_is_not_written_again_under_its_readers(machine, url):
+    """Two machines built the same at once, with other bits: the manifest that a third one has read stays true."""
+    here = machine("one")
+    with here.build(REF) as build:
+        write_json(build.folder / "data.json", {"content": 2})
+        make(machine("two"))
+    assert json.loads((machine("three").open(REF) / "data.json").read_text()) == {"content": 1}
+
+
 @pytest.mark.parametrize("damage", ["other content", "missing"])
 def test_damage_on_the_shelf_is_found_and_repaired(machine, url, damage):
     make(machine("one"))
