@@ -6,7 +6,9 @@ second gets an IOException at once, so that both sides open, work, close, and tr
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import random
 import re
 import time
@@ -22,6 +24,8 @@ FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 SILENT_SECONDS = 2.0
 """A longer wait is told."""
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+"""Why a system does not write or open a file: none of them says that its content is damaged."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +45,7 @@ class StoreDamagedError(ArtifactError):
 def connect(path: Path, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
     """Return a connection, waiting at most `wait_seconds` for other processes to let go of the file.
 
-    Raises StoreBusyError when they do not, StoreDamagedError when the file is no database.
+    Raises StoreBusyError when they do not, StoreDamagedError when the file is no database, OSError when the system refuses.
     """
     import duckdb
 
@@ -53,7 +57,7 @@ def connect(path: Path, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPy
             return duckdb.connect(str(path), read_only=read_only)
         except duckdb.Error as error:
             if not is_conflict(error):
-                raise damaged(path, error) from error
+                raise refusal(path, error) or damaged(path, error) from error
             process = re.search(r"PID \d+", first_line(error))
             who = f"another process ({process[0]})" if process else "another process"
             if not told and time.monotonic() >= started + SILENT_SECONDS:
@@ -70,6 +74,12 @@ def is_conflict(error: Exception) -> bool:
     """Return whether a connection was refused because the file is open elsewhere: it may be free in a moment."""
     text = str(error)
     return "Could not set lock" in text or "different configuration than existing connections" in text
+
+
+def refusal(path: Path, error: Exception) -> OSError | None:
+    """Return the system's error behind one of DuckDB, which has it in words only: a full disk, a file of somebody else."""
+    number = next((number for number in REFUSALS if os.strerror(number) in str(error)), None)
+    return OSError(number, os.strerror(number), str(path)) if number else None
 
 
 def is_damage(path: Path, error: Exception) -> bool:

@@ -22,6 +22,7 @@ from nv_retriever.store.connection import (
     damaged,
     first_line,
     is_damage,
+    refusal,
 )
 from nv_retriever.store.mining_artifact import MiningArtifact
 from nv_retriever.store.rows import copy_missing_runs, is_there, replace_run
@@ -59,12 +60,13 @@ class TripleStore:
                 return artifact.run_id
             self._migrate()
             with self._open(read_only=False) as connection:
-                if is_there(connection, artifact):
-                    return artifact.run_id
-                connection.begin()
-                replace_run(connection, artifact)
-                connection.commit()
-                self._create_text_views(connection, temporary=False)
+                is_new = not is_there(connection, artifact)
+                if is_new:
+                    connection.begin()
+                    replace_run(connection, artifact)
+                    connection.commit()
+                if is_new or _place_of_texts(connection) != str(self.artifacts):  # the home was moved or copied
+                    self._create_text_views(connection, temporary=False)
         return artifact.run_id
 
     def rebuild(self, mining_folders: Iterable[Path | str]) -> list[str]:
@@ -146,7 +148,7 @@ class TripleStore:
         try:
             yield connection
         except duckdb.Error as error:
-            raise (damaged(path, error) if is_damage(path, error) else error) from error
+            raise refusal(path, error) or (damaged(path, error) if is_damage(path, error) else error) from error
         finally:
             connection.close()
 
@@ -182,6 +184,8 @@ class TripleStore:
                 if keep is not None:
                     copy_missing_runs(connection, keep)
                 self._create_text_views(connection, temporary=False)
+                # Closing does it too, but says nothing about a full disk, and the log that has the rows then is not kept.
+                connection.execute("CHECKPOINT")
             self._fold_wal()
             aside.replace(self.path)
         finally:
@@ -207,8 +211,16 @@ class TripleStore:
         try:
             for statement in schema.text_views(folders, temporary):
                 connection.execute(statement)
+            if not temporary:
+                connection.execute(f"COMMENT ON VIEW documents IS {schema.quoted(str(self.artifacts))}")
         except duckdb.Error as error:
             logger.warning("%s: no views with texts: %s", self.path, first_line(error))
+
+
+def _place_of_texts(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Return which artifacts the stored views read their texts from."""
+    row = connection.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'documents' AND NOT temporary").fetchone()
+    return row[0] if row else None
 
 
 def _is_readable(connection: duckdb.DuckDBPyConnection, folder: Path) -> bool:

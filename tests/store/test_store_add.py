@@ -116,6 +116,17 @@ def test_texts_are_joined_from_the_data_set(tmp_path: Path) -> None:
         assert plain.execute(query, [ODD_IDS[9]]).fetchall() == [expected]
 
 
+def test_texts_are_found_again_after_the_home_was_moved(tmp_path: Path) -> None:
+    mining, _, _ = odd_world(tmp_path / "old")
+    TripleStore(tmp_path / "old" / "triples.duckdb").add(mining)
+    count = store_rows(mining)
+    (tmp_path / "old").rename(tmp_path / "new")
+    store = TripleStore(tmp_path / "new" / "triples.duckdb")
+    store.add(tmp_path / "new" / mining.relative_to(tmp_path / "old"))
+    with duckdb.connect(str(store.path), read_only=True) as plain:
+        assert plain.sql("select count(query), count(negative) from triples_text").fetchall() == [(count, count)]
+
+
 def test_a_deleted_data_set_leaves_the_rows_without_texts(tmp_path: Path) -> None:
     mining, _, _ = odd_world(tmp_path)
     store = TripleStore(tmp_path / "triples.duckdb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
 from pathlib import Path
@@ -39,6 +40,17 @@ def inserted_and_stuck(connection, artifact):
     sys.stdin.readline()
 database.replace_run = inserted_and_stuck
 database.TripleStore(sys.argv[1]).add(sys.argv[2])
+"""
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from nv_retriever.store.database import TripleStore
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    TripleStore(sys.argv[1]).add(sys.argv[2])
+except OSError as error:
+    print(error.errno, Path(error.filename).parent)
 """
 
 
@@ -142,3 +154,19 @@ def test_a_writer_in_this_process_waits_for_a_reading_thread(tmp_path: Path) -> 
         assert connection.sql("select count(*) from triples").fetchall() == [(150,)]
     writer.join()
     assert TripleStore(path).count("r1") == 150
+
+
+@pytest.mark.parametrize("existing", [0, 1])
+def test_a_full_disk_is_told_and_costs_nothing(tmp_path: Path, existing: int) -> None:
+    """A limit on the size of files stands for the disk: the log of the transaction fits, the tables do not."""
+    path = tmp_path / "triples.duckdb"
+    runs = some_runs(tmp_path, "r", 2)
+    for folder in runs[:existing]:
+        TripleStore(path).add(folder)
+    writer = spawn(FULL, path, runs[1], 0 if existing else 1 << 16)
+    said, _ = writer.communicate()
+    assert said == f"{errno.EFBIG} {tmp_path}\n"
+    store = TripleStore(path)
+    assert [store.count("r0"), store.count("r1")] == [150 * existing, 0]
+    store.add(runs[1])
+    assert [store.count("r0"), store.count("r1")] == [150 * existing, 150]
