@@ -7,6 +7,7 @@ published when it is built, and fetched when it is opened.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -37,6 +38,9 @@ TRACKING_RECORD = "mlflow.json"
 """Records of other tools that live in the artifact's folder and are no part of the artifact."""
 ABANDONED_SECONDS = 24 * 3600
 """A file that is being written and that nobody wrote to for so long is a killed writer's."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""Why a disk does not take what is written."""
 
 
 class ArtifactRef(Frozen):
@@ -76,14 +80,28 @@ def local_path(where: str, path: Path | str) -> Path:
 
 
 @contextmanager
+def place_named(place: Path) -> Iterator[None]:
+    """Name the place in errors of a disk that do not: Python's and pyarrow's, and numpy's, which lack the reason as well."""
+    try:
+        yield
+    except OSError as error:
+        of_numpy = error.errno is None and "requested and" in str(error)
+        if error.filename is None and (error.errno in DISK_ERRORS or of_numpy):
+            number = error.errno or errno.EIO
+            raise OSError(number, f"{error}; is the disk full?" if of_numpy else os.strerror(number), str(place)) from error
+        raise
+
+
+@contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it (fsync, rename) when the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(path)
     try:
-        yield aside
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
+        with place_named(path):
+            yield aside
+            with aside.open("rb+") as file:
+                os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -212,7 +230,8 @@ class ArtifactStore:
                 build.complete = self.is_complete(ref)
             folder.mkdir(exist_ok=True)
             started = time.time()
-            yield build
+            with place_named(folder):
+                yield build
             if not build.complete:
                 self._commit(build, seconds=time.time() - started)
             self._publish(ref)

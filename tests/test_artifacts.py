@@ -6,10 +6,12 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from nv_retriever.artifacts import MANIFEST, ArtifactRef, ArtifactStore, write_aside, write_json
 from nv_retriever.errors import ArtifactError
+from nv_retriever.mapped_file import create_mapped
 
 REF = ArtifactRef(kind="thing", fingerprint="0123")
 
@@ -86,6 +88,47 @@ def test_write_aside_is_all_or_nothing(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from nv_retriever.artifacts import ArtifactRef, ArtifactStore
+from nv_retriever.mapped_file import create_mapped
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, resource.RLIM_INFINITY))
+writers = {
+    "numpy": lambda path: np.save(path, np.zeros(1 << 16)),
+    "pyarrow": lambda path: pq.write_table(pa.table({"a": np.random.default_rng(0).random(1 << 16)}), path),
+    "python": lambda path: path.write_bytes(bytes(1 << 16)),
+    "mapped": lambda path: create_mapped(path, np.float64, (1 << 16,)),
+}
+for name, write in writers.items():
+    try:
+        with ArtifactStore(sys.argv[1]).build(ArtifactRef(kind="thing", fingerprint=name)) as build:
+            write(build.folder / "file")
+    except OSError as error:
+        print(name, error.filename)
+"""
+
+
+def test_an_error_of_the_disk_names_the_place(tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    said = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True).stdout.splitlines()
+    place = ArtifactStore(tmp_path).root / "thing"
+    assert [line.startswith(f"{line.split()[0]} {place}/") for line in said] == [True] * 4, said
+
+
+def test_a_mapped_file_has_no_holes(tmp_path):
+    """Where the disk is full when one is filled, the process ends by SIGBUS."""
+    array = create_mapped(tmp_path / "array.npy", np.float32, (1 << 16, 4))
+    stat = (tmp_path / "array.npy").stat()
+    assert stat.st_blocks * 512 >= stat.st_size > array.nbytes
+    array[:] = 1
+    array.flush()
+    assert np.load(tmp_path / "array.npy").sum() == array.size
 
 
 def _build_in_process(home, results):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.errors import ArtifactError, InputError
+from nv_retriever.mapped_file import create_mapped
 from nv_retriever.search.types import FloatArray, ScoreKind
 
 SHARD_ROWS = 65_536
@@ -99,7 +100,7 @@ def write_vectors(
     for number in range(-(-n // SHARD_ROWS)):
         first, last = number * SHARD_ROWS, min((number + 1) * SHARD_ROWS, n)
         with write_aside(folder / shard_name(number)) as aside:
-            shard = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=(last - first, dim))
+            shard = create_mapped(aside, np.float32, (last - first, dim))
             for start in range(first, last, BLOCK_ROWS):
                 stop = min(start + BLOCK_ROWS, last)
                 block = gather(start, stop)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
+from nv_retriever.mapped_file import create_mapped
 from nv_retriever.progress import progress
 from nv_retriever.search.blocks import EXCLUDED_SCORES, Block
 from nv_retriever.search.candidate_table import (
@@ -186,7 +187,9 @@ def _memmap(path: Path, dtype: Any, shape: tuple[int, ...], fresh: bool) -> npt.
     if 0 in shape:
         np.save(path, np.empty(shape, dtype), allow_pickle=False)
         return np.empty(shape, dtype)
-    return np.lib.format.open_memmap(path, mode="w+" if fresh else "r+", dtype=dtype, shape=shape)
+    if fresh:
+        return create_mapped(path, dtype, shape)
+    return np.lib.format.open_memmap(path, mode="r+", dtype=dtype, shape=shape)
 
 
 def _write_excluded(folder: Path, dataset: Dataset, split: str, exclusions: Exclusions, scores: FloatArray) -> None:

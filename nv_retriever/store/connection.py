@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nv_retriever.artifacts import DISK_ERRORS
 from nv_retriever.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.25
 SILENT_SECONDS = 2.0
 """A longer wait is told."""
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+REFUSALS = (*DISK_ERRORS, errno.EACCES, errno.EPERM, errno.EMFILE)
 """Why a system does not write or open a file: none of them says that its content is damaged."""
 
 logger = logging.getLogger(__name__)

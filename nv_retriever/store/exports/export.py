@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nv_retriever.artifacts import aside_of, local_path
+from nv_retriever.artifacts import aside_of, local_path, place_named
 from nv_retriever.errors import InputError
 from nv_retriever.store.exports import (
     flagembedding,
@@ -61,12 +61,13 @@ def export(format_name: str, mining_folder: Path | str, dataset: Dataset, out: P
     aside = aside_of(out)
     aside.mkdir(parents=True)
     try:
-        written = form.write(source, aside)
-        result = _result(form, source, written, out)
-        if not alone:
-            (aside / README).write_text(_readme(form, source, result), encoding="utf-8")
-        _sync(aside)
-        _publish(form, source, aside, out, alone)
+        with place_named(out):
+            written = form.write(source, aside)
+            result = _result(form, source, written, out)
+            if not alone:
+                (aside / README).write_text(_readme(form, source, result), encoding="utf-8")
+            _sync(aside)
+            _publish(form, source, aside, out, alone)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return result
