@@ -53,7 +53,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def wrapper(**options: Any) -> None:
         common = Common(**{field.name: options.pop(field.name) for field in fields(Common)})
         prepare_environment(common)
-        guarded(functools.partial(function, common=common, **options), common.debug)
+
+        def checked() -> None:
+            """Do what the command does, unless it was told what it does not read."""
+            from flows.reads import check_read
+
+            check_read(function.__name__, common)
+            function(common=common, **options)
+
+        guarded(checked, common.debug)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     wrapper.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]

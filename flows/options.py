@@ -61,30 +61,37 @@ class Common:
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)] = False
 
     def settings(self, evaluates: bool = False) -> Any:
-        """Return the validated configuration."""
-        return self.validated(self.tree(evaluates))
+        """Return the validated configuration; a file may hold the group of `nvr ablate` as well."""
+        tree = self.tree(evaluates)
+        tree.pop("ablation", None)
+        return self.validated(tree)
 
     def tree(self, evaluates: bool = False) -> Json:
         """Return the settings as they were given: the file, over it the named options, over them --set."""
         from flows.settings import assign, load_config, parse_assignment
 
         tree = load_config(self.config) if self.config else {}
-        split = ["evaluation", "split"] if evaluates else ["split"]
-        options: list[tuple[list[str], Any]] = [
-            (["dataset", "source"], self.dataset),
-            (["dataset", "limit"], self.limit),
-            (split, self.split),
-            (["seed"], self.seed),
-            (["mining", "rule"], self.method),
-            (["student", "encoder", "model"], self.student),
-            (["teachers"], self._teachers(tree.get("teachers"))),
-        ]
-        for path, value in options:
-            if value is not None:
+        for option, path, value in self.named(evaluates):
+            if option == "--teacher":
+                value = self._teachers(tree.get("teachers"))
+            if value is not None and option != "--negatives":  # which changes a selection's number: see `validated`
                 assign(tree, path, value)
         for text in self.set_ or []:
             assign(tree, *parse_assignment(text))
         return tree
+
+    def named(self, evaluates: bool = False) -> list[tuple[str, list[str], Any]]:
+        """Return the named options that are settings: the option, the setting's path, the value or None."""
+        return [
+            ("--dataset", ["dataset", "source"], self.dataset),
+            ("--limit", ["dataset", "limit"], self.limit),
+            ("--split", ["evaluation", "split"] if evaluates else ["split"], self.split),
+            ("--seed", ["seed"], self.seed),
+            ("--method", ["mining", "rule"], self.method),
+            ("--negatives", ["mining", "selection"], self.negatives),
+            ("--student", ["student", "encoder", "model"], self.student),
+            ("--teacher", ["teachers"], self.teacher or None),
+        ]
 
     def _teachers(self, configured: Any) -> list[Json] | None:
         """Return the named teachers, each with what the file says of it."""

@@ -170,8 +170,14 @@ def with_negatives(config: PipelineConfig, count: int) -> PipelineConfig:
     """Return the configuration with another number of negatives, selected as before."""
     from nv_retriever.mining.selection import parse_selection, with_count
 
+    if config.blend is not None:
+        raise InputError("--negatives", "nothing beside `blend`: blend.stages.N.selection says it", str(count))
     selection = with_count(parse_selection(config.mining.selection), count)
     return config.model_copy(update={"mining": config.mining.model_copy(update={"selection": selection.name})})
+
+
+def _study_fields() -> list[str]:
+    return [name for name in fields_at(AblationConfig, []) if name != "pipeline"]
 
 
 def build_ablation(
@@ -186,6 +192,15 @@ def build_ablation(
 
     `study` holds the fields of AblationConfig from the group `ablation` of a configuration file; the options win.
     """
+    if not isinstance(study, dict):
+        raise InputError(f"{where}: ablation", f"a group of settings ({', '.join(_study_fields())})", repr(study))
+    if "pipeline" in study:
+        raise InputError(
+            f"{where}: ablation.pipeline",
+            f"one of {', '.join(_study_fields())}",
+            "'pipeline'",
+            "its settings stand beside the group `ablation`",
+        )
     several = len(config.teachers) > 1
     tree: Tree = {
         "teachers": config.teachers if several else (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -61,6 +61,14 @@ class Runtime(Unfingerprinted):
     """Workers of a cluster that is started on this machine."""
     parts: int = Field(default=8, ge=1)
     """Parts that a stage is cut into on a cluster; a lost worker costs the part that it had."""
+
+    @model_validator(mode="after")
+    def _a_cluster_has_a_runner(self) -> Self:
+        for name in ("cluster", "processes", "parts"):
+            if self.runner == "local" and self.differs(name):
+                hint = "training.processes is about training" if name == "processes" else ""
+                raise InputError(f"runtime.{name}", "runner dask or ray", "runner local: the setting has no effect", hint)
+        return self
 
     def memory_budget_bytes(self) -> int:
         """Return the memory budget in bytes."""

@@ -37,12 +37,12 @@ class PipelineConfig(Frozen):
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
     blend: BlendConfig | None = None
-    """Train on several data sets, in stages; then `dataset` is what is measured, and the stages say what `training`, and
-    `mining.selection`, say otherwise."""
+    """Train on several data sets, in stages; then `dataset` is what is measured, and the stages say what `training` and
+    `mining.selection`, which must stay as they are, say without one."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How retrievers are measured."""
     audit: AuditConfig = AuditConfig()
-    """What an audit of the miner sweeps, and the rate above which it fails the run."""
+    """What `nvr audit` sweeps, and the rate above which it fails."""
     leakage: Literal["fail", "allow"] = "fail"
     """What to do when queries of the evaluation split are, word for word, queries of the training split."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
@@ -56,6 +56,17 @@ class PipelineConfig(Frozen):
             if self.audit.differs(name):
                 found = repr(getattr(self.audit, name))
                 raise InputError(f"audit.{name}", f"nothing: a run audits what it mines, which {setting} says", found)
+        return self
+
+    @model_validator(mode="after")
+    def _stages_say_how_a_blend_is_trained(self) -> Self:
+        if self.blend is not None:
+            if self.training != TrainingConfig():
+                changed = ", ".join(name for name in TrainingConfig.model_fields if self.training.differs(name))
+                raise InputError("training", "nothing beside `blend`: blend.stages.N.training says it", changed)
+            if self.mining.differs("selection"):
+                expected = "nothing beside `blend`: blend.stages.N.selection says it"
+                raise InputError("mining.selection", expected, self.mining.selection)
         return self
 
     @model_validator(mode="after")

@@ -105,6 +105,7 @@ def test_a_model_that_is_not_there_is_told_before_a_server_starts(small_beir, na
         (["run", "--method", "topk-perc(0.9)"], ["topk-percpos", "topk-perc"]),
         (["run", "--set", "training.epoch=1"], ["training.epoch", "epochs"]),
         (["run", "--config", "missing.yaml"], ["missing.yaml"]),
+        (["evaluate", "--set", "student.layers=1"], ["--set student.layers: expected a setting that `nvr evaluate` reads"]),
         (["run", "--dataset", "/missing/folder"], ["/missing/folder"]),
         (["mine", "--export", "flagembedding"], ["--out"]),
         (["mine", "--export", "nonsense", "--out", "x"], ["nonsense", "triplet"]),

@@ -2,7 +2,9 @@ import re
 
 import pytest
 
+from flows.cli import app
 from flows.options import Common
+from flows.reads import BUT, READS, check_read
 from flows.settings import build_ablation, build_config, load_config, load_yaml, parse_assignment
 from nv_retriever.errors import InputError
 from nv_retriever.specifications import mining_spec
@@ -110,6 +112,70 @@ def test_a_setting_that_a_teacher_does_not_read_is_an_error(name, settings, path
 def test_settings_that_a_teacher_reads_and_defaults_are_fine(name, settings):
     config = build_config({"teachers": [{"name": "minilm"}, {"name": name, **settings}]}, "--set")
     assert config.teachers[1].unread() == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "place"),
+    [
+        ("evaluate", "student.layers=1", "student.layers"),
+        ("evaluate", "student={encoder: {model: minilm}}", "student.encoder.model"),
+        ("evaluate", "split=dev", "split"),
+        ("evaluate", "evaluation.resamples=500", "evaluation.resamples"),
+        ("mine", "training.epochs=2", "training.epochs"),
+        ("train", "evaluation.depth=10", "evaluation.depth"),
+        ("audit", "mining.anchor=min", "mining.anchor"),
+        ("run", "audit.max_rate=0.1", "audit.max_rate"),
+        ("plan", "ablation.seeds=[1]", "ablation.seeds"),
+        ("ablate", "mining.ensemble=cross-sample", "mining.ensemble"),
+    ],
+)
+def test_what_a_command_does_not_read_cannot_be_set_for_it(command, text, place, tmp_path):
+    with pytest.raises(
+        InputError, match=rf"--set {place}: expected a setting that `nvr {command}` reads \(.*found one that"
+    ):
+        check_read(command, Common(set_=[text]))
+    shared = tmp_path / "shared.yaml"  # a file is read by all commands
+    shared.write_text(
+        "ablation: {seeds: [1]}\nsplit: dev\nstudent: {layers: 1}\ntraining: {epochs: 2}\naudit: {max_rate: 0.1}\n"
+    )
+    check_read(command, Common(config=shared))
+    assert Common(config=shared).settings().student.layers == 1
+
+
+def test_what_a_command_reads_can_be_set_for_it():
+    check_read("evaluate", Common(set_=["student.encoder={query_prompt: 'q: '}", "evaluation.split=dev"]))
+    check_read("ablate", Common(set_=["ablation.seeds=[1]", "audit.min_queries=5", "mining.anchor=min"]))
+    check_read("mine", Common(set_=["teachers.0.encoder.precision=fp32", "unknown.key=1"]))  # whose error lists the keys
+    names = {command.callback.__name__ for command in app.registered_commands}
+    assert READS.keys() == names and BUT.keys() < names
+
+
+def test_a_common_option_that_a_command_does_not_read_is_warned_about(caplog):
+    check_read("evaluate", Common(split="dev", limit=3, student="some/model", dataset="d"))
+    assert caplog.messages == ["--student has no effect: `nvr evaluate` does not read it; --model says what is measured"]
+
+
+@pytest.mark.parametrize("study", [3, None, {"pipeline": {"seed": 1}}])
+def test_a_study_is_a_group_without_the_pipeline(study):
+    with pytest.raises(InputError, match=r"nvr ablate: ablation.*expected .*audited, baseline"):
+        build_ablation(build_config({}, "--set"), study)
+
+
+@pytest.mark.parametrize("runtime", [{"cluster": "tcp://h:8786"}, {"processes": 4}, {"parts": 2}])
+def test_what_only_a_cluster_reads_wants_a_runner(runtime):
+    with pytest.raises(InputError, match=r"runtime\.\w+: expected runner dask or ray, found runner local"):
+        build_config({"runtime": runtime}, "--set")
+    build_config({"runtime": runtime | {"runner": "dask"}}, "--set")
+
+
+@pytest.mark.parametrize("beside", ["training.max_steps=3", "mining.selection=top(2)", None])
+def test_what_the_stages_of_a_blend_say_is_said_once(beside, tmp_path):
+    path = tmp_path / "blend.yaml"
+    path.write_text("blend: {sources: [{name: a, source: a.jsonl}], stages: [{name: one}]}\n")
+    named = Common(config=path, set_=[beside]) if beside else Common(config=path, negatives=2)
+    with pytest.raises(InputError, match=r"expected nothing beside `blend`: blend\.stages\.N\.\w+ says it, found"):
+        named.settings()
+    Common(config=path).settings()
 
 
 def test_named_options_keep_the_other_settings_of_what_they_name(tmp_path):

@@ -1,0 +1,73 @@
+"""Which settings a command reads: a shared file may say more, what is said on a command line is meant for that command."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flows.options import Common
+from flows.settings import parse_assignment
+from nv_retriever.errors import InputError
+from nv_retriever.pipeline_config import PipelineConfig
+
+logger = logging.getLogger("nv_retriever.stages")
+
+
+_SEARCH = ("dataset", "split", "teachers", "search", "seed", "runtime")
+_MINE = (*_SEARCH, "mining")
+_TRAIN = (*_MINE, "student", "training", "blend")
+_RUN = (*_TRAIN, "evaluation", "leakage")
+READS: dict[str, tuple[str, ...]] = {
+    "run": _RUN,
+    "plan": _RUN,
+    "mine": _MINE,
+    "explain": _MINE,
+    "train": _TRAIN,
+    "evaluate": ("dataset", "evaluation", "student.encoder", "runtime"),
+    "audit": (*_SEARCH, "mining.rule", "mining.selection", "audit"),
+    "ablate": (*_MINE, "student", "training", "evaluation", "leakage", "audit", "ablation"),
+    "serve": (*_RUN, "audit"),
+}
+"""The settings of every command, each with all that is below it."""
+BUT: dict[str, tuple[str, ...]] = {
+    "evaluate": ("student.encoder.model", "evaluation.resamples"),  # --model; it compares nothing
+    # ablation.ensembles says it; it audits its methods, and has no gate; its intervals are not of resamples
+    "ablate": ("mining.ensemble", "audit.rules", "audit.max_rate", "evaluation.resamples"),
+}
+"""What is below it, but not read."""
+
+
+def check_read(command: str, common: Common) -> None:
+    """Raise InputError for a `--set` of what the command does not read; a common option, which all take, is warned about."""
+    known = {*PipelineConfig.model_fields, "ablation"}  # others are unknown keys, whose error lists the valid ones
+    for text in common.set_ or []:
+        path, value = parse_assignment(text)
+        for place in _leaves(".".join(path), value) if path[0] in known else ():
+            if not _reads(command, place):
+                but = "".join(f" without {name}" for name in BUT.get(command, ()))
+                expected = f"a setting that `nvr {command}` reads ({', '.join(READS[command])}{but})"
+                hint = "a file (--config) may hold settings of other commands"
+                raise InputError(f"--set {place}", expected, "one that it does not", hint)
+    for option, path, value in common.named(evaluates=command == "evaluate"):
+        if value is not None and not _reads(command, ".".join(path)):
+            measured = command == "evaluate" and option in ("--student", "--teacher")
+            hint = "; --model says what is measured" if measured else ""
+            logger.warning("%s has no effect: `nvr %s` does not read it%s", option, command, hint)
+
+
+def _reads(command: str, place: str) -> bool:
+    def below(paths: Iterable[str]) -> bool:
+        """Return whether the setting is one of these, or below one."""
+        return any(place == path or place.startswith(f"{path}.") for path in paths)
+
+    return below(READS[command]) and not below(BUT.get(command, ()))
+
+
+def _leaves(path: str, value: Any) -> Iterator[str]:
+    """Yield the path of every setting in a value, which may be a group of them."""
+    if not isinstance(value, dict) or not value:
+        yield path
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{path}.{key}", inner)
