@@ -35,7 +35,7 @@ def explain_query(
         open_dataset(spec.dataset, store),
         spec.split,
         [Candidates.open(store.open(candidates.ref)) for candidates in spec.candidates],
-        spec.mining,
+        spec.configured,
         query_id,
         seed=spec.seed,
         open_scorer=lambda teacher: open_scorer(spec.candidates[teacher], store, config.runtime),

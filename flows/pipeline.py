@@ -50,7 +50,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     for spec in plan.evaluations:
         track_evaluation(spec, home)
     systems = {spec.system: metrics_json(spec, home) for spec in plan.evaluations}
-    difference = compare_json(plan.base, plan.trained, home, config.seed)
+    difference = compare_json(plan.base, plan.trained, home, config.evaluation.resamples, config.seed)
     low, _ = difference["ci95"]
     if low is not None and low > 0:
         promote(plan.checkpoint, home)

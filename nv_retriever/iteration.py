@@ -24,7 +24,7 @@ def plan_rounds(config: PipelineConfig, rounds: int) -> list[CheckpointSpec]:
 
 def remine(config: PipelineConfig, teacher: CheckpointSpec, name: str) -> MiningSpec:
     """Return the mining of the same split with a trained student as the teacher; InputError where it cannot be one."""
-    alone = config.mining.model_copy(update={"ensemble": "none"})
+    alone = teacher.mining.mining.model_copy(update={"ensemble": "none"})
     check_plan(plan_of(alone, config.seed), [(name, teacher.student.identity.score_kind)])
     dataset, encoder = teacher.dataset, config.student.encoder
     documents, queries = embedding_specs(dataset, config.split, teacher, Location(encoder=encoder))

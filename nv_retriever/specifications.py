@@ -7,6 +7,7 @@ from pathlib import Path
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.beir import benchmark_settings
+from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.stages import (
     AuditSpec,
@@ -14,6 +15,7 @@ from nv_retriever.stages import (
     DatasetSpec,
     EmbeddingSpec,
     EvaluationSpec,
+    JudgeLocation,
     LabelledSpec,
     Location,
     MiningSpec,
@@ -24,6 +26,7 @@ from nv_retriever.stages import (
 )
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.identity import EncoderIdentity
+from nv_retriever.teachers.model_folder import check_revision
 from nv_retriever.training.config import StudentConfig
 
 EmbeddingModel = EncoderIdentity | StudentSpec | TrainedSpec | str
@@ -69,7 +72,7 @@ def _external(spec: Spec) -> tuple[str, object, object]:
         case CandidatesSpec(documents=None, location=place) | EvaluationSpec(documents=None, location=place):
             return place.teacher.name, spec.digest, teacher_digest(place.teacher)
         case MiningSpec():
-            return spec.mining.judge or "", spec.judge, judge_digest(spec.mining.judge)
+            return spec.location.judge or "", spec.judge, judge_digest(spec.location.judge)
         case LabelledSpec(location=rows):
             return rows.source.source, spec.digest, rows_digest(rows.source.source)
     return "", None, None
@@ -82,6 +85,7 @@ def student_spec(config: StudentConfig) -> StudentSpec:
     """
     from nv_retriever.teachers.encoder import resolve_encoder
 
+    check_revision(config.encoder.model, config.encoder.revision, "student.encoder")
     return StudentSpec(
         identity=resolve_encoder(config.encoder).model_copy(update={"precision": "auto"}),
         layers=config.layers,
@@ -105,10 +109,11 @@ def embedding_specs(
 
 def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[CandidatesSpec, ...]:
     """Return the specification of every teacher's candidate table; a cross-encoder rescores the first table."""
-    from nv_retriever.teachers.parse import teacher_digest
+    from nv_retriever.teachers.parse import target, teacher_digest
 
     specs: list[CandidatesSpec] = []
-    for teacher in config.teachers:
+    for place, teacher in enumerate(config.teachers):
+        check_revision(target(teacher), teacher.encoder.revision, f"teachers.{place}.encoder")
         location = TeacherLocation(teacher=teacher)
         documents, queries = teacher_embeddings(teacher, dataset, config.split)
         rescores = teacher.kind == "cross-encoder"
@@ -152,21 +157,22 @@ def one_data_set_only() -> InputError:
 
 def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> MiningSpec:
     """Return the specification of the mined triples, with everything upstream of it."""
-    from nv_retriever.mining.judge import judge_digest
+    from nv_retriever.mining.judge import judge_digest, judge_label
     from nv_retriever.mining.teachers import check_plan, plan_of
     from nv_retriever.teachers.parse import score_kind
 
     if config.blend is not None:
         raise one_data_set_only()
     check_plan(plan_of(config.mining, config.seed), [(teacher.label, score_kind(teacher)) for teacher in config.teachers])
-    dataset = dataset or dataset_spec(config.dataset)
+    dataset, judge = dataset or dataset_spec(config.dataset), config.mining.judge
     return MiningSpec(
         dataset=dataset,
         split=config.split,
         candidates=candidates_specs(config, dataset),
-        mining=config.mining,
-        judge=judge_digest(config.mining.judge),
+        mining=config.mining.model_copy(update={"judge": judge and judge_label(judge)}),
+        judge=judge_digest(judge),
         seed=config.seed,
+        location=JudgeLocation(judge=judge),
     )
 
 
@@ -185,11 +191,13 @@ def evaluation_spec(
 ) -> EvaluationSpec:
     """Return the specification of one system's scores on the evaluation split; a benchmark's name brings its own rules.
 
-    An encoder whose precision is left to `auto` is measured in fp32: scores are then the published ones, on every machine.
+    The resamples of comparisons are left out: they change no score. An encoder whose precision is left to `auto` is
+    measured in fp32: scores are then the published ones, on every machine.
     """
     from nv_retriever.teachers.parse import teacher_digest
 
     evaluation = benchmark_settings(config.evaluation, dataset.location.source)
+    evaluation = evaluation.model_copy(update={"resamples": EvaluationConfig().resamples})
     split = evaluation.split
     documents: EmbeddingSpec | None
     queries: EmbeddingSpec | None

@@ -152,9 +152,22 @@ class MiningSpec(Spec):
     split: str
     candidates: tuple[CandidatesSpec, ...]
     mining: MiningConfig
+    """As configured; the judge by its label."""
     judge: str
     """Digest of the judge's weights or prompt, empty without one."""
     seed: int
+    location: JudgeLocation
+
+    @property
+    def configured(self) -> MiningConfig:
+        """The configuration with the judge from where it lies."""
+        return self.mining.model_copy(update={"judge": self.location.judge})
+
+
+class JudgeLocation(Unfingerprinted):
+    """The judge as configured."""
+
+    judge: str | None = None
 
 
 class CheckpointSpec(Spec):
@@ -275,6 +288,7 @@ __all__ = [
     "DatasetSpec",
     "EmbeddingSpec",
     "EvaluationSpec",
+    "JudgeLocation",
     "LabelledSpec",
     "Location",
     "MiningSpec",

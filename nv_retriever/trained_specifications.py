@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import InputError
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.specifications import dataset_spec, mining_spec, student_spec
 from nv_retriever.stages import (
@@ -19,7 +20,7 @@ from nv_retriever.stages import (
 from nv_retriever.teachers.encoder import model_folder
 from nv_retriever.training.blend import BlendConfig, BlendSource, BlendStage
 from nv_retriever.training.config import TrainingConfig
-from nv_retriever.training.job import check_lengths, check_teachers
+from nv_retriever.training.job import check_layers, check_lengths, check_strategy, check_teachers
 
 
 def trained_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> TrainedSpec:
@@ -30,8 +31,10 @@ def trained_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> 
 def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> CheckpointSpec:
     """Return the specification of the trained student, with everything upstream of it."""
     mining = mining_spec(config, dataset)
-    check_training(config, config.training)
-    check_lengths(config.training, model_folder(config.student.encoder))
+    check_training(config, config.training, config.mining.selection)
+    student = model_folder(config.student.encoder)
+    check_layers(config.student, student)
+    check_lengths(config.training, student)
     return CheckpointSpec(
         dataset=mining.dataset,
         mining=mining,
@@ -41,10 +44,20 @@ def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) 
     )
 
 
-def check_training(config: PipelineConfig, training: TrainingConfig) -> None:
-    """Raise InputError for a training that wants what the teachers have not: here it costs no mining."""
+def check_training(config: PipelineConfig, training: TrainingConfig, selection: str, mined: bool = True) -> None:
+    """Raise InputError for a training that wants what this machine or the mining has not: here it costs no mining.
+
+    `selection` is that of its negatives, `mined` whether some of its sources are: others have no teachers.
+    """
+    from nv_retriever.mining.selection import parse_selection
     from nv_retriever.teachers.parse import score_kind
 
+    check_strategy(training, training.processes)
+    if training.negatives is not None and training.negatives > (count := parse_selection(selection).count):
+        hint = "mining.selection (or --negatives) says how many are mined"
+        raise InputError("training.negatives", f"at most {count}, as {selection} mines", str(training.negatives), hint)
+    if not mined:
+        return
     kinds = sorted({score_kind(teacher) for teacher in config.teachers}) if training.distillation else ()
     vectors = config.teachers[0].kind not in ("bm25", "cross-encoder")
     check_teachers(training, kinds, config.mining.ensemble.startswith("intra"), vectors)
@@ -55,11 +68,12 @@ def blended_spec(config: PipelineConfig, blend: BlendConfig) -> BlendedCheckpoin
     datasets = {source.name: blend_dataset(source) for source in blend.sources if source.task == "retrieval"}
     start: StudentSpec | BlendedCheckpointSpec = student_spec(config.student)
     student = model_folder(config.student.encoder)
+    check_layers(config.student, student)
     for stage in blend.stages:
         chosen = blend.of(stage)
         check_lengths(stage.training, student)
-        if any(source.task == "retrieval" for source in chosen):
-            check_training(config, stage.training)
+        mined = any(source.task == "retrieval" for source in chosen)
+        check_training(config, stage.training, stage.selection, mined)
         start = BlendedCheckpointSpec(
             sources=tuple(blend_source_spec(config, stage, source, datasets.get(source.name)) for source in chosen),
             query_prompts=tuple(source.query_prompt for source in chosen),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.errors import GateError
-from nv_retriever.stages import CandidatesSpec, DatasetSpec, EvaluationSpec, MiningSpec, Spec
+from nv_retriever.errors import GateError, InputError
+from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, MiningSpec, Spec
 from tasks.opening import open_dataset
 
 
@@ -17,10 +17,17 @@ def check_splits(dataset: DatasetSpec, planned: Sequence[Spec], home: str) -> No
     from nv_retriever.mining.vetoes import check_hidden
 
     mined = {spec.split for spec in planned if isinstance(spec, CandidatesSpec) and spec.dataset == dataset}
+    stopped = {
+        spec.training.early_stopping.split
+        for spec in planned
+        if isinstance(spec, CheckpointSpec) and spec.dataset == dataset and spec.training.early_stopping
+    }
     measured = {spec.evaluation.split for spec in planned if isinstance(spec, EvaluationSpec) and spec.dataset == dataset}
     found = open_dataset(dataset, ArtifactStore(home))
     for split in sorted(mined | measured):
         found.positives(split)
+    for split in sorted(stopped - set(found.splits)):
+        raise InputError("training.early_stopping.split", f"one of {', '.join(found.splits)}", repr(split))
     if any(isinstance(spec, MiningSpec) and spec.mining.oracle and spec.dataset == dataset for spec in planned):
         check_hidden(found)
 
@@ -47,12 +54,12 @@ def check_leakage(
     return {"queries": len(leakage.queries), "positives": len(leakage.positives)}
 
 
-def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, seed: int) -> dict[str, Any]:
+def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, resamples: int, seed: int) -> dict[str, Any]:
     """Return difference, 95 % interval and p-value of the first metric, trained minus base, paired by query."""
     from nv_retriever.evaluation.compare import compare
 
     store = ArtifactStore(home)
-    config = trained.evaluation
+    config = trained.evaluation.model_copy(update={"resamples": resamples})
     metric = config.metrics[0]
     result = compare(store.open(base.ref), store.open(trained.ref), metric, config, seed=seed)
     return {metric: result.difference, "ci95": [result.low, result.high], "p": result.p, "queries": result.queries}

@@ -36,7 +36,7 @@ def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
             spec.split,
             [Candidates.open(store.open(candidates.ref)) for candidates in spec.candidates],
             lambda teacher: open_remembered_scorer(spec.candidates[teacher], store, runtime),
-            spec.mining,
+            spec.configured,
             spec.seed,
             run_id(spec.ref),
             verdicts=verdict_cache(store),

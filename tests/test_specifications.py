@@ -29,9 +29,12 @@ INTRA = {"mining": {"ensemble": "intra-sample"}}
         (TWO | INTRA | {"training": {"distillation": {}}}, "one teacher in a sample, found several"),
         ({"teachers": [{"name": "bm25"}], "training": {"guide": {"scores": "teacher"}}}, "the first teacher's vectors"),
         ({"training": {"document_max_length": 513}}, "at most the student's 512 positions, found 513"),
+        ({"training": {"negatives": 5}}, r"training\.negatives: expected at most 4, as top\(4\) mines, found 5"),
+        ({"training": {"strategy": "fsdp"}}, "several processes to shard over, found fsdp with one process"),
+        ({"training": {}, "student": {"layers": 7}}, "at most 6, the layers of the model, found 7"),
     ],
 )
-def test_a_training_that_wants_what_the_teachers_have_not(small_beir, settings, expected):
+def test_a_training_that_wants_what_there_is_not(small_beir, settings, expected):
     config = PipelineConfig(dataset={"source": str(small_beir)}, **settings)
     with pytest.raises(InputError, match=expected):
         trained_spec(config)
@@ -39,6 +42,35 @@ def test_a_training_that_wants_what_the_teachers_have_not(small_beir, settings, 
     blend = {"sources": [source], "stages": [stage]}
     with pytest.raises(InputError, match=expected):
         trained_spec(PipelineConfig(**config.model_dump(exclude={"training", "blend"}), blend=blend))
+
+
+@pytest.mark.parametrize(
+    "settings,expected",
+    [
+        (
+            {"student": {"encoder": {"revision": "v1"}}},
+            r"student\.encoder\.revision: expected nothing: .*found 'v1' of minilm",
+        ),
+        (
+            {"teachers": [{"name": str(get_model_path()), "encoder": {"revision": "v1"}}]},
+            r"teachers\.0\.encoder\.revision: expected nothing: only models on the hub have revisions",
+        ),
+        ({"teachers": [{"name": "bm25", "bm25": {"stemmer": "klingon"}}]}, r"bm25\.stemmer: .*found 'klingon'"),
+        ({"mining": {"judge": "gpt"}}, r"mining\.judge: expected cross-encoder:MODEL or chat:URL#MODEL, found 'gpt'"),
+        ({"mining": {"judge": "chat:http://host/v1"}}, r"mining\.judge: .*found 'chat:http://host/v1'"),
+    ],
+)
+def test_a_name_that_means_nothing_costs_no_embedding(small_beir, settings, expected):
+    with pytest.raises(InputError, match=expected):
+        plan_run(PipelineConfig(dataset={"source": str(small_beir)}, **settings))
+
+
+def test_resamples_of_a_comparison_measure_nothing_anew(small_beir):
+    plans = [
+        plan_run(PipelineConfig(dataset={"source": str(small_beir)}, evaluation=evaluation)).specs()
+        for evaluation in ({}, {"resamples": 500})
+    ]
+    assert [spec.ref for spec in plans[0]] == [spec.ref for spec in plans[1]]
 
 
 def test_a_guide_without_in_batch_negatives(tmp_path):

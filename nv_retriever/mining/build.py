@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.mining.config import MiningConfig
+from nv_retriever.mining.judge import judge_label
 from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.statistics import Statistics
@@ -100,5 +101,6 @@ def _write_run(
     names = [teacher["teacher"] for teacher in summary["teacher_statistics"]]
     head: dict[str, Any] = {"run_id": run_id, "dataset": dataset.name, "split": split, "rule": rule, "selection": selection}
     head |= {"anchor": config.anchor, "ensemble": config.ensemble, "shortfall": config.shortfall}
-    head |= {"teachers": names, "seed": seed, "config": config.model_dump(mode="json")}
+    said = config.model_dump(mode="json") | {"judge": config.judge and judge_label(config.judge)}
+    head |= {"teachers": names, "seed": seed, "config": said}
     write_json(folder / "run.json", head | summary)

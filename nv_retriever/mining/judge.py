@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.teachers.config import EncoderConfig
+from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 
 if TYPE_CHECKING:
     from nv_retriever.teachers.pair_model import CrossEncoderIdentity
@@ -56,7 +56,7 @@ class CrossEncoderJudge:
         from nv_retriever.teachers.model_folder import locate_model
         from nv_retriever.teachers.pair_model import PairModel
 
-        self.name, self._margin = f"cross-encoder:{model}", margin
+        self.name, self._margin = judge_label(f"cross-encoder:{model}"), margin
         self._identity = _identity(model)
         self._model = PairModel(locate_model(model), self._identity, trust_remote_code=False, runtime=Runtime())
 
@@ -77,13 +77,31 @@ class CrossEncoderJudge:
 
 
 def judge_digest(name: str | None) -> str:
-    """Return the digest of what determines verdicts besides the judge's name: the model, or a chat's prompt."""
-    kind, _, model = (name or "").partition(":")
-    if kind == "chat" and model:
-        from nv_retriever.mining.chat_judge import chat_digest
+    """Return the digest of what determines verdicts besides the judge's label: the model, or a chat's prompt."""
+    if name is None:
+        return ""
+    kind, rest = judge_parts(name)
+    if kind == "cross-encoder":
+        return fingerprint(_identity(rest))
+    from nv_retriever.mining.chat_judge import chat_digest
 
-        return chat_digest()
-    return fingerprint(_identity(model)) if kind == "cross-encoder" and model else ""
+    return chat_digest()
+
+
+def judge_label(name: str) -> str:
+    """Return what a judge is called: of a cross-encoder in a folder the last part, wherever it lies, as a teacher is."""
+    return TeacherConfig(name=name).label if judge_parts(name)[0] == "cross-encoder" else name
+
+
+def judge_parts(name: str) -> tuple[str, str]:
+    """Return kind and model of `cross-encoder:MODEL` or `chat:URL#MODEL`; raises InputError for other names."""
+    kind, _, rest = name.partition(":")
+    if kind == "cross-encoder" and rest.strip():
+        return kind, rest.strip()
+    url, _, model = rest.rpartition("#")
+    if kind == "chat" and url.startswith(("http://", "https://")) and model:
+        return kind, rest
+    raise InputError("mining.judge", "cross-encoder:MODEL or chat:URL#MODEL", repr(name))
 
 
 def _identity(model: str) -> CrossEncoderIdentity:
@@ -94,12 +112,10 @@ def _identity(model: str) -> CrossEncoderIdentity:
 
 def open_judge(name: str, margin: float = 1.0) -> Judge:
     """Return the judge `cross-encoder:MODEL` or `chat:URL#MODEL`; raises InputError for other names."""
-    kind, _, rest = name.partition(":")
-    if kind == "cross-encoder" and rest:
+    kind, rest = judge_parts(name)
+    if kind == "cross-encoder":
         return CrossEncoderJudge(rest, margin)
-    if kind == "chat" and rest.startswith(("http://", "https://")) and "#" in rest:
-        from nv_retriever.mining.chat_judge import ChatJudge
+    from nv_retriever.mining.chat_judge import ChatJudge
 
-        url, _, model = rest.rpartition("#")
-        return ChatJudge(url, model)
-    raise InputError("judge", "cross-encoder:MODEL or chat:URL#MODEL", repr(name))
+    url, _, model = rest.rpartition("#")
+    return ChatJudge(url, model)

@@ -35,7 +35,7 @@ class BM25Scorer:
         self.n_documents = dataset.n_documents
         queries = dataset.query_texts(dataset.query_rows(split))
         self.n_queries = len(queries)
-        tokenizer = _tokenizer(self.config)
+        tokenizer = open_tokenizer(self.config)
         self.index = _build_index(dataset, tokenizer, self.config)
         empty = tokenizer.word_to_id.get("", -1)
         # False: words that no document has are unknown unless their stem is known ("never" would lose those as well).
@@ -80,7 +80,8 @@ class BM25Scorer:
         return result
 
 
-def _tokenizer(config: BM25Config) -> Any:
+def open_tokenizer(config: BM25Config) -> Any:
+    """Return what cuts texts into words; raises InputError for a stemmer or stop words that there are not."""
     from bm25s.tokenization import Tokenizer
 
     stemmer = None

@@ -74,6 +74,7 @@ class ModelFolder:
     query_max_length: int | None = None
     document_max_length: int | None = None
     position_limit: int | None = None
+    layers: int | None = None
     model_type: str = ""
 
 
@@ -85,6 +86,12 @@ def locate_model(model: str, revision: str | None = None, trust_remote_code: boo
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
     return _from_hub(model, revision, trust_remote_code)
+
+
+def check_revision(model: str, revision: str | None, where: str) -> None:
+    """Raise InputError for the revision of a model that is not from the hub."""
+    if revision is not None and (model == "minilm" or Path(model).expanduser().is_dir()):
+        raise InputError(f"{where}.revision", "nothing: only models on the hub have revisions", f"{revision!r} of {model}")
 
 
 def check_model_name(model: str) -> None:
@@ -194,6 +201,7 @@ def _describe(
         query_max_length=query_length,
         document_max_length=document_length,
         position_limit=limit,
+        layers=_layers(config),
         model_type=str(config.get("model_type", "")),
     )
 
@@ -224,6 +232,14 @@ def _positions(config: dict[str, Any]) -> int | None:
         return None
     padded = config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
     return found - (int(config.get("pad_token_id") or 0) + 1 if padded else 0)
+
+
+def _layers(config: dict[str, Any]) -> int | None:
+    """Return the number of layers, under one of the names that it has."""
+    found = next(
+        (config[name] for name in ("num_hidden_layers", "n_layers", "n_layer", "num_layers") if name in config), None
+    )
+    return found if isinstance(found, int) else None
 
 
 def _pooling_mode(config: dict[str, Any]) -> Pooling | None:

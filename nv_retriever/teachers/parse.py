@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from nv_retriever.teachers.config import BM25Config, EncoderConfig, TeacherConfig
 from nv_retriever.teachers.model_folder import check_model_name
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ def teacher_digest(teacher: TeacherConfig) -> str:
     """Return what identifies the scores of a teacher that is no encoder: its settings, weights or files."""
     check_teacher(teacher)
     if teacher.kind == "bm25":
+        if teacher.bm25 != BM25Config():  # that its words are known needs an import, and is known by default
+            from nv_retriever.teachers.bm25 import open_tokenizer
+
+            open_tokenizer(teacher.bm25)
         return fingerprint({"bm25": teacher.bm25})
     if teacher.kind == "cross-encoder":
         from nv_retriever.teachers.cross_encoder import resolve_cross_encoder

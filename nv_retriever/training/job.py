@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
 from nv_retriever.hardware import fast_bf16
-from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.config import StudentConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
@@ -83,6 +83,20 @@ def check_lengths(config: TrainingConfig, student: ModelFolder) -> None:
             raise InputError(f"training.{name}_max_length", f"at most the student's {limit} positions", str(length))
 
 
+def check_layers(config: StudentConfig, student: ModelFolder) -> None:
+    """Raise InputError where more layers are to be kept than the model has."""
+    if config.layers is not None and student.layers is not None and config.layers > student.layers:
+        expected = f"at most {student.layers}, the layers of the model"
+        raise InputError("student.layers", expected, str(config.layers))
+
+
+def check_strategy(config: TrainingConfig, processes: int) -> None:
+    """Raise InputError where there is nothing to shard over in so many processes (of all machines)."""
+    if config.strategy == "fsdp" and processes == 1:
+        hint = "set training.processes, or leave strategy at ddp"
+        raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """The student of a model folder, trained on one source or several; every batch is of one of them."""
@@ -122,9 +136,7 @@ class TrainingJob:
             hint = "every process has a GPU of its own"
             found = str(config.processes)
             raise InputError("training.processes", f"at most {torch.cuda.device_count()}, the GPUs here", found, hint)
-        if config.strategy == "fsdp" and processes == 1:
-            hint = "set training.processes, or leave strategy at ddp"
-            raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)
+        check_strategy(config, processes)
         if config.strategy == "fsdp" and self.cpu:
             raise InputError("training.strategy", "GPUs to shard over", "fsdp on a CPU", "leave strategy at ddp")
         if self.bf16 and not self._fast_bf16:

@@ -19,10 +19,11 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.mining.judge import judge_digest
+from nv_retriever.mining.judge import Case, judge_digest, open_judge
+from nv_retriever.mining.verdicts import VerdictCache
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions
-from nv_retriever.specifications import mining_spec
+from nv_retriever.specifications import check_unchanged, mining_spec
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.cross_encoder import CrossEncoderScorer, resolve_cross_encoder
 from nv_retriever.teachers.open import open_scorer
@@ -133,6 +134,27 @@ def test_other_weights_of_a_judge_are_another_mining_and_other_verdicts(tmp_path
         found.append((judge_digest(config.mining.judge), mining_spec(config).ref))
     assert all(len(set(column)) == len(found) for column in zip(*found, strict=True))
     assert judge_digest(None) == ""
+
+
+def test_a_judge_that_moves_is_the_same_judge(tmp_path, monkeypatch, small_beir):
+    folder = write_cross_encoder(tmp_path / "here" / "judge")
+    shutil.copytree(folder, tmp_path / "there" / "judge")
+    monkeypatch.chdir(tmp_path / "here")
+    found, said = set(), []
+    for number, place in enumerate(("judge", "./judge", str(folder), "../there/judge")):
+        tree = {
+            "dataset": {"source": str(small_beir)},
+            "teachers": [{"name": "bm25"}],
+            "mining": {"judge": f"cross-encoder:{place}"},
+        }
+        spec = mining_spec(build_config(tree, "test"))
+        found.add(spec.ref)
+        assert (spec.mining.judge, spec.configured.judge) == ("cross-encoder:judge", f"cross-encoder:{place}")
+        check_unchanged(spec)
+        judge = VerdictCache(open_judge(spec.configured.judge), tmp_path / "verdicts.sqlite")
+        said.append(judge.judge([Case("the cat", "a cat", "a dog sleeps")]))
+        assert judge.asked == (number == 0)
+    assert len(found) == 1 and said == [said[0]] * 4
 
 
 def test_another_prompt_of_a_chat_judge_is_another_mining(monkeypatch, world):
