@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,16 @@ class Run:
     def _steps(self, per_epoch: int) -> int:
         if not per_epoch:
             raise InputError("training", "at least one batch", "fewer samples than processes")
-        steps = max(1, round(per_epoch * self.config.epochs / self.config.accumulation))
-        return min(steps, self.config.max_steps) if self.config.max_steps else steps
+        config, batches = self.config, math.ceil(per_epoch * self.config.epochs)
+        if config.accumulation > batches:
+            expected = f"at most {batches:,}, the batches of {config.epochs:g} epochs"
+            raise InputError("training.accumulation", expected, str(config.accumulation))
+        steps = max(1, round(per_epoch * config.epochs / config.accumulation))
+        steps = min(steps, config.max_steps) if config.max_steps else steps
+        if config.warmup_steps is not None and config.warmup_steps > steps:
+            hint = "the learning rate would not reach its peak; warmup_ratio is a share of the steps"
+            raise InputError("training.warmup_steps", f"at most {steps:,}, the steps", str(config.warmup_steps), hint)
+        return steps
 
     def _model(self) -> BiEncoder:
         config = self.config
@@ -173,6 +182,9 @@ class Run:
         mining = []
         for mined in self.mined:
             run = mined.mining_folder / "run.json"
-            mining.append(json.loads(run.read_text()) if run.exists() else {"folder": mined.mining_folder.name})
-        recipe = {"training": self.config.model_dump(mode="json"), "seed": self.seed, "mining": mining}
-        save_model(encoder, self.folder / "model", model_card("Trained retriever", self.base_model, info, recipe))
+            said = json.loads(run.read_text()) if run.exists() else {"folder": mined.mining_folder.name}
+            mining.append(said | ({} if mined.query_prompt is None else {"query_prompt": mined.query_prompt}))
+        student = {"layers": encoder[0].auto_model.config.num_hidden_layers, "prompts": encoder.prompts}
+        recipe = {"student": student, "training": self.config.model_dump(mode="json"), "seed": self.seed, "mining": mining}
+        facts = info | {"layers": student["layers"]}
+        save_model(encoder, self.folder / "model", model_card("Trained retriever", self.base_model, facts, recipe))

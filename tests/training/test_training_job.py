@@ -128,3 +128,33 @@ def test_a_training_shows_its_steps_from_the_checkpoint_on(
     run_training_job(tmp_path / "out", job)
     shown = [record.getMessage() for record in caplog.records if record.name == "nv_retriever.progress"]
     assert [line.rsplit(",", 1)[0] for line in shown] == first + first[2:]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"accumulation": 9, "batch_size": 4},
+            r"training\.accumulation: expected at most \d, the batches of 1 epochs, found 9",
+        ),
+        ({"warmup_steps": 4, "max_steps": 3}, r"training\.warmup_steps: expected at most \d, the steps, found 4"),
+    ],
+)
+def test_steps_that_the_samples_are_too_few_for(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, settings: dict[str, int], message: str
+) -> None:
+    config = TrainingConfig.model_validate(settings)
+    with pytest.raises(InputError, match=message):
+        run_training_job(tmp_path, TrainingJob([Mined(animals, "train", mined)], bert, config, 0, Runtime(device="cpu")))
+
+
+def test_the_card_says_what_the_student_is(animals: Dataset, mined: Path, bert: Path, tmp_path: Path) -> None:
+    config = TrainingConfig(max_steps=1, batch_size=4)
+    source = Mined(animals, "train", mined, query_prompt="find: ")
+    run_training_job(tmp_path, TrainingJob([source], bert, config, 0, Runtime(device="cpu", workers=1)))
+    card = (tmp_path / "model" / "README.md").read_text()
+    recipe = json.loads(card.split("```json\n")[1].split("```")[0])
+    own = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text())["prompts"]
+    layers = json.loads((tmp_path / "model" / "config.json").read_text())["num_hidden_layers"]
+    assert recipe["student"] == {"layers": layers, "prompts": own} and f"| layers | {layers} |" in card
+    assert recipe["mining"][0]["query_prompt"] == "find: "
