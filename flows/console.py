@@ -72,8 +72,9 @@ def show_run(result: Json, dataset: str) -> None:
 
 def show_mined(console: Console, mining: Json) -> None:
     """Print how many negatives there are, why samples found fewer than asked, and what fills them up."""
+    some = f"{mining['samples'] - mining['empty']:,} of {mining['samples']:,} samples of " if mining["empty"] else ""
     console.print(
-        f"Mined {mining['triples']:,} negatives for {mining['queries']:,} queries; "
+        f"Mined {mining['triples']:,} negatives for {some}{mining['queries']:,} queries; "
         f"run {mining['run_id']} in {mining['database']}"
     )
     if mining["short"]:

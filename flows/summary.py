@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_table_artifact
@@ -25,9 +26,18 @@ def stages_json(reports: list[StageReport]) -> list[Json]:
 
 
 def mining_json(spec: MiningSpec, home: str) -> Json:
-    """Return the counts of a mining run: run_id, triples, samples, queries, short, short_reasons, database, and others."""
-    counts = ArtifactStore(home).manifest(spec.ref)["counts"]
-    return {"run_id": run_id(spec.ref), **counts, "database": str(database_path(home))}
+    """Return the counts of a mining run: run_id, triples, samples, queries, short, empty, database, and others."""
+    store = ArtifactStore(home)
+    counts = store.manifest(spec.ref)["counts"]
+    empty = samples_without_negatives(store.open(spec.ref)) if counts["short"] else 0
+    return {"run_id": run_id(spec.ref), **counts, "empty": empty, "database": str(database_path(home))}
+
+
+def samples_without_negatives(mining: Path) -> int:
+    """Return how many of the short samples of a mining artifact have no negative at all."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_table(mining / "shortfall.parquet", columns=["written"]).column("written").to_pylist().count(0))
 
 
 def minings_json(specs: list[MiningSpec], home: str) -> Json:
@@ -35,7 +45,7 @@ def minings_json(specs: list[MiningSpec], home: str) -> Json:
     runs = [mining_json(spec, home) for spec in specs]
     if len(runs) == 1:
         return runs[0]
-    sums: Json = {name: sum(run[name] for run in runs) for name in ("triples", "samples", "queries", "short")}
+    sums: Json = {name: sum(run[name] for run in runs) for name in ("triples", "samples", "queries", "short", "empty")}
     sums |= {name: dict(sum((Counter(run[name]) for run in runs), Counter())) for name in ("reasons", "short_reasons")}
     named = [{"dataset": spec.dataset.config.source, **run} for spec, run in zip(specs, runs, strict=True)]
     return {"run_id": runs[-1]["run_id"], **sums, "database": str(database_path(home)), "runs": named}

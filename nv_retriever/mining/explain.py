@@ -12,7 +12,7 @@ import numpy as np
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.mining.explain_rows import Row, View
+from nv_retriever.mining.explain_rows import Row, View, relabelled_rows
 from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.shortfall import reason_text
@@ -34,6 +34,8 @@ class Explanation:
     selection: str
     positives: dict[str, str]
     """{positive id: text}."""
+    relabelled: dict[str, str]
+    """The same of what the judge called a positive; its rows are the negatives of the sample that asked about it."""
     short: dict[str, str]
     """{positive id: reason} of the samples with fewer rule-abiding negatives than wanted."""
     rows: tuple[Row, ...]
@@ -56,7 +58,7 @@ def explain(
     """Mine one query again and say what decided about every document; raises InputError for an unknown query or document.
 
     Without `open_scorer` samples that the tables leave short stay short. `verdicts` is the judge's cache. With `document_id`
-    there is one row a positive and teacher: that document's, wherever it lies.
+    there is one row a labelled positive and teacher: that document's, wherever it lies.
     """
     document = None if document_id is None else _find_document(document_id, dataset)
     plan = plan_of(config, seed)
@@ -71,6 +73,7 @@ def explain(
         keys = IdKeys(lambda: ids, lambda: dataset.document_ids)
         miner = Miner(samples, teachers, plan, keys, vetoes.of_pools, vetoes.of_choices)
         choice, served = miner.of_samples(rows), miner.seats_of(rows)
+        added = vetoes.relabelled(int(rows[0]), choice, samples, teachers)
     told: list[Row] = []
     for i, sample in enumerate(rows.tolist()):
         for number in np.flatnonzero(served[:, i]).tolist():
@@ -80,6 +83,7 @@ def explain(
             if document is not None:
                 seen = [row for row in seen if row.document_id == document_id] or [view.beyond(document, own, dataset)]
             told += seen
+    told += [row for row in relabelled_rows(added, dataset) if document_id in (None, row.document_id)]
     names = [str(dataset.document_ids[samples.positives[sample]]) for sample in rows.tolist()]
     return Explanation(
         query_id=query_id,
@@ -87,6 +91,13 @@ def explain(
         rule=plan.rule.name,
         selection=plan.selection.name,
         positives=dict(zip(names, dataset.document_texts(samples.positives[rows]), strict=True)),
+        relabelled=dict(
+            zip(
+                dataset.document_ids[added.samples.positives].tolist(),
+                dataset.document_texts(added.samples.positives),
+                strict=True,
+            )
+        ),
         short={
             name: reason_text(code, plan.shortfall) for name, code in zip(names, choice.short.tolist(), strict=True) if code
         },

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nv_retriever.mining.miner import Miner
+from nv_retriever.mining.relabelled import Relabelled
 from nv_retriever.mining.types import Choice, Teacher, Why
 from nv_retriever.mining.vetoes import Vetoes
 from nv_retriever.search.candidate_table import Candidates
@@ -200,6 +201,29 @@ class View:
             outcome=outcome,
             judge=self._verdict(document),
         )
+
+
+def relabelled_rows(added: Relabelled, dataset: Dataset) -> list[Row]:
+    """Return the negatives of the samples that a judge added, by sample, teacher and position."""
+    told, found = [], added.choice.documents
+    for number, teacher in enumerate(added.teachers):
+        for sample, position in np.argwhere((found >= 0) & (added.choice.teachers == number)).tolist():
+            rank = int(added.choice.ranks[sample, position])
+            score, limit = float(added.choice.scores[sample, position]), float(teacher.limits[sample])
+            row = Row(
+                positive_id=str(dataset.document_ids[added.samples.positives[sample]]),
+                teacher=teacher.name,
+                document_id=str(dataset.document_ids[found[sample, position]]),
+                rank=rank or None,
+                score=score,
+                anchor=float(teacher.anchors[sample]),
+                limit=limit if np.isfinite(limit) else None,
+                position=position,
+                outcome=Why(added.choice.reasons[sample, position]).text,
+            )
+            told.append((sample, row, found[sample, position]))
+    told.sort(key=lambda one: one[0])
+    return _with_texts([row for _, row, _ in told], np.array([document for *_, document in told], np.int64), dataset)
 
 
 def _with_texts(rows: list[Row], documents: np.ndarray, dataset: Dataset) -> list[Row]:

@@ -44,9 +44,8 @@ def page(explanation: Explanation, width: int = 400) -> Page:
     found = Page(f"Query {explanation.query_id}", explanation.query)
     found.add_text(f"Rule `{explanation.rule}`, selection `{explanation.selection}`.")
     for rows in _groups(explanation.rows):
-        found.add_heading(f"Positive {rows[0].positive_id}").add_text(
-            _cut(explanation.positives[rows[0].positive_id], width)
-        )
+        kind, text = _positive(rows[0], explanation)
+        found.add_heading(f"{kind.capitalize()} {rows[0].positive_id}").add_text(_cut(text, width))
         columns = _columns(rows)
         body = [_cells(row, columns, width) for row in rows]
         kept = [(i, column) for i, row in enumerate(rows) if row.position is not None for column in range(len(columns))]
@@ -85,12 +84,19 @@ def _caption(row: Row) -> str:
     return f"teacher {row.teacher} · anchor {row.anchor:.4f} · limit {limit}"
 
 
+def _positive(row: Row, explanation: Explanation) -> tuple[str, str]:
+    """Return what the positive of a row is, and its text."""
+    if row.positive_id in explanation.positives:
+        return "positive", explanation.positives[row.positive_id]
+    return "judged positive", explanation.relabelled[row.positive_id]
+
+
 def _table(rows: list[Row], explanation: Explanation, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    positive = rows[0].positive_id
-    title = f"positive {positive}: {_cut(explanation.positives[positive], width)}\n{_caption(rows[0])}"
+    kind, text = _positive(rows[0], explanation)
+    title = f"{kind} {rows[0].positive_id}: {_cut(text, width)}\n{_caption(rows[0])}"
     table = Table(title=Text(title), title_justify="left", pad_edge=False, expand=False)
     columns = _columns(rows)
     for column in columns:

@@ -8,7 +8,7 @@ from rich.console import Console
 from flows.console import difference_cells, show_ablation, show_audit, show_mined, show_plan, show_run
 
 COUNTS = {"triples": 1200, "queries": 310, "samples": 320, "run_id": "abc", "database": "home/triples.duckdb"}
-COUNTS |= {"reasons": {"kept": 1150, "deepened": 50}}
+COUNTS |= {"empty": 0, "reasons": {"kept": 1150, "deepened": 50}}
 
 
 def text(mining) -> str:
@@ -22,6 +22,11 @@ def test_short_samples_come_with_their_reasons_in_words():
     assert "Mined 1,200 negatives for 310 queries; run abc in home/triples.duckdb" in found
     assert "21 of 320 samples found fewer than asked: the corpus has no more documents below their limits (20)" in found
     assert "dropped: exhausted (1)" in found and "nvr explain" in found and "filled" not in found
+
+
+def test_samples_without_a_negative_are_not_counted_with_those_that_have_some():
+    found = text(COUNTS | {"short": 21, "empty": 5, "short_reasons": {"exhausted": 21}})
+    assert "Mined 1,200 negatives for 315 of 320 samples of 310 queries; run abc" in found
 
 
 def test_what_was_filled_up_is_not_said_to_be_missing():

@@ -1,5 +1,6 @@
 """The mining stage on disk: files, columns, order, depth, judges, explanations."""
 
+import io
 import itertools
 import json
 import logging
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from matrix import MatrixScorer
 from mining_world import ingest, search
+from rich.console import Console
 
 from nv_retriever import progress
 from nv_retriever.errors import InputError
@@ -224,6 +226,18 @@ def test_judged_negatives_are_replaced_and_verdicts_kept(tmp_path, dataset, monk
     assert len(judge.cases) == asked
     told = explain(dataset, "train", [made[0][0]], config, "q2", seed=3, open_scorer=lambda _: made[0][1])
     assert any(row.outcome == "judged away" and row.judge == "positive" for row in told.rows)
+    judged = [row for row in told.rows if row.positive_id in told.relabelled]
+    mined = [row for row in added if row["query_id"] == "q2"]
+    names = ("positive_id", "document_id", "position", "rank", "score", "anchor")
+    columns = ("positive_id", "negative_id", "position", "rank", "negative_score", "positive_score")
+    assert judged and {tuple(getattr(row, name) for name in names) for row in judged} == {
+        tuple(row[column] for column in columns) for row in mined
+    }
+    assert {row.outcome for row in judged} <= {row["reason"] for row in mined}
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(render(told))
+    assert f"judged positive {judged[0].positive_id}" in console.export_text()
+    assert f"Judged positive {judged[0].positive_id}" in page(told).html()
 
 
 def test_relabelled_samples_stand_in_the_order_that_exports_read(tmp_path, dataset, monkeypatch):
