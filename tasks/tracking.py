@@ -145,8 +145,8 @@ class TrainingRun:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.flush()
-        if kind is not None:
-            self.client.set_terminated(self.run_id, status="FAILED" if issubclass(kind, Exception) else "KILLED")
+        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+        self.client.set_terminated(self.run_id, status=status)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Log a point of the curves; points of a resumed run that are known already are passed over."""
@@ -201,9 +201,8 @@ def track_training(spec: TrainedSpec, home: str, register: bool = True) -> str:
             point = json.loads(line)
             step = int(point.pop("step"))
             run.log(step, {key: float(value) for key, value in point.items() if isinstance(value, int | float)})
-    if register:
-        register_model(run.client, run.run_id, folder / "model", registered_name(spec))
-    run.client.set_terminated(run.run_id)
+        if register:
+            register_model(run.client, run.run_id, folder / "model", registered_name(spec))
     note_run(spec, home, run.run_id, registered=register)
     return run.run_id
 
@@ -213,16 +212,17 @@ def register_model(client: MlflowClient, run_id: str, folder: Path, name: str) -
     import mlflow
     from sentence_transformers import SentenceTransformer
 
-    if client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-        return
-    with mlflow.start_run(run_id=run_id):
-        logged = mlflow.sentence_transformers.log_model(
-            SentenceTransformer(str(folder), device="cpu"),
-            name="model",
-            registered_model_name=name,
-            pip_requirements=["sentence-transformers"],
-        )
-    client.set_registered_model_alias(name, "newest", str(logged.registered_model_version))
+    if not client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+        with mlflow.start_run(run_id=run_id):
+            mlflow.sentence_transformers.log_model(
+                SentenceTransformer(str(folder), device="cpu"),
+                name="model",
+                registered_model_name=name,
+                pip_requirements=["sentence-transformers"],
+            )
+    # Also of a version that is there already: a run may have been killed before it gave the alias.
+    newest = client.search_model_versions(f"name = '{name}'", max_results=1, order_by=["version_number DESC"])
+    client.set_registered_model_alias(name, "newest", newest[0].version)
 
 
 def promote(spec: TrainedSpec, home: str) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import duckdb
@@ -14,9 +15,9 @@ from flows.mining import mining
 from flows.pipeline import pipeline
 from flows.settings import build_config
 from flows.training import training
-from nv_retriever.artifacts import CACHE_RECORD
+from nv_retriever.artifacts import CACHE_RECORD, TRACKING_RECORD, ArtifactStore
 from nv_retriever.pipeline import plan_run
-from tasks.tracking import TrainingRun
+from tasks.tracking import TrainingRun, track_training
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -202,13 +203,32 @@ def test_a_training_with_early_stopping_is_tracked_with_its_scores(first, folder
     assert [point.step for point in client.get_metric_history(found["mlflow_run_id"], "nDCG_10")] == [1, 2]
 
 
-@pytest.mark.parametrize(("ending", "status"), [(TerminationSignal(signal.SIGTERM), "KILLED"), (ValueError(), "FAILED")])
-def test_a_training_that_someone_ends_has_not_failed(first, folder, home, ending, status):
+def test_an_alias_that_a_kill_left_out_is_given_by_the_next_run(first, folder, home):
+    from mlflow.tracking import MlflowClient
+
+    checkpoint = plan_run(config(folder)).checkpoint
+    client, name = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}"), "nv-retriever-animals"
+    versions = client.search_model_versions(f"name = '{name}'")
+    client.delete_registered_model_alias(name, "newest")
+    (ArtifactStore(home).folder(checkpoint.ref) / TRACKING_RECORD).unlink()
+    assert track_training(checkpoint, str(home)) == first["mlflow_run_id"]
+    assert client.get_model_version_by_alias(name, "newest").version == versions[0].version
+    assert len(client.search_model_versions(f"name = '{name}'")) == len(versions)
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [(TerminationSignal(signal.SIGTERM), "KILLED"), (ValueError(), "FAILED"), (None, "FINISHED")],
+    ids=["ended", "failed", "finished"],
+)
+def test_a_training_s_run_is_closed_when_the_training_ends(first, folder, home, ending, status):
+    """Whatever becomes of the evaluation after it; a training that someone ends has not failed."""
     from mlflow.tracking import MlflowClient
 
     run = TrainingRun(plan_run(config(folder).model_copy(update={"seed": 7})).checkpoint, str(home))
-    with pytest.raises(type(ending)), run:
-        raise ending
+    with pytest.raises(type(ending)) if ending else nullcontext(), run:
+        if ending:
+            raise ending
     client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
     assert client.get_run(run.run_id).info.status == status
 
