@@ -33,7 +33,9 @@ def serve_deployments(port: int, home: str, config: PipelineConfig) -> None:
     configured = PREFECT_API_URL.value()
     with nullcontext(configured) if configured else server_at(port) as url, temporary_settings({PREFECT_API_URL: url}):
         print(f"Prefect UI: {url.removesuffix('/api')} (Ctrl-C stops)", file=sys.stderr)
-        register_and_serve(parameters)
+        from deployments.runner import serve_until_told_to_end
+
+        serve_until_told_to_end(make_deployments(parameters))
 
 
 @contextmanager
@@ -73,13 +75,6 @@ def deployment_parameters(home: str, config: PipelineConfig) -> dict[str, Any]:
     return {"config": tree, "home": home}
 
 
-def register_and_serve(parameters: dict[str, Any]) -> None:
-    """Serve the flows."""
-    from prefect import serve
-
-    serve(*make_deployments(parameters))
-
-
 def make_deployments(parameters: dict[str, Any]) -> list[RunnerDeployment]:
     """Return the deployments as people left them; the whole pipeline's has a paused nightly schedule at first."""
     from prefect.schedules import Cron
@@ -117,7 +112,8 @@ def said_of(name: str) -> dict[str, Any] | None:
             return None
     fields = {"schedule", "active", "parameters", "slug"}
     said: dict[str, Any] = {
-        "schedules": [DeploymentScheduleCreate.model_validate(one.model_dump(include=fields)) for one in known.schedules]
+        "paused": known.paused,
+        "schedules": [DeploymentScheduleCreate.model_validate(one.model_dump(include=fields)) for one in known.schedules],
     }
     if known.global_concurrency_limit:
         options = known.concurrency_options.model_dump() if known.concurrency_options else {}
