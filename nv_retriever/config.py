@@ -64,10 +64,8 @@ class Runtime(Unfingerprinted):
 
     @model_validator(mode="after")
     def _a_cluster_has_a_runner(self) -> Self:
-        for name in ("cluster", "processes", "parts"):
-            if self.runner == "local" and self.differs(name):
-                hint = "training.processes is about training" if name == "processes" else ""
-                raise InputError(f"runtime.{name}", "runner dask or ray", "runner local: the setting has no effect", hint)
+        if self.runner == "local" and self.cluster:
+            raise InputError("runtime.cluster", "runner dask or ray", "runner local, which would not use it")
         return self
 
     def memory_budget_bytes(self) -> int:

@@ -54,53 +54,54 @@ def sharded_over_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     shard_over_cpus(monkeypatch.setattr)
 
 
-@pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.usefixtures("sharded_over_cpus")
-def test_shards_are_trained_as_whole_models_are(animals: Dataset, bert: Path, tmp_path: Path, cached: bool) -> None:
+def test_shards_are_trained_as_whole_models_are(animals: Dataset, bert: Path, tmp_path: Path) -> None:
     """The two processes have 5 and 4 micro-batches in the first step: all of them gather a layer's weights equally often."""
-    mining, logs = make_mining(tmp_path / "mining", animals, ragged=True), {}
+    mining, logs = make_mining(tmp_path / "mining", animals, ragged=True), list[list[dict[str, float]]]()
     steps = {"max_steps": 2, "batch_size": 4, "log_every": 1, "learning_rate": 1e-3, "precision": "fp32"}
-    for strategy in ("ddp", "fsdp"):
+    for strategy, cached in (("ddp", False), ("fsdp", False), ("fsdp", True)):
         config = TrainingConfig(
             **steps, processes=2, strategy=strategy, micro_batch_tokens=64, gradient_caching=cached, save_every=9
         )
-        out = tmp_path / strategy
-        write_checkpoint(out, animals, "train", mining, bert, config, 0, Runtime(device="cpu", workers=1))
-        logs[strategy] = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        out = tmp_path / f"{strategy}-{cached}"
+        info = write_checkpoint(out, animals, "train", mining, bert, config, 0, Runtime(device="cpu", workers=1))
+        check_trained(out, info, bert, 2)
+        logs.append([json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()])
     for name in ("loss", "grad_norm"):
-        values = [torch.tensor([line[name] for line in logs[strategy]]) for strategy in ("ddp", "fsdp")]
-        torch.testing.assert_close(*values, rtol=1e-4, atol=1e-4)
+        whole, *sharded = (torch.tensor([line[name] for line in log]) for log in logs)
+        for values in sharded:
+            torch.testing.assert_close(values, whole, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_training_in_two_processes(
     animals: Dataset,
     mined: Path,
     bert: Path,
     tmp_path: Path,
-    strategy: str,
-    request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if strategy == "fsdp":
-        request.getfixturevalue("sharded_over_cpus")
     monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, "nv_retriever.progress")
     lines: list[tuple[int, dict[str, float]]] = []
-    stopping = EarlyStoppingConfig(every=2) if strategy == "ddp" else None
     steps = {"epochs": 2, "batch_size": 4, "log_every": 1, "save_every": 2, "learning_rate": 1e-3}
-    config = TrainingConfig(**steps, early_stopping=stopping, processes=2, strategy=strategy)
+    config = TrainingConfig(**steps, early_stopping=EarlyStoppingConfig(every=2), processes=2)
     job = TrainingJob([Mined(animals, "train", mined)], bert, config, 0, Runtime(device="cpu", workers=1))
     info = run_training_job(tmp_path / "out", job, lambda *line: lines.append(line))
-    assert info["processes"] == 2 and info["steps"] == 6
     assert [step for step, values in lines if "loss" in values] == [1, 2, 3, 4, 5, 6]
     assert "train: 6 steps" in caplog.messages
-    assert lines[-1][1] and json.loads((tmp_path / "out" / "training.json").read_text()) == info
-    before, after = (load_file(folder / "model.safetensors") for folder in (bert, tmp_path / "out" / "model"))
+    assert lines[-1][1]
+    check_trained(tmp_path / "out", info, bert, 6)
+
+
+def check_trained(out: Path, info: dict[str, Any], bert: Path, steps: int) -> None:
+    """The weights of all layers are there, and some moved; nothing is left of the processes."""
+    assert info["processes"] == 2 and info["steps"] == steps
+    assert json.loads((out / "training.json").read_text()) == info
+    before, after = (load_file(folder / "model.safetensors") for folder in (bert, out / "model"))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"log.jsonl", "model", "training.json"}
+    assert {path.name for path in out.iterdir()} == {"log.jsonl", "model", "training.json"}
 
 
 def test_a_wrong_input_that_a_process_finds_is_told_in_one_line(
@@ -113,31 +114,15 @@ def test_a_wrong_input_that_a_process_finds_is_told_in_one_line(
         write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, runtime)
 
 
-KILLED: dict[str, dict[str, Any]] = {
-    "ddp": {"lora": LoraConfig(rank=2, dropout=0.1), "gradient_checkpointing": True},
-    "fsdp": {"gradient_caching": True, "accumulation": 2},
-}
+STEPS = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
 
 
-@pytest.mark.parametrize("strategy", KILLED)
-def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
-    animals: Dataset,
-    mined: Path,
-    bert: Path,
-    tmp_path: Path,
-    strategy: str,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_training_whose_starter_was_killed_leaves_no_process_behind_and_goes_on(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
 ) -> None:
-    """First the one that started them is killed, then one of them, for which the other one must not wait."""
-    monkeypatch.setattr(launch, "POLL_SECONDS", 0.05)
-    if strategy == "fsdp":
-        request.getfixturevalue("sharded_over_cpus")
-    steps = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
-    config = TrainingConfig(**steps, **KILLED[strategy], processes=2, strategy=strategy, dropout=0.2)
-    runtime = Runtime(device="cpu", workers=1)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    write_checkpoint(whole, animals, "train", mined, bert, config, 0, runtime)
+    lora = LoraConfig(rank=2, dropout=0.1)
+    config = TrainingConfig(**{**STEPS, "max_steps": 12}, lora=lora, gradient_checkpointing=True, processes=2, dropout=0.2)
+    killed = tmp_path / "killed"
     arguments = [str(killed), str(animals.folder), str(mined), str(bert), config.model_dump_json(), "4"]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
     command = [sys.executable, str(HERE / "killed_training.py"), *arguments]
@@ -148,19 +133,37 @@ def test_killed_training_in_two_processes_leaves_none_behind_and_goes_on(
         assert time.monotonic() < deadline, "the processes outlive the one that started them"
         time.sleep(0.05)
     assert list((killed / "steps").glob("checkpoint-*")) and not (killed / "model").exists()
-    rank, dead = {"ddp": 0, "fsdp": 1}[strategy], list[psutil.Process]()
+    check_resumed(killed, animals, mined, bert, config)
+
+
+@pytest.mark.usefixtures("sharded_over_cpus")
+def test_a_sharded_training_of_which_a_process_was_killed_ends_and_goes_on(
+    animals: Dataset, mined: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process must not wait for it."""
+    monkeypatch.setattr(launch, "POLL_SECONDS", 0.05)
+    sharded = {"strategy": "fsdp", "gradient_caching": True, "accumulation": 2}
+    config = TrainingConfig(**STEPS, **sharded, processes=2, dropout=0.2)
+    killed, dead = tmp_path / "killed", list[psutil.Process]()
 
     def kill(step: int, _: dict[str, float]) -> None:
-        """Kill a process once it trains: the lines of the run before are told before there are any."""
-        if step >= 10 and not dead:
-            dead.extend(process for process in workers_of(killed) if process.environ().get("RANK") == str(rank))
+        """Kill the second process once it has left a checkpoint."""
+        if step >= 4 and not dead:
+            dead.extend(process for process in workers_of(killed) if process.environ().get("RANK") == "1")
             for process in dead:
                 process.kill()
 
-    with pytest.raises(RuntimeError, match=rf"^training in 2 processes: process {rank} was killed \(SIGKILL\)[^\n]*$"):
-        write_checkpoint(killed, animals, "train", mined, bert, config, 0, runtime, kill)
+    with pytest.raises(RuntimeError, match=r"^training in 2 processes: process 1 was killed \(SIGKILL\)[^\n]*$"):
+        write_checkpoint(killed, animals, "train", mined, bert, config, 0, Runtime(device="cpu", workers=1), kill)
     assert not workers_of(killed) and "SIGKILL" in (killed / "launch-0.txt").read_text()
-    write_checkpoint(killed, animals, "train", mined, bert, config, 0, runtime)
+    check_resumed(killed, animals, mined, bert, config)
+
+
+def check_resumed(killed: Path, animals: Dataset, mined: Path, bert: Path, config: TrainingConfig) -> None:
+    """Going on ends with exactly the weights, and the log, of a training that nobody killed."""
+    whole = killed.parent / "whole"
+    for folder in (killed, whole):
+        write_checkpoint(folder, animals, "train", mined, bert, config, 0, Runtime(device="cpu", workers=1))
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(first[name], second[name]) for name in first), "exactly the same weights"
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
