@@ -19,6 +19,8 @@ from nv_retriever.search.types import FloatArray
 
 Index = npt.NDArray[np.int64]
 T = TypeVar("T")
+_FEW = 64
+"""Where at most one cell in so many reaches the lower end, looking at these alone is cheaper than two more passes."""
 
 
 class Tile:
@@ -58,11 +60,16 @@ class Tile:
             counted: Index = over.sum(dim=0).cpu().numpy()
             return positions, counted
         mask, reached = (memory[: bits.numel()].reshape(bits.shape) for memory in (self.mask, self.reached))
-        np.greater_equal(bits.numpy(), high.numpy(), out=reached)
-        counts = count_columns(reached)
         np.greater_equal(bits.numpy(), low.numpy(), out=mask)
+        if np.count_nonzero(mask) * _FEW <= mask.size:
+            cells = np.flatnonzero(mask)
+            rows = cells // len(low)
+            columns = cells - rows * len(low)
+            at = bits.numpy()[rows, columns] >= high.numpy()[columns]
+            return cells[~at], np.bincount(columns[at], minlength=len(low))
+        np.greater_equal(bits.numpy(), high.numpy(), out=reached)
         np.greater(mask, reached, out=mask)
-        return np.flatnonzero(mask), counts
+        return np.flatnonzero(mask), count_columns(reached)
 
     def values(self, cells: Index) -> FloatArray:
         """Return some cells."""

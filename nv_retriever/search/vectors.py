@@ -16,7 +16,8 @@ from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.memory import BlockSizes, block_sizes
-from nv_retriever.search.precision import FP32, Precision, fastest_precision, float_precision
+from nv_retriever.search.precision import Precision, fastest_precision
+from nv_retriever.search.precision_below import precision_below
 from nv_retriever.search.proposals import Queries
 from nv_retriever.search.ranking import unpack
 from nv_retriever.search.rounds import Rounds, rounds_of
@@ -28,8 +29,6 @@ from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKin
 Index = npt.NDArray[np.int64]
 _PAIRS = 1024
 """Pairs that are scored, or queries whose keys are unpacked, at once: their numbers stay in the cache."""
-_LIMITS = 2
-"""Limits of a query, on average, from which fp32 products pay (docs/search.md)."""
 _STRIDE = 6
 """A guess that was too high is followed by one this many times deeper in the sample."""
 
@@ -56,17 +55,15 @@ class VectorScorer:
         self.device = device_kind(self.runtime)
         self._precision = precision
 
-    def precision(self, k: int) -> Precision:
-        """Return the format of the proposals where the k best are sought; it changes the speed alone."""
-        return self._precision or fastest_precision(self.device, k, self.n_documents)
-
-    def _precision_below(self, query_rows: npt.NDArray[np.integer]) -> Precision:
-        """Return the format for searches below limits: fp32 where a query has several.
-
-        Scoring what lies near them then costs more than a slower product, in which less is near.
-        """
-        several = _LIMITS * len(np.unique(query_rows)) <= len(query_rows)
-        return self._precision or (FP32 if several else float_precision(self.device))
+    def precision(
+        self, k: int, query_rows: npt.NDArray[np.integer] | None = None, limits: FloatArray | None = None
+    ) -> Precision:
+        """Return the format of the proposals for the k best, or the k best below limits; it changes the speed alone."""
+        if self._precision:
+            return self._precision
+        if limits is None or query_rows is None:
+            return fastest_precision(self.device, k, self.n_documents)
+        return precision_below(self.queries, self.documents, query_rows, limits, self.device)
 
     def block_sizes(self, k: int, precision: Precision | None = None) -> BlockSizes:
         """Return how much is in memory at a time in a search for k documents."""
@@ -93,7 +90,7 @@ class VectorScorer:
         if not n or not self.n_documents or (not k and limits is None):
             return result
         work = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)
-        precision = self.precision(work.k) if limits is None else self._precision_below(work.query_rows)
+        precision = self.precision(work.k, work.query_rows, work.limits)
         sizes = self.block_sizes(work.k, precision)
         with Workers(sizes, precision, self.device) as workers:
             sample = self._sample(sizes, workers)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nv_retriever.mining.arrays import ArrayVectors
-from nv_retriever.search import int8_products
+from nv_retriever.search import int8_products, precision_below
 from nv_retriever.search.int8_products import SIGNED, UNSIGNED, ZERO
 from nv_retriever.search.precision import BF16, FP32, INT8, INT8_PAYS, fastest_precision, float_precision
 from nv_retriever.search.vectors import VectorScorer
@@ -32,6 +32,21 @@ def test_int8_proposes_on_processors_without_bf16_where_documents_are_many():
     assert fastest_precision("cpu", 7, 7 * INT8_PAYS - 1) is other
     assert fastest_precision("cuda", 7, 10**9) in (FP32, BF16)
     vectors = ArrayVectors(np.ones((INT8_PAYS, 3), np.float32))
-    scorer = VectorScorer(vectors, vectors, "dot")
-    assert scorer.precision(1) is many
-    assert scorer._precision_below(np.arange(4)) is other
+    assert VectorScorer(vectors, vectors, "dot").precision(1) is many
+
+
+def test_below_limits_the_format_hangs_on_how_much_lies_near_them(monkeypatch):
+    monkeypatch.setattr(precision_below, "SMALL", 0)
+    rng = np.random.default_rng(0)
+    queries, documents = (rng.standard_normal((n, 48)).astype(np.float32) for n in (50, 3000))
+    for array in (queries, documents):
+        array /= np.linalg.norm(array, axis=1, keepdims=True)
+    scorer = VectorScorer(ArrayVectors(queries), ArrayVectors(documents), "cosine")
+    rows = np.repeat(np.arange(50), 6)
+    far, amid = np.full(300, 0.99, np.float32), np.zeros(300, np.float32)
+    fast = {BF16} if float_precision("cpu") is BF16 else {INT8} if int8_products.fast() else {FP32}
+    assert scorer.precision(4, rows, far) in fast | ({INT8} if int8_products.fast() else set())
+    assert scorer.precision(4, rows, amid) is FP32, "three documents in ten are within the bound of each limit"
+    assert scorer.precision(4, rows, np.full(300, np.nan, np.float32)) is FP32
+    monkeypatch.undo()
+    assert scorer.precision(4, rows, far) is FP32, "so little takes no longer than looking at a sample"
