@@ -177,7 +177,8 @@ def page() -> Page:
     made.add_table(rerun("rerun-bible-parallel", " --documents 100000"))
     made.add_heading("Twenty rules over one search").add_table(sweep())
     made.add_heading("On a processor without bf16")
-    made.add_text(f"{machine(PLAIN + 'mining')}: models run in fp32 there, large searches propose in int8; the same results come out.")
+    formats = "models run in fp32 there, large searches propose in int8; the same results come out"
+    made.add_text(f"{machine(PLAIN + 'mining')}: {formats}.")
     made.add_table(mining(f"{PLAIN}mining", "python benchmarks/mining.py"))
     made.add_table(mining(f"{PLAIN}mining-bible-parallel", "python benchmarks/mining.py --dataset FOLDER"))
     made.add_table(search(PLAIN)).add_table(encoding(PLAIN)).add_table(training(PLAIN))
