@@ -55,10 +55,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         prepare_environment(common)
 
         def checked() -> None:
-            """Do what the command does, unless it was told what it does not read."""
-            from flows.reads import check_read
+            """Do what the command does, and say what it was told and does not read."""
+            from flows.reads import warn_of_unread
 
-            check_read(function.__name__, common)
+            warn_of_unread(function.__name__, common)
             function(common=common, **options)
 
         guarded(checked, common.debug)

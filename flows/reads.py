@@ -1,4 +1,4 @@
-"""Which settings a command reads: a shared file may say more, what is said on a command line is meant for that command."""
+"""Which settings a command reads: of what a command line says beside these, nobody should wait for an effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from flows.options import Common
 from flows.settings import parse_assignment
-from nv_retriever.errors import InputError
 from nv_retriever.pipeline_config import PipelineConfig
 
 logger = logging.getLogger("nv_retriever.stages")
@@ -38,20 +37,18 @@ BUT: dict[str, tuple[str, ...]] = {
 """What is below it, but not read."""
 
 
-def check_read(command: str, common: Common) -> None:
-    """Raise InputError for a `--set` of what the command does not read; a common option, which all take, is warned about."""
+def warn_of_unread(command: str, common: Common) -> None:
+    """Warn of settings on the command line that the command does not read; of a file, which may be shared, of none."""
     known = {*PipelineConfig.model_fields, "ablation"}  # others are unknown keys, whose error lists the valid ones
-    for text in common.set_ or []:
-        path, value = parse_assignment(text)
-        for place in _leaves(".".join(path), value) if path[0] in known else ():
-            if not _reads(command, place):
-                but = "".join(f" without {name}" for name in BUT.get(command, ()))
-                expected = f"a setting that `nvr {command}` reads ({', '.join(READS[command])}{but})"
-                hint = "a file (--config) may hold settings of other commands"
-                raise InputError(f"--set {place}", expected, "one that it does not", hint)
-    for option, path, value in common.named(evaluates=command == "evaluate"):
-        if value is not None and not _reads(command, ".".join(path)):
-            measured = command == "evaluate" and option in ("--student", "--teacher")
+    assigned = [parse_assignment(text) for text in common.set_ or []]
+    told = [
+        (f"--set {place}", place) for path, value in assigned if path[0] in known for place in _leaves(".".join(path), value)
+    ]
+    named = common.named(evaluates=command == "evaluate")
+    told += [(option, ".".join(path)) for option, path, value in named if value is not None]
+    for option, place in told:
+        if not _reads(command, place):
+            measured = command == "evaluate" and place.startswith(("student", "teachers"))
             hint = "; --model says what is measured" if measured else ""
             logger.warning("%s has no effect: `nvr %s` does not read it%s", option, command, hint)
 

@@ -105,8 +105,11 @@ def test_a_model_that_is_not_there_is_told_before_a_server_starts(small_beir, na
         (["run", "--method", "topk-perc(0.9)"], ["topk-percpos", "topk-perc"]),
         (["run", "--set", "training.epoch=1"], ["training.epoch", "epochs"]),
         (["run", "--config", "missing.yaml"], ["missing.yaml"]),
-        (["evaluate", "--set", "student.layers=1"], ["--set student.layers: expected a setting that `nvr evaluate` reads"]),
         (["run", "--dataset", "/missing/folder"], ["/missing/folder"]),
+        (
+            ["evaluate", "--set", "student.layers=1", "--dataset", "/missing/folder"],
+            ["--set student.layers has no effect: `nvr evaluate` does not read it; --model says what", "/missing/folder"],
+        ),
         (["mine", "--export", "flagembedding"], ["--out"]),
         (["mine", "--export", "nonsense", "--out", "x"], ["nonsense", "triplet"]),
         (["explain", "q", "--html", "s3://bucket/page.html"], ["--html: expected a path on this machine"]),
