@@ -1,7 +1,7 @@
 """Exact search beside the bare FAISS flat search and beside the machine's matrix-product rate, in alternating rounds.
 
     python benchmarks/search.py [--queries 20000] [--documents 20000] [--dim 384] [--k 100] [--rounds 3] [--threads 2]
-                                [--vectors FOLDER_OF_DOCUMENTS FOLDER_OF_QUERIES] [--recall]
+                                [--vectors FOLDER_OF_DOCUMENTS FOLDER_OF_QUERIES] [--recall] [--precision fp32]
                                 [--out benchmarks/results/search.json]
 
 Everything is timed from vectors on disk to sorted, exactly scored top-k. The matrix-product rate is that of the precision
@@ -34,10 +34,12 @@ from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.shards import Vectors, write_vectors
 from nv_retriever.search.approximate import approximate_scorer
+from nv_retriever.search.precision import BF16, FP32, INT8
 from nv_retriever.search.rows import prepare_documents, prepare_queries
 from nv_retriever.search.types import Exclusions
 from nv_retriever.search.vectors import VectorScorer
 
+PRECISIONS = {precision.name: precision for precision in (FP32, BF16, INT8)}
 INDEXES = ("ivf(nlist=1024, nprobe=16)", "ivf(nlist=1024, nprobe=64)", "hnsw(m=32, ef_search=128)")
 
 
@@ -87,6 +89,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--vectors", nargs=2, type=Path)
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the proposals; by default the one that pays")
     parser.add_argument("--recall", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/search.json"))
     options = parser.parse_args()
@@ -106,12 +109,13 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         documents = unit_vectors(folder / "documents", options.documents, options.dim, 0)
         queries = unit_vectors(folder / "queries", options.queries, options.dim, 1)
         opened = lambda: (Vectors.open(folder / "documents"), Vectors.open(folder / "queries"))  # noqa: E731
-    k, n = options.k, queries.n
+    k, n, precision = options.k, queries.n, PRECISIONS.get(options.precision)
     excluded = Exclusions.none(n)
 
     def ours() -> Any:
         of_documents, of_queries = opened()
-        return VectorScorer(of_queries, of_documents, "cosine", Runtime(device="cpu")).search(np.arange(n), k, excluded)
+        scorer = VectorScorer(of_queries, of_documents, "cosine", Runtime(device="cpu"), precision)
+        return scorer.search(np.arange(n), k, excluded)
 
     def flat() -> Any:
         of_documents, of_queries = opened()
@@ -120,7 +124,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             index.add(np.ascontiguousarray(block))
         return index.search(np.concatenate([block for _, block in of_queries.blocks(1 << 20)]), k)
 
-    scorer = VectorScorer(queries, documents, "cosine", Runtime(device="cpu"))
+    scorer = VectorScorer(queries, documents, "cosine", Runtime(device="cpu"), precision)
     multiply = products(scorer, k)
     flop = 2.0 * n * documents.n * documents.dim
     best: dict[str, dict[str, float]] = {}

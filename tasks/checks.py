@@ -59,9 +59,8 @@ def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, resam
     from nv_retriever.evaluation.compare import compare
 
     store = ArtifactStore(home)
-    config = trained.evaluation.model_copy(update={"resamples": resamples})
-    metric = config.metrics[0]
-    result = compare(store.open(base.ref), store.open(trained.ref), metric, config, seed=seed)
+    metric = trained.evaluation.metrics[0]
+    result = compare(store.open(base.ref), store.open(trained.ref), metric, resamples, seed)
     return {metric: result.difference, "ci95": [result.low, result.high], "p": result.p, "queries": result.queries}
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from nv_retriever.config import Frozen
 from nv_retriever.errors import InputError
-from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.results import EvaluationResult
 from nv_retriever.evaluation.statistics import bootstrap_interval, randomisation_test
 
@@ -29,7 +28,7 @@ class Comparison(Frozen):
 
 
 def compare(
-    a_folder: Path, b_folder: Path, metric: str, config: EvaluationConfig, seed: int = 0, confidence: float = 0.95
+    a_folder: Path, b_folder: Path, metric: str, resamples: int, seed: int = 0, confidence: float = 0.95
 ) -> Comparison:
     """Compare evaluation `b` with the baseline `a` query by query; raises InputError where the queries are not the same.
 
@@ -42,7 +41,7 @@ def compare(
         names = [f"{one.info['dataset']}/{one.info['split']} ({one.info['queries']} queries)" for one in (a, b)]
         raise InputError("comparison", "two evaluations of the same queries", f"{names[0]} and {names[1]}")
     differences = b_values - a_values
-    interval = bootstrap_interval(differences, confidence, config.resamples, seed)
+    interval = bootstrap_interval(differences, confidence, resamples, seed)
     return Comparison(
         metric=metric,
         a=float(a_values.mean()),
@@ -50,6 +49,6 @@ def compare(
         difference=float(differences.mean()),
         low=interval[0] if interval else None,
         high=interval[1] if interval else None,
-        p=randomisation_test(differences, config.resamples, seed),
+        p=randomisation_test(differences, resamples, seed),
         queries=int(differences.size),
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from nv_retriever.evaluation.compare import compare
-from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.results import EvaluationResult
 from nv_retriever.evaluation.statistics import benjamini_hochberg, holm
 from nv_retriever.report.table import Cell, Table, format_interval, format_p
@@ -17,7 +16,7 @@ Correction = Literal["holm", "benjamini-hochberg", "none"]
 
 def systems_table(
     systems: Mapping[str, Path],
-    config: EvaluationConfig,
+    resamples: int,
     metric: str = "nDCG@10",
     baseline: str | None = None,
     correction: Correction = "holm",
@@ -31,7 +30,7 @@ def systems_table(
     results = {name: EvaluationResult.open(folder) for name, folder in systems.items()}
     base = baseline if baseline is not None else next(iter(systems))
     others = [name for name in systems if name != base]
-    comparisons = {name: compare(systems[base], systems[name], metric, config, confidence=confidence) for name in others}
+    comparisons = {name: compare(systems[base], systems[name], metric, resamples, confidence=confidence) for name in others}
     p_values = dict(zip(others, correct([comparisons[name].p for name in others], correction), strict=True))
     metrics = [name for name in results[base].metrics if all(name in result.metrics for result in results.values())]
     corrected = correction if correction != "none" and len(others) > 1 else ""

@@ -157,11 +157,11 @@ class _Block:
             first = np.flatnonzero(leading)
             self._merge(rows, low, vectors, documents.take(first), queries.take(first))
             rest = np.flatnonzero(undecided & ~leading)
-            if search.limits is None:
+            if len(rest):
                 # The k best by their bounds are scored: only what may reach the k-th of these scores is left.
                 least = self.pruning.reach(_reaching(search.last_scores(rows)), rows)
                 rest = rest[cells.take(rest) >= least[queries.take(rest)]]
-            self._merge(rows, low, vectors, documents.take(rest), queries.take(rest))
+                self._merge(rows, low, vectors, documents.take(rest), queries.take(rest))
 
     def _merge(self, rows: slice, low: int, vectors: torch.Tensor, documents: Index, queries: Index) -> None:
         """Score some pairs exactly, and merge those below the limits into the best of a round's rows."""

@@ -7,7 +7,7 @@ queries    [ q'   |q - q'| + c|q|     |q'|            high   low  ]      high + 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -71,6 +71,7 @@ def _fill(side: Side, vectors: RowsOf, parts: Parts) -> None:
     """Scale and round all rows, and keep what that took."""
 
     def fill(part: slice) -> None:
+        """Fill some rows."""
         scaled = side.scaled(part, vectors(part))
         rounded = side.rows[part, : side.dim]
         rounded.copy_(scaled)
@@ -82,24 +83,16 @@ def _fill(side: Side, vectors: RowsOf, parts: Parts) -> None:
 
 
 def _multiply(left: torch.Tensor, right: torch.Tensor, documents: slice, memory: torch.Tensor | None = None) -> torch.Tensor:
+    """Return some rows of left (m, k) times right (n, k) transposed.
+
+    Not by numpy: OpenBLAS is as fast, but its threads spin on and take a third from the torch operations that follow.
+    """
     rows = left[documents]
     if memory is None:
         memory = rows.new_empty(len(rows) * len(right))
     cells = memory[: len(rows) * len(right)].view(len(rows), len(right))
-    multiply(rows, right, cells)
-    return cells
-
-
-def multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
-    """Set `out` (m, n) to left (m, k) times right (n, k) transposed.
-
-    Not by numpy: OpenBLAS is as fast, but its threads spin on and take a third from the torch operations that follow.
-    """
-    if left.device.type == "cpu":
-        torch.mm(left, right.T, out=out)
-    else:
-        with _fp32_accumulation():
-            torch.mm(left, right.T, out=out)
+    with _fp32_accumulation() if left.device.type != "cpu" else nullcontext():
+        return torch.mm(rows, right.T, out=cells)
 
 
 @contextmanager

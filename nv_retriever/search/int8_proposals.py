@@ -24,9 +24,11 @@ class Int8Documents(Documents):
         largest = torch.zeros(len(self.norms))
 
         def measure(part: slice) -> None:
+            """Find the largest number of some rows."""
             largest[part] = torch.linalg.vector_norm(self.scaled(part, vectors(part)), ord=float("inf"), dim=1)
 
         def fill(part: slice) -> None:
+            """Fill some rows."""
             levels, lost = _round(self.scaled(part, vectors(part)), step, UNSIGNED)
             self.rows[part] = levels.add_(ZERO).to(torch.uint8)
             self.lose(part, lost)
@@ -40,6 +42,11 @@ class Int8Documents(Documents):
 class Int8Queries(Queries):
     """The right side: levels of a step for each row."""
 
+    steps: torch.Tensor
+    """(n,) fp32, what a level of each row stands for."""
+    bias: torch.Tensor
+    """(n,) fp32, what is added to each row's cells: bound and threshold."""
+
     def empty(self) -> torch.Tensor:
         """Return new memory for the rows."""
         return torch.empty(len(self.norms), self.dim, dtype=torch.int8)
@@ -49,6 +56,7 @@ class Int8Queries(Queries):
         self.steps = torch.empty(len(self.norms))
 
         def fill(part: slice) -> None:
+            """Fill some rows."""
             scaled = self.scaled(part, vectors(part))
             self.steps[part] = _steps(torch.linalg.vector_norm(scaled, ord=float("inf"), dim=1), SIGNED)
             levels, lost = _round(scaled, self.steps[part, None], SIGNED)
@@ -67,6 +75,7 @@ class Int8Queries(Queries):
         packed, bias = int8_products.pack(self.rows[columns], self.steps[columns]), self.bias[columns]
 
         def product(rows: slice, memory: torch.Tensor | None = None) -> torch.Tensor:
+            """Multiply some documents; oneDNN takes no memory for what it returns."""
             return int8_products.multiply(documents.rows[rows], documents.step, packed, bias)
 
         return product

@@ -34,25 +34,25 @@ def precision_below(
 
     Searches `query_rows` (n,) with `limits` (n,); those of one query share its products.
     """
-    others = {float_precision(device)} - {FP32}
+    formats = [FP32] if float_precision(device) is FP32 else [FP32, float_precision(device)]
     if device == "cpu" and int8_products.fast():
-        others.add(INT8)
+        formats.append(INT8)
     n_queries = len(np.unique(query_rows))
     some = np.flatnonzero(np.isfinite(limits))
     some = some[np.linspace(0, len(some) - 1, min(_ROWS, len(some))).astype(np.int64)]
-    if not others or not len(some) or n_queries * documents.n < SMALL:
+    if len(formats) == 1 or not len(some) or n_queries * documents.n < SMALL:
         return FP32
     left = gather(queries, query_rows[some])
     right = gather(documents, np.linspace(0, documents.n - 1, min(_DOCUMENTS, documents.n)).astype(np.int64))
-    with np.errstate(all="ignore"):
-        distances = np.abs(left @ right.T - limits[some, None])
+    scores = torch.from_numpy(left) @ torch.from_numpy(right).T
+    distances = (scores - torch.from_numpy(limits[some, None])).abs()
 
     def cost(precision: Precision) -> float:
         """Return the cost of a document, in cells of fp32."""
         sides = prepare_queries(left.copy(), precision, "cpu").side, prepare_documents(right, precision, "cpu").side
         added = sides[0].set_thresholds(torch.from_numpy(limits[some].astype(np.float64)), sides[1])
-        bounds = (sides[0].widths(added, sides[1]) * sides[0].scales * sides[1].scale / 2).numpy()
-        near = float(np.mean(distances <= bounds[:, None]))
+        bounds = sides[0].widths(added, sides[1]) * sides[0].scales * sides[1].scale / 2
+        near = float((distances <= bounds[:, None]).double().mean())
         return n_queries * _CELL[precision.name] + len(query_rows) * near * _PAIR
 
-    return min((FP32, *sorted(others, key=lambda one: one.name)), key=cost)
+    return min(formats, key=cost)

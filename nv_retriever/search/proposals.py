@@ -22,7 +22,7 @@ from nv_retriever.search.types import FloatArray
 
 EXTRA = 4
 """Terms of a cell beside those of the vectors: two of the bound, two parts of the threshold."""
-UNDERFLOW = 2.0**-50
+_UNDERFLOW = 2.0**-50
 """More than underflow can take from an fp32 norm of a row of up to 2^24 numbers below 1."""
 _TINY = 2.0**-100
 """More than underflow can lose in any product."""
@@ -81,7 +81,7 @@ class Side(ABC):
     def lose(self, part: slice, lost: torch.Tensor) -> None:
         """Keep the norms of what rounding took from some rows, (rows, dim) fp32."""
         norms = torch.linalg.vector_norm(lost, dim=1).double()
-        self.residuals[part] = norms * (1 + (self.dim + 8) * 2.0**-23) + UNDERFLOW
+        self.residuals[part] = norms * (1 + (self.dim + 8) * 2.0**-23) + _UNDERFLOW
 
 
 class Documents(Side):

@@ -32,7 +32,7 @@ def folders(tmp_path):
 
 
 def test_the_difference_is_the_second_minus_the_first(folders):
-    found = compare(folders["base"], folders["better"], "nDCG@10", CONFIG)
+    found = compare(folders["base"], folders["better"], "nDCG@10", CONFIG.resamples)
     base, better = (EvaluationResult.open(folders[name]) for name in ("base", "better"))
     assert (found.a, found.b) == pytest.approx((base.metrics["nDCG@10"], better.metrics["nDCG@10"]))
     assert found.difference == pytest.approx(found.b - found.a)
@@ -44,7 +44,7 @@ def test_the_difference_is_the_second_minus_the_first(folders):
 
 
 def test_a_system_compared_with_itself(folders):
-    found = compare(folders["base"], folders["same"], "RR@10", CONFIG)
+    found = compare(folders["base"], folders["same"], "RR@10", CONFIG.resamples)
     assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -53,33 +53,33 @@ def test_other_queries_and_unknown_metrics_are_refused(folders, tmp_path):
     dataset = MemoryDataset.of(["d00"], labels, labels)
     write_evaluation(tmp_path / "other", BruteForceScorer([[1.0]]), dataset, "dev", CONFIG, "m")
     with pytest.raises(InputError, match="same queries"):
-        compare(folders["base"], tmp_path / "other", "nDCG@10", CONFIG)
+        compare(folders["base"], tmp_path / "other", "nDCG@10", CONFIG.resamples)
     with pytest.raises(InputError, match="nDCG@10, RR@10"):
-        compare(folders["base"], folders["better"], "R@100", CONFIG)
+        compare(folders["base"], folders["better"], "R@100", CONFIG.resamples)
     with pytest.raises(ArtifactError):
-        compare(folders["base"], tmp_path / "nothing", "nDCG@10", CONFIG)
-    lone = compare(tmp_path / "other", tmp_path / "other", "nDCG@10", CONFIG)
+        compare(folders["base"], tmp_path / "nothing", "nDCG@10", CONFIG.resamples)
+    lone = compare(tmp_path / "other", tmp_path / "other", "nDCG@10", CONFIG.resamples)
     assert (lone.low, lone.high, lone.p) == (None, None, 1.0)
 
 
 def test_systems_side_by_side(folders):
-    table = systems_table(folders, CONFIG)
+    table = systems_table(folders, CONFIG.resamples)
     assert [row[0] for row in table.rows] == ["base", "better", "same"]
     assert table.columns[-1] == "p (holm)"
     assert table.rows[0][-3:] == [None, None, None]
-    one = compare(folders["base"], folders["better"], "nDCG@10", CONFIG)
+    one = compare(folders["base"], folders["better"], "nDCG@10", CONFIG.resamples)
     assert table.rows[1][-1] == f"{2 * one.p:.4f}"  # two comparisons, Holm doubles the smaller
     assert table.rows[2][-1] == "1.0000"
     assert "**" in table.markdown()
-    assert systems_table(folders, CONFIG, baseline="better").rows[1][-1] is None
+    assert systems_table(folders, CONFIG.resamples, baseline="better").rows[1][-1] is None
 
 
 def test_the_confidence_of_an_interval_is_an_argument_and_no_setting_of_a_run(folders):
     usual, narrow = (
-        compare(folders["base"], folders["better"], "nDCG@10", CONFIG, confidence=level) for level in (0.95, 0.5)
+        compare(folders["base"], folders["better"], "nDCG@10", CONFIG.resamples, confidence=level) for level in (0.95, 0.5)
     )
-    assert usual == compare(folders["base"], folders["better"], "nDCG@10", CONFIG)
+    assert usual == compare(folders["base"], folders["better"], "nDCG@10", CONFIG.resamples)
     assert usual.low < narrow.low < narrow.high < usual.high
-    assert "50 % interval" in systems_table(folders, CONFIG, confidence=0.5).columns
+    assert "50 % interval" in systems_table(folders, CONFIG.resamples, confidence=0.5).columns
     with pytest.raises(InputError, match="unknown key 'confidence'"):
         build_config({"evaluation": {"confidence": 0.5}}, "test")
