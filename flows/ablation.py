@@ -12,7 +12,7 @@ from flows.home import home_of_run
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.ablation import AblationConfig, meaningful, plan_ablation, plan_audit, plan_references
 from tasks.ablation_report import write_ablation_report
-from tasks.checks import check_leakage, check_splits
+from tasks.checks import check_leakage, check_splits, check_trainings
 from tasks.mine import add_to_database
 from tasks.tracking import nest_runs, track_cell
 
@@ -31,6 +31,7 @@ def ablation(config: AblationConfig = AblationConfig(), home: str | None = None)
     cells, audit, references = plan_ablation(config), plan_audit(config), plan_references(config)
     pipeline = config.pipeline
     measured = cells[0].evaluations
+    check_trainings([cell.checkpoint for cell in cells], home, pipeline.runtime)
     reports = execute([one.dataset for one in measured], home, pipeline.runtime)
     check_splits(measured[0].dataset, [cell.checkpoint.mining for cell in cells], home)
     for one in measured:

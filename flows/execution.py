@@ -22,7 +22,7 @@ from nv_retriever.stages import (
     StudentSpec,
 )
 from tasks.audit import audit
-from tasks.checks import check_splits
+from tasks.checks import check_splits, check_trainings
 from tasks.embed import embed
 from tasks.evaluate import evaluate
 from tasks.index import index
@@ -52,8 +52,9 @@ def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence
     """Carry out the targets and everything upstream of them that is not `done`; return all reports, in order."""
     storage = result_storage(home)
     reports = {report.artifact: report for report in done}
+    planned = ordered(targets)
+    check_trainings(planned, home, runtime)
     with Cluster(runtime, home) as cluster:
-        planned = ordered(targets)
         for spec in planned:
             if str(spec.ref) not in reports:
                 upstream = [item.ref for item in spec.upstream()]

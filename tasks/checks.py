@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.config import Runtime
 from nv_retriever.errors import GateError, InputError
-from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, MiningSpec, Spec
+from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, MiningSpec, Spec, TrainedSpec
+from nv_retriever.training.job import check_hardware
 from tasks.opening import open_dataset
 
 
@@ -30,6 +32,14 @@ def check_splits(dataset: DatasetSpec, planned: Sequence[Spec], home: str) -> No
         raise InputError("training.early_stopping.split", f"one of {', '.join(found.splits)}", repr(split))
     if any(isinstance(spec, MiningSpec) and spec.mining.oracle and spec.dataset == dataset for spec in planned):
         check_hidden(found)
+
+
+def check_trainings(planned: Sequence[Spec], home: str, runtime: Runtime) -> None:
+    """Raise InputError for a training that is still to be done and that this machine cannot do."""
+    store = ArtifactStore(home)
+    for spec in planned:
+        if isinstance(spec, TrainedSpec) and not store.is_complete(spec.ref):
+            check_hardware(spec.training, runtime)
 
 
 def check_leakage(

@@ -97,6 +97,31 @@ def check_strategy(config: TrainingConfig, processes: int) -> None:
         raise InputError("training.strategy", "several processes to shard over", "fsdp with one process", hint)
 
 
+def on_cpu(runtime: Runtime) -> bool:
+    """Return whether models train on processors: no GPU is wanted, or none is there."""
+    import torch
+
+    return runtime.device == "cpu" or not torch.cuda.is_available()
+
+
+def check_hardware(config: TrainingConfig, runtime: Runtime) -> None:
+    """Raise InputError for a training that this machine cannot do, or only by emulation."""
+    import torch
+
+    cpu = on_cpu(runtime)
+    if cpu and runtime.device == "cuda":
+        raise InputError("device", "a GPU that torch can use", "none", "use device auto or cpu")
+    if not cpu and config.processes > torch.cuda.device_count():
+        hint = "every process has a GPU of its own"
+        expected = f"at most {torch.cuda.device_count()}, the GPUs here"
+        raise InputError("training.processes", expected, str(config.processes), hint)
+    if cpu and config.strategy == "fsdp":
+        raise InputError("training.strategy", "GPUs to shard over", "fsdp on a CPU", "leave strategy at ddp")
+    if config.precision == "bf16" and not fast_bf16("cpu" if cpu else "cuda"):
+        hint = "it would emulate bf16, tens to hundreds of times slower: leave training.precision at auto, or take fp32"
+        raise InputError("training.precision", "a processor or GPU that multiplies bf16", "none", hint)
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """The student of a model folder, trained on one source or several; every batch is of one of them."""
@@ -110,38 +135,22 @@ class TrainingJob:
     @property
     def cpu(self) -> bool:
         """Whether it trains on processors: no GPU is wanted, or none is there."""
-        import torch
-
-        return self.runtime.device == "cpu" or not torch.cuda.is_available()
+        return on_cpu(self.runtime)
 
     @property
     def bf16(self) -> bool:
         """Whether products are computed in bf16: as configured, or where they are fast."""
-        return self._fast_bf16 if self.config.precision == "auto" else self.config.precision == "bf16"
-
-    @property
-    def _fast_bf16(self) -> bool:
-        return fast_bf16("cpu" if self.cpu else "cuda")
+        if self.config.precision == "auto":
+            return fast_bf16("cpu" if self.cpu else "cuda")
+        return self.config.precision == "bf16"
 
     def check(self, processes: int) -> None:
         """Raise InputError for what cannot be trained in so many processes (of all machines), before anything is done."""
-        import torch
-
         from nv_retriever.teachers.model_folder import read_model_folder
 
         config = self.config
-        if self.runtime.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("device", "a GPU that torch can use", "none", "use device auto or cpu")
-        if not self.cpu and config.processes > torch.cuda.device_count():
-            hint = "every process has a GPU of its own"
-            found = str(config.processes)
-            raise InputError("training.processes", f"at most {torch.cuda.device_count()}, the GPUs here", found, hint)
         check_strategy(config, processes)
-        if config.strategy == "fsdp" and self.cpu:
-            raise InputError("training.strategy", "GPUs to shard over", "fsdp on a CPU", "leave strategy at ddp")
-        if self.bf16 and not self._fast_bf16:
-            hint = "it would emulate bf16, tens to hundreds of times slower: leave training.precision at auto, or take fp32"
-            raise InputError("training.precision", "a processor or GPU that multiplies bf16", "none", hint)
+        check_hardware(config, self.runtime)
         check_lengths(config, read_model_folder(self.model_folder))
         if config.early_stopping:
             development_source(self.sources, config.early_stopping.split)

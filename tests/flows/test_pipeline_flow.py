@@ -288,3 +288,25 @@ def test_a_failed_task_leaves_nothing_among_the_artifacts(folder, tmp_path):
     with pytest.raises(InputError, match="corpus"):
         mining(config(broken), str(tmp_path / "home"))
     assert [path.name for path in (tmp_path / "home" / "artifacts").iterdir()] == ["dataset"]
+
+
+def test_a_training_that_this_machine_cannot_do_is_refused_before_anything_is_embedded(folder, tmp_path):
+    from nv_retriever.errors import InputError
+
+    tree = config(folder).model_dump(mode="json")
+    tree |= {"training": {"strategy": "fsdp", "processes": 2}, "runtime": {"device": "cpu"}}
+    sharded = build_config(tree, "test")
+    for flow in (pipeline, training):
+        with pytest.raises(InputError, match="GPUs to shard over, found fsdp on a CPU"):
+            flow(sharded, str(tmp_path / "home"))
+    assert not list(tmp_path.glob("home/artifacts/embeddings/*"))
+
+
+def test_a_training_that_is_there_needs_no_hardware(folder, home, first, monkeypatch):
+    from nv_retriever.training import job
+
+    def none(*_):
+        raise AssertionError("nothing is trained, and the hardware was asked")
+
+    monkeypatch.setattr(job, "on_cpu", none)
+    assert training(config(folder), str(home))["checkpoint"] == first["checkpoint"]
