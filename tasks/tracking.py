@@ -298,16 +298,24 @@ def log_metrics(client: MlflowClient, run_id: str, values: dict[str, float]) -> 
         client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
 
 
-def nest_runs(name: str, children: list[str], written: dict[str, Any], home: str) -> str:
-    """Return the id of the run that holds a study: its report, and the trainings as nested runs."""
+def nest_runs(name: str, children: Sequence[tuple[str, str]], written: dict[str, Any], home: str) -> str:
+    """Return the id of the run that holds a study: its report, and the trainings as nested runs.
+
+    `children` are (run id, cell); a run is called by the first of its cells: rules alone do not tell `oracle` from `topk`.
+    """
     client, experiment = open_client(home)
     report = str(Path(written["html"]).parent.name)
     found = client.search_runs([experiment], f"tags.`nvr.report` = '{report}'", max_results=1)
     tags = {"nvr.report": report, "nvr.stage": "ablate"}
     run = found[0] if found else client.create_run(experiment, run_name=name, tags=tags)
     run_id = str(run.info.run_id)
-    for child in dict.fromkeys(children):
+    cells: dict[str, list[str]] = {}
+    for child, cell in children:
+        cells.setdefault(child, []).append(cell)
+    for child, names in cells.items():
         client.set_tag(child, "mlflow.parentRunId", run_id)
+        client.set_tag(child, "mlflow.runName", names[0])
+        client.set_tag(child, "nvr.cells", "; ".join(names))
     for path in (written["html"], written["markdown"]):
         client.log_artifact(run_id, path)
     for table, rows in written["tables"].items():

@@ -68,7 +68,9 @@ def test_an_ablation_from_cells_to_report(folder, tmp_path):
     client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
     parent = client.get_run(result["mlflow_run_id"])
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert len(children) == 4 and all("animals/nDCG_10" in child.data.metrics for child in children)
+    assert all("animals/nDCG_10" in child.data.metrics for child in children)
+    names = sorted(child.info.run_name for child in children)
+    assert names == [f"methods {method}, seed {seed}" for method in sorted(METHODS) for seed in (0, 1)]
     assert not client.search_registered_models()  # students of a study are no models to serve
 
     assert "| nDCG@10 |" in text and rows[0]["paper"] == 0.5407
@@ -103,6 +105,13 @@ def test_teachers_and_ensembles_beside_the_one_teacher(folder, tmp_path):
     assert ensembles["intra-sample"]["difference"] is not None and ensembles["intra-sample"]["paper"] == 0.5825
     trained = {stage["artifact"] for stage in result["stages"] if stage["artifact"].startswith("checkpoint/")}
     assert len(trained) == 4  # minilm alone answers three questions
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_run(result["mlflow_run_id"]).info.experiment_id])
+    cells = {run.data.tags.get("nvr.cells", "") for run in runs}
+    assert "methods topk-percpos(0.95), seed 0; teachers minilm, seed 0; ensembles single, seed 0" in cells
     study = json.loads((Path(result["report"]).parent / "study.json").read_text())
     ((one, other, overlap),) = study["overlaps"]
     assert {one, other} == {"minilm", "bm25"} and 0 <= overlap < 1
