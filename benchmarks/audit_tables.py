@@ -26,7 +26,8 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.embedding.build import write_embeddings
 from nv_retriever.report.table import Cell, Table
-from nv_retriever.search.candidates import Candidates, write_candidates
+from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.candidates import write_candidates
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.types import Scorer
 from nv_retriever.teachers.config import TeacherConfig

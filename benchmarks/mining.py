@@ -103,7 +103,8 @@ def ours(folder: Path, scratch: Path) -> tuple[Callable[[], None], Callable[[], 
     from nv_retriever.embedding.shards import Vectors
     from nv_retriever.mining.build import write_mining
     from nv_retriever.mining.config import MiningConfig
-    from nv_retriever.search.candidates import Candidates, write_candidates
+    from nv_retriever.search.candidate_table import Candidates
+    from nv_retriever.search.candidates import write_candidates
     from nv_retriever.search.config import SearchConfig
     from nv_retriever.search.vectors import VectorScorer
     from nv_retriever.store.database import TripleStore

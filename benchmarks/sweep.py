@@ -29,7 +29,8 @@ from nv_retriever.embedding.build import write_embeddings
 from nv_retriever.mining.build import write_mining
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.report.table import Table
-from nv_retriever.search.candidates import Candidates, write_candidates
+from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.candidates import write_candidates
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.remembered import RememberedScorer
 from nv_retriever.search.types import Scorer

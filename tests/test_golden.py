@@ -22,7 +22,8 @@ from nv_retriever.evaluation.build import write_evaluation
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.build import write_mining
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.search.candidates import Candidates, write_candidates
+from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.candidates import write_candidates
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.vectors import VectorScorer
 from nv_retriever.stages import (

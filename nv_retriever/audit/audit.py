@@ -24,7 +24,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.rules.base import Rule
 from nv_retriever.mining.selection import parse_selection
-from nv_retriever.search.candidates import Candidates
+from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import IntArray, Reason, ScoreKind, Scorer
 
 

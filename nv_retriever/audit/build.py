@@ -11,7 +11,7 @@ from nv_retriever.audit.audit import AuditResult, audit
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.report import calibration_table, headline, judged_table, page, rows_table
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.search.candidates import Candidates
+from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Scorer
 
 JSON, TABLE, REPORT = "audit.json", "table.md", "report.html"

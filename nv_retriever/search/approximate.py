@@ -47,7 +47,7 @@ class ApproximateScorer:
         if limits is not None or not k:
             return self.exact.search(query_rows, k, excluded, limits)
         n = len(query_rows)
-        result = TopK(np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32), np.zeros(n, np.int64))
+        result = TopK.empty(n, k)
         lengths = np.diff(excluded.offsets)
         order = np.argsort(lengths, kind="stable")
         short = []

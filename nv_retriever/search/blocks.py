@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.search.candidate_table import DOCUMENTS, SCORES
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.exclusions import build_exclusions
-from nv_retriever.search.types import FloatArray, IntArray, Scorer
+from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Scorer
 
 BLOCK, EXCLUDED_SCORES = "block.json", "excluded-scores.npy"
 
@@ -53,20 +52,23 @@ def divide(n_queries: int, most: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
+def search_block(scorer: Scorer, exclusions: Exclusions, start: int, stop: int, depth: int) -> Block:
+    """Search some queries of a split, and score every document that they exclude; `exclusions` are the whole split's."""
+    rows = np.arange(start, stop)
+    excluded = exclusions.take(rows)
+    found = scorer.search(rows, depth, excluded)
+    excluded_scores = scorer.score_pairs(start + excluded.queries, excluded.documents)
+    return Block(start, stop, found.documents, found.scores, excluded_scores)
+
+
 def write_block(
     folder: Path, scorer: Scorer, dataset: Dataset, split: str, config: SearchConfig, start: int, stop: int
 ) -> dict[str, Any]:
-    """Search some queries of a split, and score every document that they exclude; returns the counts for the manifest."""
-    rows = np.arange(start, stop)
-    excluded = build_exclusions(dataset, split, config.exclude_same_id).take(rows)
-    found = scorer.search(rows, config.depth, excluded)
-    excluded_scores = scorer.score_pairs(start + excluded.queries, excluded.documents)
-    arrays: dict[str, npt.NDArray[Any]] = {
-        DOCUMENTS: found.documents,
-        SCORES: found.scores,
-        EXCLUDED_SCORES: excluded_scores,
-    }
-    for name, array in arrays.items():
+    """Search a block of queries and write it for `Block.open`; returns the counts for the manifest."""
+    exclusions = build_exclusions(dataset, split, config.exclude_same_id)
+    block = search_block(scorer, exclusions, start, stop, config.depth)
+    arrays = (block.documents, block.scores, block.excluded_scores)
+    for name, array in zip((DOCUMENTS, SCORES, EXCLUDED_SCORES), arrays, strict=True):
         with write_aside(folder / name) as aside, aside.open("wb") as file:
             np.save(file, array, allow_pickle=False)
     counts = {"start": start, "stop": stop}

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nv_retriever.ragged import Index
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes
 from nv_retriever.search.proposals import Documents, Queries, cell_bits
@@ -23,8 +24,6 @@ from nv_retriever.search.rows import Rows, prepare_documents
 from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray, OffsetArray
 
-DoubleArray = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
 Found = tuple[Index, Index, FloatArray]
 """(document of the block, query of the tile, bound minus threshold) of pairs, by document."""
 

@@ -16,22 +16,11 @@ from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
 from nv_retriever.mapped_file import create_mapped
 from nv_retriever.progress import progress
-from nv_retriever.search.blocks import EXCLUDED_SCORES, Block
-from nv_retriever.search.candidate_table import (
-    COLUMNS,
-    DOCUMENTS,
-    EXCLUDED,
-    INFO,
-    SCORES,
-    Candidates,
-    Excluded,
-    offsets_of,
-)
+from nv_retriever.search.blocks import EXCLUDED_SCORES, Block, search_block
+from nv_retriever.search.candidate_table import COLUMNS, DOCUMENTS, EXCLUDED, INFO, SCORES
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Scorer
-
-__all__ = ["Candidates", "Excluded", "offsets_of", "write_candidates"]
 
 logger = logging.getLogger(__name__)
 DONE = "blocks.json"
@@ -68,7 +57,7 @@ def write_candidates(
     with progress(f"search {teacher}", len(rows), "queries") as bar:
         for start, stop in work.blocks():
             if start not in work.done:
-                work.search(searcher, exclusions, start, stop, config.depth)
+                work.commit(search_block(searcher, exclusions, start, stop, config.depth), exclusions)
             bar.advance(stop - start)
     _write_excluded(folder, dataset, split, exclusions, work.excluded_scores)
     missing = int((work.documents < 0).sum())
@@ -131,9 +120,9 @@ class _Work:
         self.rows_per_block = max(FEWEST_ROWS, min(MOST_ROWS, PAIRS_PER_BLOCK // max(n_documents, 1)))
         self.layout = {"queries": n_queries, "depth": depth, "excluded": n_excluded, "rows_per_block": self.rows_per_block}
         self.done = self._finished()
-        if not self.done:
-            (folder / DONE).unlink(missing_ok=True)
         fresh = not self.done
+        if fresh:
+            (folder / DONE).unlink(missing_ok=True)
         self.documents: npt.NDArray[np.int32] = _memmap(folder / DOCUMENTS, np.int32, (n_queries, depth), fresh)
         self.scores: FloatArray = _memmap(folder / SCORES, np.float32, (n_queries, depth), fresh)
         self.excluded_scores: FloatArray = _memmap(folder / EXCLUDED_SCORES, np.float32, (n_excluded,), fresh)
@@ -152,29 +141,26 @@ class _Work:
         return [(start, min(start + self.rows_per_block, n)) for start in range(0, n, self.rows_per_block)]
 
     def take_over(self, blocks: Iterable[Block], exclusions: Exclusions) -> None:
-        """Copy what was searched elsewhere; own blocks that it covers are finished."""
+        """Copy what was searched elsewhere; own blocks that are covered by it are finished."""
         covered = np.zeros(len(self.documents), bool)
         for block in blocks:
-            rows = slice(block.start, block.stop)
-            part = slice(int(exclusions.offsets[block.start]), int(exclusions.offsets[block.stop]))
-            self.documents[rows], self.scores[rows] = block.documents, block.scores
-            self.excluded_scores[part] = block.excluded_scores
-            covered[rows] = True
+            self._put(block, exclusions)
+            covered[block.start : block.stop] = True
         self.done += [start for start, stop in self.blocks() if covered[start:stop].all() and start not in self.done]
 
-    def search(self, scorer: Scorer, exclusions: Exclusions, start: int, stop: int, depth: int) -> None:
-        """Search one block of queries and score what it excludes; the block counts once it is on disk."""
-        rows = np.arange(start, stop)
-        some = exclusions.take(rows)
-        found = scorer.search(rows, depth, some)
-        self.documents[start:stop], self.scores[start:stop] = found.documents, found.scores
-        part = slice(int(exclusions.offsets[start]), int(exclusions.offsets[stop]))
-        self.excluded_scores[part] = scorer.score_pairs(start + some.queries, some.documents)
+    def commit(self, block: Block, exclusions: Exclusions) -> None:
+        """Write one of the own blocks, which counts once it is on disk."""
+        self._put(block, exclusions)
         for array in (self.documents, self.scores, self.excluded_scores):
             if isinstance(array, np.memmap):
                 array.flush()
-        self.done.append(start)
+        self.done.append(block.start)
         write_json(self.folder / DONE, {"layout": self.layout, "done": self.done})
+
+    def _put(self, block: Block, exclusions: Exclusions) -> None:
+        rows = slice(block.start, block.stop)
+        self.documents[rows], self.scores[rows] = block.documents, block.scores
+        self.excluded_scores[exclusions.offsets[block.start] : exclusions.offsets[block.stop]] = block.excluded_scores
 
     def close(self) -> None:
         """Remove what only a resumed build needs."""

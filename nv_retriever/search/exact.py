@@ -11,13 +11,11 @@ import math
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from nv_retriever.search.types import FloatArray
+from nv_retriever.ragged import Index
+from nv_retriever.search.types import DoubleArray, FloatArray
 
-Index = npt.NDArray[np.int64]
-DoubleArray = npt.NDArray[np.float64]
 _CELLS = 1 << 22
 """Numbers in one gathered chunk (32 MiB)."""
 _LARGEST = float(np.finfo(np.float32).max)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import InputError
+from nv_retriever.ragged import Index
 from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.types import FloatArray
 
-Index = npt.NDArray[np.int64]
 _GPU_MOST = 2048
 """FAISS's GPU indexes return no more neighbours than this."""
 _TRAINING_ROWS = 64

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.ragged import Index
 from nv_retriever.search.ranking import kth_largest, parts
-from nv_retriever.search.types import FloatArray
+from nv_retriever.search.types import DoubleArray, FloatArray
 
-DoubleArray = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 _LARGEST = float(np.finfo(np.float32).max)
 

@@ -124,7 +124,7 @@ class RememberedScorer:
         if limits is None or np.isnan(limits).any():
             return self._scorer.search(query_rows, k, excluded, limits)
         limits, n = np.asarray(limits, np.float32), len(query_rows)
-        result = TopK(np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32), np.zeros(n, np.int64))
+        result = TopK.empty(n, k)
         left = self._read(query_rows, limits, result)
         if len(left):
             deep = max(k, min(_FEWEST, self.n_documents))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.ragged import Index
 from nv_retriever.search.types import Exclusions
 
-Index = npt.NDArray[np.int64]
 _MULTIPLE = 8
 """Of the columns: matrix products are fast for whole vectors of them."""
 

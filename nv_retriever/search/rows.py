@@ -14,9 +14,8 @@ from nv_retriever.search.float_proposals import FloatDocuments, FloatQueries
 from nv_retriever.search.int8_proposals import Int8Documents, Int8Queries
 from nv_retriever.search.precision import INT8, Precision
 from nv_retriever.search.proposals import Documents, Parts, Queries, Side, power_of_two_above
-from nv_retriever.search.types import FloatArray
+from nv_retriever.search.types import DoubleArray, FloatArray
 
-DoubleArray = npt.NDArray[np.float64]
 S = TypeVar("S", bound=Side)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nv_retriever.ragged import Index
 from nv_retriever.search.blockwise import Search
 from nv_retriever.search.proposals import Documents
 from nv_retriever.search.rows import Rows
 from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray
 
-Index = npt.NDArray[np.int64]
 SHARE, FEWEST, MOST = 12, 1024, 8192
 """A sample is 1 / SHARE of the corpus, within bounds."""
 _QUERIES = 512

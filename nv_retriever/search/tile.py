@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nv_retriever.ragged import Index
 from nv_retriever.search.memory import BlockSizes
 from nv_retriever.search.precision import Precision
 from nv_retriever.search.proposals import Product
 from nv_retriever.search.rows import slices
 from nv_retriever.search.types import FloatArray
 
-Index = npt.NDArray[np.int64]
 T = TypeVar("T")
 _FEW = 64
 """Where at most one cell in so many reaches the lower end, looking at these alone is cheaper than two more passes."""

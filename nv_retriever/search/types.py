@@ -14,6 +14,7 @@ from nv_retriever.ragged import bounds, owners, ranges
 IntArray = npt.NDArray[np.int32]
 OffsetArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
 
 ScoreKind = Literal["cosine", "dot", "bm25", "logit"]
 """Scores of different kinds are never compared or added; rules refuse kinds for which they have no meaning."""
@@ -76,6 +77,12 @@ class TopK:
     above: OffsetArray
     """(n_queries,) int64: allowed documents that score at or above the query's limit (0 without limits); the rank of
     column j, counted from 1 over all allowed documents, is above + j + 1."""
+
+    @staticmethod
+    def empty(n_queries: int, k: int) -> TopK:
+        """Return a result without documents, to be filled."""
+        documents, scores = np.full((n_queries, k), -1, np.int32), np.full((n_queries, k), np.nan, np.float32)
+        return TopK(documents, scores, np.zeros(n_queries, np.int64))
 
 
 class Scorer(Protocol):

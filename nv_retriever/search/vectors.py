@@ -12,6 +12,7 @@ import torch
 from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
 from nv_retriever.hardware import device_kind
+from nv_retriever.ragged import Index
 from nv_retriever.search.blockwise import Search, scan
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.mapped import VectorSource, gather, stream
@@ -26,7 +27,6 @@ from nv_retriever.search.sampling import Sample, guess_thresholds, sample_rows
 from nv_retriever.search.tile import Workers
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, TopK
 
-Index = npt.NDArray[np.int64]
 _PAIRS = 1024
 """Pairs that are scored, or queries whose keys are unpacked, at once: their numbers stay in the cache."""
 _STRIDE = 6
@@ -86,7 +86,7 @@ class VectorScorer:
     ) -> TopK:
         """Return the k best allowed documents of each query, strictly below its limit where limits are given."""
         n = len(query_rows)
-        result = TopK(np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32), np.zeros(n, np.int64))
+        result = TopK.empty(n, k)
         if not n or not self.n_documents or (not k and limits is None):
             return result
         work = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)

@@ -8,7 +8,7 @@ import numpy as np
 
 from nv_retriever.audit.samples import Labelled
 from nv_retriever.mining.randomness import IdKeys
-from nv_retriever.search.candidates import offsets_of
+from nv_retriever.search.candidate_table import offsets_of
 from nv_retriever.search.types import Exclusions, TopK
 
 

@@ -18,7 +18,7 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
 from nv_retriever.mining.rules.parse import parse_rule
-from nv_retriever.search.candidates import Candidates
+from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import Reason
 from tasks.checks import check_false_negatives

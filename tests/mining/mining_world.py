@@ -9,7 +9,8 @@ from matrix import MatrixScorer
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.search.candidates import Candidates, write_candidates
+from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.candidates import write_candidates
 from nv_retriever.search.config import SearchConfig
 
 

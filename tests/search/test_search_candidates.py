@@ -15,7 +15,8 @@ from nv_retriever.config import Runtime
 from nv_retriever.embedding.shards import Vectors
 from nv_retriever.errors import ArtifactError, GateError, InputError
 from nv_retriever.search import candidates as stage
-from nv_retriever.search.candidates import Candidates, write_candidates
+from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.candidates import write_candidates
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.types import Reason
