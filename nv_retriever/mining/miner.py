@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from nv_retriever.mining import shortfall
 from nv_retriever.mining.deepening import deepen
 from nv_retriever.mining.ensemble import choose, empty_choice, seats
 from nv_retriever.mining.pool import empty_pool, read_pool
 from nv_retriever.mining.randomness import IdKeys, mix
+from nv_retriever.mining.shortfall import Shortage, fill_randomly, relax
 from nv_retriever.mining.types import BoolArray, Choice, Plan, Pool, Rows, Samples, Short, Teacher, Veto, Wanted
+from nv_retriever.search.types import IntArray, OffsetArray
 
 _PLACES = 1 << 21
 """Survivors of all teachers that one block holds: about 40 MB."""
@@ -48,14 +48,14 @@ class Miner:
             stop = min(start + size, len(self.samples))
             last = self.samples.queries[stop - 1]
             stop = int(np.searchsorted(self.samples.queries, last, side="right"))
-            yield start, self._mine(np.arange(start, stop))
+            yield start, self.mine(np.arange(start, stop))
             start = stop
 
-    def of_samples(self, rows: Rows) -> Choice:
-        """Return the choice of some samples (all of their queries' samples, ascending)."""
-        return self._mine(rows)
+    def mine(self, samples: Rows) -> Choice:
+        """Return the negatives of some samples, (s,) ascending: all samples of their queries.
 
-    def _mine(self, samples: Rows) -> Choice:
+        Vetoes are taken until nothing changes: what is vetoed for one sample is vetoed for all samples of its query.
+        """
         queries = self.samples.queries[samples]
         served = self.seats_of(samples)
         pools = [empty_pool(len(samples), self.plan.selection.depth) for _ in self.teachers]
@@ -89,9 +89,7 @@ class Miner:
             positives = self.keys.documents[self.samples.positives[samples]]
         return seats(usable, self.plan.ensemble, self.plan.seed, queries, positives)
 
-    def _read(
-        self, pools: list[Pool], served: BoolArray, samples: Rows, unread: BoolArray, vetoed: npt.NDArray[np.int64]
-    ) -> None:
+    def _read(self, pools: list[Pool], served: BoolArray, samples: Rows, unread: BoolArray, vetoed: OffsetArray) -> None:
         """Read the pools of some samples from the tables, and search again where a table is too short."""
         plan = self.plan
         wanted = Wanted(plan.selection.depth, self._n_documents, plan.rule.min_rank, plan.floor, vetoed)
@@ -107,40 +105,28 @@ class Miner:
             read.exhausted &= teacher.sees_corpus
             pool.put(rows, read)
 
-    def _choose(
-        self, pools: list[Pool], served: BoolArray, samples: Rows, rows: Rows, vetoed: npt.NDArray[np.int64]
-    ) -> Choice:
+    def _choose(self, pools: list[Pool], served: BoolArray, samples: Rows, rows: Rows, vetoed: OffsetArray) -> Choice:
+        """Return the choice of some rows of the pools, what is short filled as the plan says."""
         served = served[:, rows]
         queries = self.samples.queries[samples[rows]]
         choice = choose([self._prefer(pool.take(rows), queries) for pool in pools], served, self.plan)
         short = np.flatnonzero((choice.short != Short.NONE) & (choice.short != Short.POSITIVE_NOT_SCORED))
         if self.plan.shortfall == "drop":
-            shortfall.drop(choice, short)
+            choice.documents[short] = -1
         elif self.plan.shortfall != "fewer":
             first = served.argmax(axis=0)
             for number, teacher in enumerate(self.teachers):
                 at = short[first[short] == number]
-                if len(at):
-                    self._fill(choice, at, number, teacher, queries[at], samples[rows][at], vetoed)
+                if not len(at):
+                    continue
+                shortage = Shortage(choice, at, samples[rows[at]], queries[at], number, teacher, self.plan, vetoed)
+                if self.plan.shortfall == "relax":
+                    relax(shortage)
+                else:
+                    fill_randomly(shortage, self.keys)
         return choice
 
-    def _fill(
-        self,
-        choice: Choice,
-        at: Rows,
-        number: int,
-        teacher: Teacher,
-        queries: npt.NDArray[np.int32],
-        samples: Rows,
-        vetoed: npt.NDArray[np.int64],
-    ) -> None:
-        if self.plan.shortfall == "relax":
-            shortfall.relax(choice, at, number, teacher, queries, samples, self.plan, vetoed)
-        else:
-            keys = self.keys.queries, self.keys.documents
-            shortfall.fill_randomly(choice, at, number, teacher, queries, samples, self.plan, vetoed, *keys)
-
-    def _prefer(self, pool: Pool, queries: npt.NDArray[np.int32]) -> Pool:
+    def _prefer(self, pool: Pool, queries: IntArray) -> Pool:
         """Return the pool with its survivors in the selection's order of preference."""
         order = self.plan.selection.order(
             pool.scores,
@@ -151,19 +137,17 @@ class Miner:
         names = ("documents", "scores", "ranks")
         return replace(pool, **{name: np.take_along_axis(getattr(pool, name), order, 1) for name in names})
 
-    def _veto_pools(self, pools: list[Pool], samples: Rows, rows: Rows) -> npt.NDArray[np.int64]:
+    def _veto_pools(self, pools: list[Pool], samples: Rows, rows: Rows) -> OffsetArray:
         if not self.pool_vetoes or not len(rows):
             return np.empty(0, np.int64)
         return self._veto(self.pool_vetoes, samples, rows, np.concatenate([pool.documents for pool in pools], axis=1))
 
-    def _veto_choice(self, choice: Choice, samples: Rows, rows: Rows) -> npt.NDArray[np.int64]:
+    def _veto_choice(self, choice: Choice, samples: Rows, rows: Rows) -> OffsetArray:
         filled = self.plan.shortfall in ("relax", "random")  # what fills a place was in no pool
         vetoes = [*(self.pool_vetoes if filled else ()), *self.choice_vetoes]
         return self._veto(vetoes, samples, rows, choice.documents)
 
-    def _veto(
-        self, vetoes: Sequence[Veto], samples: Rows, rows: Rows, documents: npt.NDArray[np.int32]
-    ) -> npt.NDArray[np.int64]:
+    def _veto(self, vetoes: Sequence[Veto], samples: Rows, rows: Rows, documents: IntArray) -> OffsetArray:
         """Return the sorted keys query * n_documents + document of the pairs that are no negatives after all."""
         row, column = np.nonzero(documents[rows] >= 0)
         at = samples[rows[row]]

@@ -6,43 +6,75 @@ carries its own reason; without room below the anchor the sample stays short.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.deepening import deepen, search_deeper
-from nv_retriever.mining.randomness import Keys, mix
+from nv_retriever.mining.randomness import IdKeys, mix
 from nv_retriever.mining.types import BoolArray, Choice, Plan, Rows, Short, Teacher, Wanted, Why
 from nv_retriever.search.types import FloatArray, IntArray, Scorer
 
 SHORTFALLS = ("fewer", "relax", "random", "drop")
 _SPARE = 64
+"""Documents that a random filling looks at beyond those that it wants and those that are excluded."""
 
 
-def relax(
-    choice: Choice,
-    rows: Rows,
-    number: int,
-    teacher: Teacher,
-    queries: IntArray,
-    samples: Rows,
-    plan: Plan,
-    vetoed: npt.NDArray[np.int64],
-) -> None:
-    """Fill places of `rows` with documents that fail the rule: first those under the floor, best first (they are only
-    easy), then those above the limit, the nearest to it first, never at or above the anchor.
+@dataclass(frozen=True)
+class Shortage:
+    """Samples that are short, with the teacher that may fill their places."""
 
-    `queries` and `samples` (len(rows),) belong to `rows`; `number` is the teacher's.
+    choice: Choice
+    """Is filled in place."""
+    rows: Rows
+    """(n,) the samples' rows of `choice`."""
+    samples: Rows
+    """(n,) their numbers among all samples."""
+    queries: IntArray
+    """(n,) their queries."""
+    number: int
+    """The teacher's."""
+    teacher: Teacher
+    plan: Plan
+    vetoed: npt.NDArray[np.int64]
+    """As in Wanted."""
+
+    def scorer(self) -> Scorer:
+        """Return the teacher's scorer; raises InputError where there is none."""
+        if self.teacher.scorer is None:
+            expected, found = "a teacher that can search and score", f"only a table of {self.teacher.name}"
+            raise InputError(f"shortfall {self.plan.shortfall}", expected, found)
+        return self.teacher.scorer()
+
+    def append(self, i: int, why: Why, documents: IntArray, scores: FloatArray, ranks: npt.NDArray[np.int64]) -> None:
+        """Put documents into the free places of the i-th sample, those left out that it has."""
+        choice, row = self.choice, self.rows[i]
+        have = choice.documents[row]
+        start = int((have >= 0).sum())
+        fresh = np.flatnonzero((documents >= 0) & ~np.isin(documents, have[:start]))[: len(have) - start]
+        places = slice(start, start + len(fresh))
+        choice.documents[row, places] = documents[fresh]
+        choice.scores[row, places] = scores[fresh]
+        choice.ranks[row, places] = ranks[fresh]
+        choice.teachers[row, places] = self.number
+        choice.reasons[row, places] = why
+
+
+def relax(shortage: Shortage) -> None:
+    """Fill places with documents that fail the rule: first those under the floor, best first (they are only easy), then
+    those above the limit, the nearest to it first, never at or above the anchor.
     """
-    scorer = _scorer(teacher, "relax")
-    exclusions = teacher.exclusions()
-    limits, anchors = teacher.limits[samples], teacher.anchors[samples]
-    wanted = Wanted(plan.selection.count, teacher.n_documents, plan.rule.min_rank, vetoed=vetoed)
+    teacher, plan, queries = shortage.teacher, shortage.plan, shortage.queries
+    scorer, exclusions = shortage.scorer(), teacher.exclusions()
+    limits, anchors = teacher.limits[shortage.samples], teacher.anchors[shortage.samples]
+    wanted = Wanted(plan.selection.count, teacher.n_documents, plan.rule.min_rank, vetoed=shortage.vetoed)
     if plan.min_score is not None:
         floors = np.minimum(np.minimum(limits, anchors), plan.floor).astype(np.float32)
         easy = deepen(scorer, exclusions, queries, floors, wanted)
-        for i, row in enumerate(rows.tolist()):
-            _append(choice, row, number, Why.RELAXED, easy.documents[i], easy.scores[i], easy.ranks[i])
+        for i in range(len(queries)):
+            shortage.append(i, Why.RELAXED, easy.documents[i], easy.scores[i], easy.ranks[i])
 
     def nearest(some: Rows, k: int) -> BoolArray:
         """Fill places with what fails the rule, once all of it below the anchor is found."""
@@ -55,41 +87,29 @@ def relax(
         for i in np.flatnonzero(ended).tolist():
             failing = np.flatnonzero(fails[i])
             order = failing[np.lexsort((found.documents[i, failing], found.scores[i, failing]))]
-            taken = found.documents[i, order], found.scores[i, order], ranks[i, order]
-            _append(choice, int(rows[some[i]]), number, Why.RELAXED, *taken)
+            shortage.append(int(some[i]), Why.RELAXED, found.documents[i, order], found.scores[i, order], ranks[i, order])
         return ended
 
-    left = np.flatnonzero(choice.documents[rows, -1] < 0)
+    left = np.flatnonzero(shortage.choice.documents[shortage.rows, -1] < 0)
     search_deeper(left, plan.selection.count + plan.rule.min_rank, scorer.n_documents, nearest)
 
 
-def fill_randomly(
-    choice: Choice,
-    rows: Rows,
-    number: int,
-    teacher: Teacher,
-    queries: IntArray,
-    samples: Rows,
-    plan: Plan,
-    vetoed: npt.NDArray[np.int64],
-    query_keys: Keys,
-    document_keys: Keys,
-) -> None:
-    """Fill places of `rows` with allowed documents in the order of hash(seed, query id, document id), without repeats."""
-    scorer = _scorer(teacher, "random")
-    exclusions = teacher.exclusions()
-    wanted = Wanted(plan.selection.count, teacher.n_documents, vetoed=vetoed)
-    for row, query, sample in zip(rows.tolist(), queries.tolist(), samples.tolist(), strict=True):
+def fill_randomly(shortage: Shortage, keys: IdKeys) -> None:
+    """Fill places with allowed documents in the order of hash(seed, query id, document id), without repeats."""
+    teacher, plan = shortage.teacher, shortage.plan
+    scorer, exclusions = shortage.scorer(), teacher.exclusions()
+    wanted = Wanted(plan.selection.count, teacher.n_documents, vetoed=shortage.vetoed)
+    for i, (query, anchor) in enumerate(zip(shortage.queries.tolist(), teacher.anchors[shortage.samples], strict=True)):
         barred = exclusions.documents[exclusions.offsets[query] : exclusions.offsets[query + 1]]
-        hashes = mix(plan.seed, query_keys[query : query + 1], document_keys)
+        hashes = mix(plan.seed, keys.queries[query : query + 1], keys.documents)
         size = min(plan.selection.count + len(barred) + _SPARE, teacher.n_documents)
-        while choice.documents[row, -1] < 0:
+        while shortage.choice.documents[shortage.rows[i], -1] < 0:
             smallest = np.argpartition(hashes, size - 1)[:size]
             drawn: IntArray = smallest[np.argsort(hashes[smallest], kind="stable")].astype(np.int32)
             drawn = drawn[~np.isin(drawn, barred) & ~wanted.is_vetoed(np.array(query), drawn)]
             scores = scorer.score_pairs(np.full(len(drawn), query), drawn)
-            fine = np.isfinite(scores) & (scores < teacher.anchors[sample])
-            _append(choice, row, number, Why.RANDOM, drawn[fine], scores[fine], np.zeros(int(fine.sum()), np.int64))
+            fine = np.isfinite(scores) & (scores < anchor)
+            shortage.append(i, Why.RANDOM, drawn[fine], scores[fine], np.zeros(int(fine.sum()), np.int64))
             if size >= teacher.n_documents:
                 break
             size = min(4 * size, teacher.n_documents)
@@ -98,29 +118,3 @@ def fill_randomly(
 def reason_text(short: int, policy: str) -> str:
     """Return why a sample is short, as it is stored; `short` is a value of Short."""
     return f"dropped: {Short(short).text}" if policy == "drop" else Short(short).text
-
-
-def drop(choice: Choice, rows: Rows) -> None:
-    """Take away all negatives of the short samples."""
-    choice.documents[rows] = -1
-
-
-def _scorer(teacher: Teacher, policy: str) -> Scorer:
-    if teacher.scorer is None:
-        raise InputError(f"shortfall {policy}", "a teacher that can search and score", f"only a table of {teacher.name}")
-    return teacher.scorer()
-
-
-def _append(
-    choice: Choice, row: int, teacher: int, why: Why, documents: IntArray, scores: FloatArray, ranks: npt.NDArray[np.int64]
-) -> None:
-    """Put documents into the free places of one sample, those left out that it has."""
-    have = choice.documents[row]
-    start = int((have >= 0).sum())
-    fresh = np.flatnonzero((documents >= 0) & ~np.isin(documents, have[:start]))[: len(have) - start]
-    places = slice(start, start + len(fresh))
-    choice.documents[row, places] = documents[fresh]
-    choice.scores[row, places] = scores[fresh]
-    choice.ranks[row, places] = ranks[fresh]
-    choice.teachers[row, places] = teacher
-    choice.reasons[row, places] = why
