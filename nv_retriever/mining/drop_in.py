@@ -9,11 +9,10 @@ call fails instead of ignoring it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from nv_retriever.data.records import shorten
 from nv_retriever.errors import InputError
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Format = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
+_Sample = tuple[str, str, list[str], list[float]]
 
 
 def mine_hard_negatives(
@@ -59,15 +59,9 @@ def mine_hard_negatives(
     `range_min` skips raw ranks, `range_max` is the last rank that is looked at (default: as deep as it takes), the other
     limits all apply. `random` draws by softmax of the scores. Raises InputError for arguments without effect.
     """
-    if sampling_strategy not in ("top", "random") or output_format not in (
-        "triplet",
-        "n-tuple",
-        "labeled-pair",
-        "labeled-list",
-    ):
-        raise InputError(
-            "mine_hard_negatives", "a known sampling_strategy and output_format", f"{sampling_strategy}, {output_format}"
-        )
+    if sampling_strategy not in ("top", "random") or output_format not in get_args(Format):
+        found = f"{sampling_strategy}, {output_format}"
+        raise InputError("mine_hard_negatives", "a known sampling_strategy and output_format", found)
     if not hasattr(model, "encode_query"):
         raise InputError("model", "a SentenceTransformer", type(model).__name__)
     columns = _columns(dataset, anchor_column_name, positive_column_name)
@@ -77,12 +71,13 @@ def mine_hard_negatives(
     _check_range(range_min, range_max, num_negatives)
     window = (range_max - range_min) if range_max is not None else 10 * num_negatives
     selection = f"top({num_negatives})" if sampling_strategy == "top" else f"sample({num_negatives}, of={window})"
-    row_of = {text: row for row, text in enumerate(queries)}, {text: row for row, text in enumerate(documents)}
+    query_row = {text: row for row, text in enumerate(queries)}
+    document_row = {text: row for row, text in enumerate(documents)}
     encode: dict[str, Any] = {"batch_size": batch_size, "normalize_embeddings": True, "convert_to_numpy": True}
-    found = mine(
+    result = mine(
         model.encode_query(queries, prompt_name=query_prompt_name, prompt=query_prompt, **encode),
         model.encode_document(documents, prompt_name=corpus_prompt_name, prompt=corpus_prompt, **encode),
-        [(row_of[0][query], row_of[1][positive]) for query, positive in zip(anchors, positives, strict=True)],
+        [(query_row[query], document_row[positive]) for query, positive in zip(anchors, positives, strict=True)],
         query_texts=queries,
         document_texts=documents,
         rule=_rule(range_min, max_score, absolute_margin, relative_margin),
@@ -93,11 +88,12 @@ def mine_hard_negatives(
         depth=range_max if range_max is not None else max(100, range_min + 10 * num_negatives),
         deepen=range_max is None,
     )
-    if found.short.num_rows:
-        texts = "%d of %d (anchor, positive) pairs have fewer than %d negatives: %s"
-        facts = found.statistics["samples"], num_negatives, found.statistics["short_reasons"]
-        logger.warning(texts, found.short.num_rows, *facts)
-    return _FORMATS[output_format](found, queries, documents, columns, num_negatives, output_scores)
+    if result.short.num_rows:
+        text = "%d of %d (anchor, positive) pairs have fewer than %d negatives: %s"
+        facts = result.statistics["samples"], num_negatives, result.statistics["short_reasons"]
+        logger.warning(text, result.short.num_rows, *facts)
+    samples = _samples(result, queries, documents, output_scores)
+    return _dataset(columns, samples, output_format, num_negatives, output_scores)
 
 
 def _texts(values: Iterable[Any], name: str) -> list[str]:
@@ -145,84 +141,48 @@ def _rule(range_min: int, max_score: float | None, absolute: float | None, relat
     return "&".join(parts) or "topk"
 
 
-Columns = tuple[str, str]
-
-
-def _triplets(
-    found: MiningResult, queries: list[str], documents: list[str], columns: Columns, wanted: int, scores: bool
-) -> Dataset:
-    data: dict[str, list[Any]] = {
-        columns[0]: [queries[row] for row in found.query.tolist()],
-        columns[1]: [documents[row] for row in found.positive.tolist()],
-        "negative": [documents[row] for row in found.negative.tolist()],
-    }
-    if scores:
-        data["scores"] = np.stack([found.positive_score, found.negative_score], 1).tolist()
-    return _dataset(data)
-
-
-def _samples(found: MiningResult) -> list[npt.NDArray[np.intp]]:
-    """Return the rows of each sample's negatives."""
-    changed = np.flatnonzero((np.diff(found.query) != 0) | (np.diff(found.positive) != 0)) + 1
-    return [part for part in np.split(np.arange(len(found)), changed) if len(part)]
-
-
-def _tuples(
-    found: MiningResult, queries: list[str], documents: list[str], columns: Columns, wanted: int, scores: bool
-) -> Dataset:
-    names = [columns[0], columns[1], *(f"negative_{number}" for number in range(1, wanted + 1))]
-    data: dict[str, list[Any]] = {name: [] for name in [*names, *(["scores"] if scores else [])]}
-    for rows in _samples(found):
-        if len(rows) < wanted:
-            continue
-        texts = [queries[found.query[rows[0]]], documents[found.positive[rows[0]]]]
-        texts += [documents[row] for row in found.negative[rows].tolist()]
-        for name, text in zip(names, texts, strict=True):
-            data[name].append(text)
-        if scores:
-            data["scores"].append(_sample_scores(found, rows))
-    return _dataset(data)
-
-
-def _lists(
-    found: MiningResult, queries: list[str], documents: list[str], columns: Columns, wanted: int, scores: bool
-) -> Dataset:
-    last = "scores" if scores else "labels"
-    data: dict[str, list[Any]] = {columns[0]: [], columns[1]: [], last: []}
-    for rows in _samples(found):
-        data[columns[0]].append(queries[found.query[rows[0]]])
-        data[columns[1]].append([documents[row] for row in [found.positive[rows[0]], *found.negative[rows].tolist()]])
-        data[last].append(_sample_scores(found, rows) if scores else [1, *[0] * len(rows)])
-    return _dataset(data)
-
-
-def _pairs(
-    found: MiningResult, queries: list[str], documents: list[str], columns: Columns, wanted: int, scores: bool
-) -> Dataset:
-    """Each (query, document) once: several positives of a query may share a negative."""
-    last = "score" if scores else "label"
-    seen: dict[tuple[int, int], Any] = {}
-    for rows in _samples(found):
-        query = int(found.query[rows[0]])
-        values = _sample_scores(found, rows) if scores else [1, *[0] * len(rows)]
-        for row, value in zip([int(found.positive[rows[0]]), *found.negative[rows].tolist()], values, strict=True):
-            seen.setdefault((query, row), value)
-    data: dict[str, list[Any]] = {
-        columns[0]: [queries[query] for query, _ in seen],
-        columns[1]: [documents[row] for _, row in seen],
-        last: list(seen.values()),
-    }
-    return _dataset(data)
-
-
-def _sample_scores(found: MiningResult, rows: npt.NDArray[np.intp]) -> list[float]:
-    return [float(found.positive_score[rows[0]]), *found.negative_score[rows].tolist()]
-
-
-def _dataset(data: dict[str, list[Any]]) -> Dataset:
+def _dataset(names: tuple[str, str], samples: Iterable[_Sample], form: Format, wanted: int, scores: bool) -> Dataset:
+    """Return the samples in a format of sentence-transformers; `names` are the columns of anchor and positive."""
     from datasets import Dataset as Made
 
+    columns = [*names]
+    if form in ("triplet", "n-tuple"):
+        columns += ["negative"] if form == "triplet" else [f"negative_{number}" for number in range(1, wanted + 1)]
+        columns += ["scores"] if scores else []
+    else:
+        columns += [("score" if scores else "label") + ("s" if form == "labeled-list" else "")]
+    data: dict[str, list[Any]] = {column: [] for column in columns}
+    for row in _rows(samples, form, wanted):
+        for column, value in zip(columns, row, strict=False):  # labels of triplets and tuples have no column
+            data[column].append(value)
     return Made.from_dict(data)
 
 
-_FORMATS = {"triplet": _triplets, "n-tuple": _tuples, "labeled-pair": _pairs, "labeled-list": _lists}
+def _rows(samples: Iterable[_Sample], form: Format, wanted: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a format, their scores or labels last."""
+    seen: set[tuple[str, str]] = set()
+    for query, positive, negatives, values in samples:
+        if form == "triplet":
+            for negative, value in zip(negatives, values[1:], strict=True):
+                yield query, positive, negative, [values[0], value]
+        elif form == "labeled-list":
+            yield query, [positive, *negatives], values
+        elif form == "labeled-pair":
+            for passage, value in zip([positive, *negatives], values, strict=True):
+                if (query, passage) not in seen:  # several positives of a query may share a negative
+                    seen.add((query, passage))
+                    yield query, passage, value
+        elif len(negatives) == wanted:
+            yield query, positive, *negatives, values
+
+
+def _samples(found: MiningResult, queries: list[str], documents: list[str], scores: bool) -> Iterator[_Sample]:
+    """Yield each sample's query, positive and negatives, and its scores, else its labels, the positive's first."""
+    positive_scores, negative_scores = found.positive_score, found.negative_score
+    changed = np.flatnonzero((np.diff(found.query) != 0) | (np.diff(found.positive) != 0)) + 1
+    for rows in np.split(np.arange(len(found)), changed):
+        if len(rows):
+            first, negatives = rows[0], [documents[row] for row in found.negative[rows].tolist()]
+            measured = [float(positive_scores[first]), *negative_scores[rows].tolist()]
+            values = measured if scores else [1, *[0] * len(rows)]
+            yield queries[found.query[first]], documents[found.positive[first]], negatives, values
