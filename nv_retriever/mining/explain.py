@@ -19,6 +19,7 @@ from nv_retriever.mining.shortfall import reason_text
 from nv_retriever.mining.teachers import OpenScorer, plan_of, samples_of, teachers_of
 from nv_retriever.mining.vetoes import open_vetoes
 from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.types import IntArray
 
 if TYPE_CHECKING:
     from nv_retriever.data.dataset import Dataset
@@ -76,34 +77,31 @@ def explain(
         added = vetoes.relabelled(int(rows[0]), choice, samples, teachers)
     told: list[Row] = []
     for i, sample in enumerate(rows.tolist()):
+        own = choice.take(np.array([i]))
         for number in np.flatnonzero(served[:, i]).tolist():
-            view = View(miner, teachers[number], number, sample, query, vetoes)
-            own = choice.take(np.array([i]))
-            seen = view.excluded(candidates[number], dataset) + view.candidates(own, dataset)
+            view = View(miner, teachers[number], number, sample, query, own, vetoes, dataset)
+            seen = view.excluded(candidates[number]) + view.candidates()
             if document is not None:
-                seen = [row for row in seen if row.document_id == document_id] or [view.beyond(document, own, dataset)]
+                seen = [row for row in seen if row.document_id == document_id] or [view.beyond(document)]
             told += seen
     told += [row for row in relabelled_rows(added, dataset) if document_id in (None, row.document_id)]
-    names = [str(dataset.document_ids[samples.positives[sample]]) for sample in rows.tolist()]
+    positives = _texts_by_id(dataset, samples.positives[rows])
+    short = zip(positives, choice.short.tolist(), strict=True)
     return Explanation(
         query_id=query_id,
         query=dataset.query_texts(dataset.query_rows(split)[[query]])[0],
         rule=plan.rule.name,
         selection=plan.selection.name,
-        positives=dict(zip(names, dataset.document_texts(samples.positives[rows]), strict=True)),
-        relabelled=dict(
-            zip(
-                dataset.document_ids[added.samples.positives].tolist(),
-                dataset.document_texts(added.samples.positives),
-                strict=True,
-            )
-        ),
-        short={
-            name: reason_text(code, plan.shortfall) for name, code in zip(names, choice.short.tolist(), strict=True) if code
-        },
+        positives=positives,
+        relabelled=_texts_by_id(dataset, added.samples.positives),
+        short={positive: reason_text(code, plan.shortfall) for positive, code in short if code},
         rows=tuple(told),
         document_id=document_id,
     )
+
+
+def _texts_by_id(dataset: Dataset, documents: IntArray) -> dict[str, str]:
+    return dict(zip(dataset.document_ids[documents].tolist(), dataset.document_texts(documents), strict=True))
 
 
 def _find_document(document_id: str, dataset: Dataset) -> int:

@@ -58,25 +58,28 @@ class View:
     number: int
     sample: int
     query: int
+    choice: Choice
+    """Of this sample alone."""
     vetoes: Vetoes
+    dataset: Dataset
 
-    def excluded(self, table: Candidates, dataset: Dataset) -> list[Row]:
+    def excluded(self, table: Candidates) -> list[Row]:
         """Return the documents that were never candidates, by score."""
         all_of = table.excluded
         part = slice(int(all_of.offsets[self.query]), int(all_of.offsets[self.query + 1]))
         columns = all_of.documents[part], all_of.scores[part], all_of.reasons[part]
         order = np.argsort(-columns[1], kind="stable")
         told = [
-            self._row(dataset, document, None, score, f"excluded: {_REASONS[Reason(reason)]}")
+            self._row(document, None, score, f"excluded: {_REASONS[Reason(reason)]}")
             for document, score, reason in zip(*(column[order].tolist() for column in columns), strict=True)
         ]
-        return _with_texts(told, columns[0][order], dataset)
+        return _with_texts(told, columns[0][order], self.dataset)
 
-    def candidates(self, choice: Choice, dataset: Dataset) -> list[Row]:
+    def candidates(self) -> list[Row]:
         """Return the candidates down to the last one that was looked at, then what was drawn at random."""
-        mine = self._mine(choice)
+        mine, choice = self._mine(), self.choice
         places = {int(choice.documents[0, j]): (j, Why(choice.reasons[0, j]).text) for j in mine.tolist()}
-        documents, scores = self._ranked(self._last(choice))
+        documents, scores = self._ranked(self._last())
         seen = set(documents.tolist())
         random = [j for j in mine.tolist() if int(choice.documents[0, j]) not in seen]
         told = []
@@ -84,42 +87,42 @@ class View:
         if choice.short[0] and self.miner.plan.shortfall == "drop":
             outcomes = ["dropped with its sample" if outcome == "not chosen" else outcome for outcome in outcomes]
         for i, document in enumerate(documents.tolist()):
-            if outcomes[i] == "not chosen" and (other := self._giver(document, choice)):
+            if outcomes[i] == "not chosen" and (other := self._giver(document)):
                 outcomes[i] = f"given by {other}"
             position, outcome = places.get(document, (None, outcomes[i]))
-            told.append(self._row(dataset, document, i + 1, float(scores[i]), outcome, position))
+            told.append(self._row(document, i + 1, float(scores[i]), outcome, position))
         for j in random:
             document = int(choice.documents[0, j])
-            told.append(self._row(dataset, document, None, float(choice.scores[0, j]), places[document][1], j))
-        return _with_texts(told, np.r_[documents, choice.documents[0, random]], dataset)
+            told.append(self._row(document, None, float(choice.scores[0, j]), places[document][1], j))
+        return _with_texts(told, np.r_[documents, choice.documents[0, random]], self.dataset)
 
-    def beyond(self, document: int, choice: Choice, dataset: Dataset) -> Row:
+    def beyond(self, document: int) -> Row:
         """Return the row of a document that is neither excluded nor among the candidates that were looked at."""
         rank, score = self._place(document)
         if rank is None:
             outcome = "without a score" if np.isnan(score) else "not among the documents that the teacher ranks"
         else:
             (outcome,) = self._outcomes(np.array([document]), np.array([score]), rank)
-            if outcome == "not chosen" and (other := self._giver(document, choice)):
+            if outcome == "not chosen" and (other := self._giver(document)):
                 outcome = f"given by {other}"
-            elif outcome == "not chosen" and (last := self._last(choice)):
+            elif outcome == "not chosen" and (last := self._last()):
                 outcome = f"not chosen: the last document that was looked at has rank {last}"
-        return _with_texts([self._row(dataset, document, rank, score, outcome)], np.array([document]), dataset)[0]
+        return _with_texts([self._row(document, rank, score, outcome)], np.array([document]), self.dataset)[0]
 
-    def _mine(self, choice: Choice) -> np.ndarray:
+    def _mine(self) -> np.ndarray:
         """Return which of the sample's negatives this teacher gave."""
-        return np.flatnonzero((choice.documents[0] >= 0) & (choice.teachers[0] == self.number))
+        return np.flatnonzero((self.choice.documents[0] >= 0) & (self.choice.teachers[0] == self.number))
 
-    def _giver(self, document: int, choice: Choice) -> str | None:
+    def _giver(self, document: int) -> str | None:
         """Return the teacher that gave the sample a document, if any."""
-        given = choice.teachers[0, choice.documents[0] == document]
+        given = self.choice.teachers[0, self.choice.documents[0] == document]
         return self.miner.teachers[given[0]].name if len(given) else None
 
-    def _last(self, choice: Choice) -> int:
+    def _last(self) -> int:
         """Return the rank of the last negative, or down to which nothing else was found where the sample is short."""
-        last = int(choice.ranks[0, self._mine(choice)].max(initial=0))
-        if choice.short[0]:
-            last = max(last, min(int(choice.depth[0]), len(self.teacher.documents[self.query])))
+        last = int(self.choice.ranks[0, self._mine()].max(initial=0))
+        if self.choice.short[0]:
+            last = max(last, min(int(self.choice.depth[0]), len(self.teacher.documents[self.query])))
         return last
 
     def _place(self, document: int) -> tuple[int | None, float]:
@@ -185,14 +188,12 @@ class View:
         others = [v.verdict for (s, d), v in verdicts.items() if d == document and v.verdict != "keep"]
         return own.verdict if own is not None and (own.verdict != "keep" or not others) else (others[0] if others else None)
 
-    def _row(
-        self, dataset: Dataset, document: int, rank: int | None, score: float, outcome: str, position: int | None = None
-    ) -> Row:
+    def _row(self, document: int, rank: int | None, score: float, outcome: str, position: int | None = None) -> Row:
         limit = float(self.teacher.limits[self.sample])
         return Row(
-            positive_id=str(dataset.document_ids[self.miner.samples.positives[self.sample]]),
+            positive_id=str(self.dataset.document_ids[self.miner.samples.positives[self.sample]]),
             teacher=self.teacher.name,
-            document_id=str(dataset.document_ids[document]),
+            document_id=str(self.dataset.document_ids[document]),
             rank=rank,
             score=float(score) if np.isfinite(score) else None,
             anchor=float(self.teacher.anchors[self.sample]),
