@@ -84,15 +84,15 @@ class TripleStore:
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a read-only connection; views `documents`, `queries` and `triples_text` join the texts that still exist.
 
-        Writers wait while it is open: read, then leave the block. Raises InputError where there is no database yet.
+        Writers wait while it is open: read, then leave the block. Raises InputError where there is no database yet, or one
+        of another schema.
         """
         if not self.path.exists():
             raise InputError(str(self.path), "the database of mined triples", "no file", "mine first: nvr mine")
         with self._open(read_only=True) as connection:
-            if (version := self._version(connection)) != schema.SCHEMA_VERSION:
+            if (version := self._version(connection)) < schema.SCHEMA_VERSION:
                 expected = f"a database of schema version {schema.SCHEMA_VERSION}"
-                error = StoreOutdatedError if version < schema.SCHEMA_VERSION else InputError
-                raise error(str(self.path), expected, f"version {version}", "the next mining run rebuilds it")
+                raise StoreOutdatedError(str(self.path), expected, f"version {version}", "the next mining run rebuilds it")
             self._create_text_views(connection, temporary=True)
             yield connection
 
@@ -153,20 +153,22 @@ class TripleStore:
             connection.close()
 
     def _version(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Return the version of the schema; raises InputError for one that only a newer program knows."""
         import duckdb
 
         try:
             row = connection.execute("SELECT max(version) FROM schema_version").fetchone()
         except duckdb.Error as error:
             raise damaged(self.path, error) from error
-        return int(row[0]) if row and row[0] is not None else 0
+        version = int(row[0]) if row and row[0] is not None else 0
+        if version > schema.SCHEMA_VERSION:
+            expected = f"a database of schema version {schema.SCHEMA_VERSION} or older"
+            raise InputError(str(self.path), expected, f"version {version}", "a newer version of this program wrote it")
+        return version
 
     def _migrate(self) -> None:
         with self._open(read_only=False) as connection:
             version = self._version(connection)
-        if version > schema.SCHEMA_VERSION:
-            expected = f"a database of schema version {schema.SCHEMA_VERSION} or older"
-            raise InputError(str(self.path), expected, f"version {version}", "a newer version of this program wrote it")
         if version < schema.SCHEMA_VERSION:
             logger.warning("%s has schema version %d: rebuilding it from the artifacts", self.path, version)
             self._rewrite([MiningArtifact.open(folder) for folder in self.mining_folders()], keep=self.path)

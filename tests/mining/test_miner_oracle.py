@@ -142,7 +142,7 @@ def test_a_table_alone_gives_a_part_of_the_truth(world, rule, selection):
 
 
 def test_a_block_holds_a_bounded_number_of_places(monkeypatch):
-    monkeypatch.setattr(Miner, "_mine", lambda self, samples: samples)
+    monkeypatch.setattr(Miner, "mine", lambda self, samples: samples)
     rows = np.arange(5000, dtype=np.int32)
     plan = Plan(parse_rule("topk"), parse_selection("top(100000)"))
     blocks = [rows for _, rows in Miner(Samples(rows, rows), [None], plan, None).blocks()]

@@ -225,6 +225,17 @@ def test_nemo_keeps_scores_and_the_whole_corpus(world: World, tmp_path: Path) ->
     assert nemo_rows(tmp_path / "moved elsewhere" / "train.json", tmp_path / "cache", group_size=5) == rows
 
 
+def test_a_positive_of_several_teachers_has_no_one_score(tmp_path: Path) -> None:
+    negatives = ["a", {"negative_id": "b", "teacher": "bm25", "score_kind": "bm25"}]  # 0.8 is the positive's score of both
+    mining = write_mining(tmp_path / "mining", [Mined("q", "p", negatives)])
+    dataset = write_dataset(tmp_path / "dataset", {i: ("", i) for i in "abp"}, {"q": "query"})
+    export("nemo", mining, dataset, tmp_path / "nemo")
+    (entry,) = json.loads((tmp_path / "nemo" / "train.json").read_text())["data"]
+    assert entry["pos_doc"] == [{"id": "p", "score": None}]
+    export("labeled-pair", mining, dataset, tmp_path / "pairs")
+    assert pq.read_table(tmp_path / "pairs" / "ids.parquet")["score"].to_pylist()[0] is None
+
+
 def test_a_trec_run_is_read_by_ir_measures(world: World, tmp_path: Path) -> None:
     mining, dataset, samples = world
     result = export("trec", mining, dataset, tmp_path / "out.trec")

@@ -114,8 +114,9 @@ def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     folder = write_mining(tmp_path / "m", [Mined("q", "p", ["n"])])
     store.add(folder)
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 0)
-    with pytest.raises(InputError, match="a newer version of this program"):
-        store.add(folder)
+    for use in (lambda: store.add(folder), store.runs):
+        with pytest.raises(InputError, match="a newer version of this program"):
+            use()
 
 
 @pytest.mark.parametrize("part", (2, 4, 6))

@@ -48,6 +48,15 @@ class Format:
     """Configurations of the `datasets` library: name -> file."""
 
 
+def format_with_ids(name: str, write: Callable[[Source, Path], Written], trainers: str) -> Format:
+    """Return a format of sentence-transformers, which takes every column for an input: ids lie in a file of their own."""
+    usage = (
+        f'`datasets.load_dataset("{{path}}", split="train")` is a training set for {trainers}; '
+        '`load_dataset("{path}", "ids", split="train")` has the ids and scores of the same rows.'
+    )
+    return Format(name, "train.parquet", write, usage, parts={"default": "train.parquet", "ids": "ids.parquet"})
+
+
 class ParquetRows:
     """A Parquet file that is written row by row in bounded memory."""
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from nv_retriever.store.exports.format import Format, ParquetRows, Written
-from nv_retriever.store.exports.source import Sample, Source
+from nv_retriever.store.exports.format import ParquetRows, Written, format_with_ids
+from nv_retriever.store.exports.source import Source
 
 TRAIN = pa.schema([("anchor", pa.string()), ("passages", pa.list_(pa.string())), ("labels", pa.list_(pa.int64()))])
 IDS = pa.schema(
@@ -24,21 +24,14 @@ IDS = pa.schema(
 )
 
 
-def one_positive_score(sample: Sample) -> float | None:
-    """Return the positive's score where one teacher scored the sample, None where several did (several scores)."""
-    scores = {(negative.teacher, negative.score_kind, negative.positive_score) for negative in sample.negatives}
-    return next(iter(scores))[2] if len(scores) == 1 else None
-
-
 def write(source: Source, folder: Path) -> Written:
     """Write train.parquet (a row a sample, the positive first) and ids.parquet with the same lists of ids and scores."""
     written = Written()
     with ParquetRows(folder / "train.parquet", TRAIN) as train, ParquetRows(folder / "ids.parquet", IDS) as ids:
         for sample in source.samples():
-            negatives = sample.negatives
+            negatives, score = sample.negatives, sample.positive_score
             passages = [sample.positive, *(negative.text for negative in negatives)]
             train.append({"anchor": sample.query, "passages": passages, "labels": [1] + [0] * len(negatives)})
-            score = one_positive_score(sample)
             ids.append(
                 {
                     "query_id": sample.query_id,
@@ -55,11 +48,4 @@ def write(source: Source, folder: Path) -> Written:
     return written
 
 
-FORMAT = Format(
-    name="labeled-list",
-    main="train.parquet",
-    write=write,
-    usage='`datasets.load_dataset("{path}", split="train")` is a training set for `CrossEncoderTrainer` (LambdaLoss, …); '
-    '`load_dataset("{path}", "ids", split="train")` has the ids and scores of the same rows.',
-    parts={"default": "train.parquet", "ids": "ids.parquet"},
-)
+FORMAT = format_with_ids("labeled-list", write, "`CrossEncoderTrainer` (LambdaLoss, …)")

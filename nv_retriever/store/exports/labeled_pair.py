@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from nv_retriever.store.exports.format import Format, ParquetRows, Written
-from nv_retriever.store.exports.labeled_list import one_positive_score
+from nv_retriever.store.exports.format import ParquetRows, Written, format_with_ids
 from nv_retriever.store.exports.source import Source
 
 TRAIN = pa.schema([("anchor", pa.string()), ("passage", pa.string()), ("label", pa.int64())])
@@ -32,16 +31,10 @@ def write(source: Source, folder: Path) -> Written:
     with ParquetRows(folder / "train.parquet", TRAIN) as train, ParquetRows(folder / "ids.parquet", IDS) as ids:
         for sample in source.samples():
             train.append({"anchor": sample.query, "passage": sample.positive, "label": 1})
-            kind = sample.negatives[0].score_kind
-            ids.append(
-                {
-                    "query_id": sample.query_id,
-                    "document_id": sample.positive_id,
-                    "label": 1,
-                    "score": one_positive_score(sample),
-                    "score_kind": kind if one_positive_score(sample) is not None else None,
-                }
-            )
+            score = sample.positive_score
+            kind = None if score is None else sample.negatives[0].score_kind
+            positive = {"query_id": sample.query_id, "document_id": sample.positive_id, "label": 1}
+            ids.append(positive | {"score": score, "score_kind": kind})
             for negative in sample.negatives:
                 train.append({"anchor": sample.query, "passage": negative.text, "label": 0})
                 ids.append(
@@ -61,11 +54,4 @@ def write(source: Source, folder: Path) -> Written:
     return written
 
 
-FORMAT = Format(
-    name="labeled-pair",
-    main="train.parquet",
-    write=write,
-    usage='`datasets.load_dataset("{path}", split="train")` is a training set for `SentenceTransformerTrainer` or '
-    '`CrossEncoderTrainer`; `load_dataset("{path}", "ids", split="train")` has the ids and scores of the same rows.',
-    parts={"default": "train.parquet", "ids": "ids.parquet"},
-)
+FORMAT = format_with_ids("labeled-pair", write, "`SentenceTransformerTrainer` or `CrossEncoderTrainer`")

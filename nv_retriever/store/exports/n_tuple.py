@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from nv_retriever.store.exports.format import Format, ParquetRows, Written
+from nv_retriever.store.exports.format import ParquetRows, Written, format_with_ids
 from nv_retriever.store.exports.source import Source
 
 IDS = pa.schema(
@@ -69,11 +69,4 @@ def write(source: Source, folder: Path) -> Written:
     return written
 
 
-FORMAT = Format(
-    name="n-tuple",
-    main="train.parquet",
-    write=write,
-    usage='`datasets.load_dataset("{path}", split="train")` is a training set for `SentenceTransformerTrainer`; '
-    '`load_dataset("{path}", "ids", split="train")` has the ids and scores of the same rows.',
-    parts={"default": "train.parquet", "ids": "ids.parquet"},
-)
+FORMAT = format_with_ids("n-tuple", write, "`SentenceTransformerTrainer`")

@@ -46,12 +46,11 @@ def _write_corpus(source: Source, folder: Path, corpus_id: str) -> None:
 
 
 def _entry(sample: Sample, corpus_id: str) -> dict[str, Any]:
-    scores = {negative.positive_score for negative in sample.negatives}
     return {
         "question_id": sample.query_id,
         "question": sample.query,
         "corpus_id": corpus_id,
-        "pos_doc": [{"id": sample.positive_id, "score": next(iter(scores)) if len(scores) == 1 else None}],
+        "pos_doc": [{"id": sample.positive_id, "score": sample.positive_score}],
         "neg_doc": [
             {"id": negative.id, "score": negative.score, "teacher": negative.teacher, "rank": negative.rank}
             for negative in sample.negatives

@@ -12,15 +12,13 @@ from nv_retriever.store.exports.format import Format, Written
 from nv_retriever.store.exports.source import Source
 from nv_retriever.store.mining_artifact import RUN, SHORTFALL, TRIPLES, VERDICTS
 
-TEXTS = ("query", "positive", "negative")
-
 
 def write(source: Source, folder: Path) -> Written:
     """Write triples.parquet: its columns, then the texts query, positive, negative; and the artifact's other files."""
     written = Written()
     mining = source.artifact.folder
     schema = pq.read_schema(mining / TRIPLES)
-    for name in TEXTS:
+    for name in ("query", "positive", "negative"):
         schema = schema.append(pa.field(name, pa.large_string()))
     with pq.ParquetWriter(folder / TRIPLES, schema, compression="zstd") as writer:
         for table in source.blocks():

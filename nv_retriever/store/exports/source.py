@@ -63,6 +63,12 @@ class Sample:
     positive: str
     negatives: list[Negative]
 
+    @property
+    def positive_score(self) -> float | None:
+        """The positive's score; None where several teachers gave the negatives, each with a score of its own for it."""
+        scores = {(negative.teacher, negative.score_kind, negative.positive_score) for negative in self.negatives}
+        return next(iter(scores))[2] if len(scores) == 1 else None
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -1,7 +1,7 @@
 """A TREC run of the negatives: `query Q0 document rank score tag`, for ir_measures, trec_eval and the like.
 
-A run has a document once a query, and ids without white space. Scores are the teacher's; where teachers of several kinds
-scored a query, they are 1 / rank (0 for random fillers), as scores of different kinds do not compare.
+A run has a document once a query, and ids without white space. Scores are the teacher's; where several teachers scored a
+query, they are 1 / rank (0 for random fillers), as scores of different teachers do not compare.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""sentence-transformers triplets: one (anchor, positive, negative) a row, for MultipleNegativesRankingLoss, TripletLoss"""
+"""sentence-transformers triplets: one (anchor, positive, negative) a row, for MultipleNegativesRankingLoss, TripletLoss."""
 
 from __future__ import annotations
 
@@ -6,25 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from nv_retriever.store.exports.format import Format, ParquetRows, Written
+from nv_retriever.mining.triples import TRIPLES
+from nv_retriever.store.exports.format import ParquetRows, Written, format_with_ids
 from nv_retriever.store.exports.source import Source
 
 TRAIN = pa.schema([("anchor", pa.string()), ("positive", pa.string()), ("negative", pa.string())])
-IDS = pa.schema(
-    [
-        ("query_id", pa.string()),
-        ("positive_id", pa.string()),
-        ("negative_id", pa.string()),
-        ("position", pa.int32()),
-        ("teacher", pa.string()),
-        ("rank", pa.int64()),
-        ("positive_score", pa.float32()),
-        ("negative_score", pa.float32()),
-        ("score_kind", pa.string()),
-        ("limit_score", pa.float32()),
-        ("reason", pa.string()),
-    ]
-)
+IDS = pa.schema([column for column in TRIPLES if column.name != "run_id"])
 
 
 def write(source: Source, folder: Path) -> Written:
@@ -53,11 +40,4 @@ def write(source: Source, folder: Path) -> Written:
     return written
 
 
-FORMAT = Format(
-    name="triplet",
-    main="train.parquet",
-    write=write,
-    usage='`datasets.load_dataset("{path}", split="train")` is a training set for `SentenceTransformerTrainer`; '
-    '`load_dataset("{path}", "ids", split="train")` has the ids and scores of the same rows.',
-    parts={"default": "train.parquet", "ids": "ids.parquet"},
-)
+FORMAT = format_with_ids("triplet", write, "`SentenceTransformerTrainer`")
