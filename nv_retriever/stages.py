@@ -32,6 +32,32 @@ class Location(Unfingerprinted):
     encoder: EncoderConfig = EncoderConfig()
 
 
+class TeacherLocation(Unfingerprinted):
+    """The teacher as configured."""
+
+    teacher: TeacherConfig
+
+
+class JudgeLocation(Unfingerprinted):
+    """The judge as configured."""
+
+    judge: str | None = None
+
+
+class BlendLocation(Unfingerprinted):
+    """The source as configured."""
+
+    source: BlendSource
+
+
+class Title(Unfingerprinted):
+    """What a blended training is called."""
+
+    blend: str
+    stage: str
+    sources: tuple[str, ...]
+
+
 class Spec(Frozen):
     """What determines one artifact."""
 
@@ -136,12 +162,6 @@ class CandidatesBlockSpec(Spec):
     """After the last query."""
 
 
-class TeacherLocation(Unfingerprinted):
-    """The teacher as configured."""
-
-    teacher: TeacherConfig
-
-
 class MiningSpec(Spec):
     """Mined triples."""
 
@@ -162,12 +182,6 @@ class MiningSpec(Spec):
     def configured(self) -> MiningConfig:
         """The configuration with the judge from where it lies."""
         return self.mining.model_copy(update={"judge": self.location.judge})
-
-
-class JudgeLocation(Unfingerprinted):
-    """The judge as configured."""
-
-    judge: str | None = None
 
 
 class CheckpointSpec(Spec):
@@ -200,20 +214,6 @@ class LabelledSpec(Spec):
     negatives: int
     seed: int
     location: BlendLocation
-
-
-class BlendLocation(Unfingerprinted):
-    """The source as configured."""
-
-    source: BlendSource
-
-
-class Title(Unfingerprinted):
-    """What a blended training is called."""
-
-    blend: str
-    stage: str
-    sources: tuple[str, ...]
 
 
 class BlendedCheckpointSpec(Spec):
@@ -272,29 +272,5 @@ class AuditSpec(Spec):
     audit: AuditConfig
 
 
-for _spec in (
-    *(EmbeddingSpec, CandidatesSpec, CandidatesBlockSpec, MiningSpec, CheckpointSpec, LabelledSpec),
-    *(BlendedCheckpointSpec, EvaluationSpec),
-):
+for _spec in Spec.__subclasses__():  # some name classes that are defined below them
     _spec.model_rebuild()
-
-__all__ = [
-    "AuditSpec",
-    "BlendLocation",
-    "BlendedCheckpointSpec",
-    "CandidatesBlockSpec",
-    "CandidatesSpec",
-    "CheckpointSpec",
-    "DatasetSpec",
-    "EmbeddingSpec",
-    "EvaluationSpec",
-    "JudgeLocation",
-    "LabelledSpec",
-    "Location",
-    "MiningSpec",
-    "Spec",
-    "StudentSpec",
-    "TeacherLocation",
-    "Title",
-    "TrainedSpec",
-]
