@@ -16,11 +16,11 @@ import torch
 from nv_retriever.ragged import Index
 from nv_retriever.search.exact import pair_scores
 from nv_retriever.search.memory import BlockSizes
+from nv_retriever.search.prepared import Prepared, prepare_documents
 from nv_retriever.search.proposals import Documents, Queries, cell_bits
 from nv_retriever.search.pruning import Pruning
 from nv_retriever.search.ranking import EMPTY, Keys, merge, pack, unpack
 from nv_retriever.search.rounds import Rounds
-from nv_retriever.search.rows import Rows, prepare_documents
 from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray, OffsetArray
 
@@ -32,7 +32,7 @@ Found = tuple[Index, Index, FloatArray]
 class Search:
     """What a pass knows about its rows (n, in the order of the rounds) and their queries (a multiple of 8)."""
 
-    queries: Rows[Queries]
+    queries: Prepared[Queries]
     rounds: Rounds
     k: int
     excluded: Exclusions
@@ -61,7 +61,7 @@ class Search:
 
 def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockSizes, workers: Workers) -> None:
     """Pass over the documents once and leave the best keys and the counts above the limits in `search`."""
-    memory: Rows[Documents] | None = None
+    memory: Prepared[Documents] | None = None
     for start, block in blocks:
         if memory is not None and len(memory.vectors) < len(block):
             memory = None
@@ -73,20 +73,20 @@ def scan(search: Search, blocks: Iterable[tuple[int, FloatArray]], sizes: BlockS
 class _Block:
     """One block of documents against all queries of a search."""
 
-    def __init__(self, search: Search, start: int, documents: Rows[Documents], sizes: BlockSizes) -> None:
+    def __init__(self, search: Search, start: int, documents: Prepared[Documents], sizes: BlockSizes) -> None:
         self.search, self.start, self.documents, self.sizes = search, start, documents, sizes
         queries = search.queries.side
         thresholds = _reaching(np.fmax(search.guesses, search.last_scores()))
         least = torch.from_numpy(search.rounds.least(thresholds).astype(np.float64)).to(queries.scales.device)
         added = queries.set_thresholds(least, documents.side)
         of_columns = (queries.widths(added, documents.side), added, queries.scales * documents.side.scale)
-        width, add, unit = (values.cpu().numpy()[search.rounds.columns] for values in of_columns)
-        self.pruning = Pruning(width, add, unit, queries.precision.rounding, search.limits)
+        widths, shifts, scales = (values.cpu().numpy()[search.rounds.columns] for values in of_columns)
+        self.pruning = Pruning(widths, shifts, scales, queries.precision.rounding, search.limits)
         self.bits: tuple[torch.Tensor, torch.Tensor] | None = None
-        """Of the cells that each row's documents lie between, where a sign does not say it."""
+        """Bits of the cells between which each row's documents lie, (n,) each; None where a sign says it."""
         if search.limits is not None or len(search.rounds.spans) > 1:
-            bounds = (self.pruning.reach(thresholds), self.pruning.above)
-            low, high = (cell_bits(values, queries.precision).to(added.device) for values in bounds)
+            ends = (self.pruning.reach(thresholds), self.pruning.above)
+            low, high = (cell_bits(values, queries.precision).to(added.device) for values in ends)
             self.bits = low, high
         self.quarantined = np.flatnonzero(~documents.finite)
 

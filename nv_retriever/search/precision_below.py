@@ -10,7 +10,7 @@ from nv_retriever.hardware import Device
 from nv_retriever.search import int8_products
 from nv_retriever.search.mapped import VectorSource, gather
 from nv_retriever.search.precision import FP32, INT8, Precision, float_precision
-from nv_retriever.search.rows import prepare_documents, prepare_queries
+from nv_retriever.search.prepared import prepare_documents, prepare_queries
 from nv_retriever.search.types import FloatArray
 
 _ROWS, _DOCUMENTS = 128, 2048
@@ -49,9 +49,9 @@ def precision_below(
 
     def cost(precision: Precision) -> float:
         """Return the cost of a document, in cells of fp32."""
-        sides = prepare_queries(left.copy(), precision, "cpu").side, prepare_documents(right, precision, "cpu").side
-        added = sides[0].set_thresholds(torch.from_numpy(limits[some].astype(np.float64)), sides[1])
-        bounds = sides[0].widths(added, sides[1]) * sides[0].scales * sides[1].scale / 2
+        asked, stored = prepare_queries(left.copy(), precision, "cpu").side, prepare_documents(right, precision, "cpu").side
+        added = asked.set_thresholds(torch.from_numpy(limits[some].astype(np.float64)), stored)
+        bounds = asked.widths(added, stored) * asked.scales * stored.scale / 2
         near = float((distances <= bounds[:, None]).double().mean())
         return n_queries * _CELL[precision.name] + len(query_rows) * near * _PAIR
 

@@ -30,9 +30,9 @@ _REACH = 2.0
 """More than any scaled bound: thresholds beyond it keep nothing, or everything."""
 
 RowsOf = Callable[[slice], torch.Tensor]
-"""Some rows of the vectors, (rows, dim) float64 that hold fp32 values."""
+"""Gives some rows of the vectors, (rows, dim) float64 that hold fp32 values."""
 Parts = Callable[[Callable[[slice], None], int], None]
-"""Calls a function for slices that cover so many rows, maybe in several threads."""
+"""Calls a function for slices that together cover a number of rows, maybe in several threads."""
 
 
 class Product(Protocol):
@@ -52,14 +52,18 @@ class Side(ABC):
         norms: torch.Tensor,
         scales: torch.Tensor,
         dim: int,
-        memory: torch.Tensor | None = None,
+        memory: torch.Tensor | None,
     ) -> None:
-        """Take norms and the powers of two that rows are divided by, (n,) float64; `memory` has at least as many rows."""
+        """Take norms and the powers of two that rows are divided by, (n,) float64.
+
+        `memory`, where it is given, has at least as many rows, which are overwritten.
+        """
         self.precision, self.dim, self.scales = precision, dim, scales
         self.norms = norms / scales * (1 + 2.0**-40)
         self.residuals = torch.zeros_like(norms)
         """(n,) float64, scaled: norms of what rounding took."""
-        self.unit = precision.accumulation * (dim + EXTRA) * 2.0**-24
+        self.gamma = precision.accumulation * (dim + EXTRA) * 2.0**-24
+        """What accumulating a cell in fp32 may lose, as a multiple of the sum of its absolute terms."""
         self.rows = self.empty() if memory is None else memory[: len(norms)]
         """(n, columns) in the precision's format."""
 
@@ -105,7 +109,7 @@ class Queries(Side):
 
     def bounds(self) -> torch.Tensor:
         """Return what a document's norm and its residual's are multiplied with in the bound, (n, 2) float64."""
-        return torch.stack([self.residuals + self.unit * self.norms, self.norms + self.residuals], dim=1)
+        return torch.stack([self.residuals + self.gamma * self.norms, self.norms + self.residuals], dim=1)
 
     def set_thresholds(self, thresholds: torch.Tensor, documents: Documents) -> torch.Tensor:
         """Take thresholds into the product; returns what was added to every score, (n,) float64, scaled.
@@ -113,7 +117,7 @@ class Queries(Side):
         `thresholds` (n,) float64 in the scores' own unit, +-inf allowed. A document whose product is negative scores lower.
         """
         scaled = (thresholds / self.scales / documents.scale).clamp(-_REACH, _REACH)
-        return self.add(-scaled + 2 * self.unit * scaled.abs() + _TINY, documents)
+        return self.add(-scaled + 2 * self.gamma * scaled.abs() + _TINY, documents)
 
     @abstractmethod
     def add(self, values: torch.Tensor, documents: Documents) -> torch.Tensor:
@@ -126,7 +130,7 @@ class Queries(Side):
     def widths(self, added: torch.Tensor, documents: Documents) -> torch.Tensor:
         """Return by how much a cell may exceed the true value that it bounds, (n_queries,) float64, over all documents."""
         bound = self.bounds() @ documents.largest()
-        return 2 * (bound + 4 * self.unit * added.abs() + _TINY) * (1 + 2.0**-20)
+        return 2 * (bound + 4 * self.gamma * added.abs() + _TINY) * (1 + 2.0**-20)
 
 
 def round_up(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

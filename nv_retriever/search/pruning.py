@@ -20,28 +20,28 @@ class Pruning:
     """
 
     def __init__(
-        self, widths: DoubleArray, added: DoubleArray, units: DoubleArray, rounding: float, limits: FloatArray | None
+        self, widths: DoubleArray, added: DoubleArray, scales: DoubleArray, rounding: float, limits: FloatArray | None
     ) -> None:
-        """Take what is known of each query, (n,): `units` is what a scaled score is multiplied with."""
+        """Take what is known of each query, (n,): `scales` is what a scaled score is multiplied with."""
         self.widths, self.added, self.rounding = widths, added, rounding
-        self.ties: DoubleArray = 2.0**-22 + 2.0**-148 / units
+        self.ties: DoubleArray = 2.0**-22 + 2.0**-148 / scales
         """Scores that are closer may be equal as fp32 numbers."""
-        self.units, self.near = units, None
-        self.above: FloatArray = np.full(len(units), np.inf, np.float32)
+        self.scales, self.near = scales, None
+        self.above: FloatArray = np.full(len(scales), np.inf, np.float32)
         """Cells that are not smaller are surely at or above the limit."""
         with np.errstate(over="ignore"):
-            self.largest: DoubleArray = _LARGEST / units
+            self.largest: DoubleArray = _LARGEST / scales
             if limits is None:
                 return
             given = limits.astype(np.float64)
-            scaled: DoubleArray = np.where(given <= -_LARGEST, -np.inf, given) / units + added
+            scaled: DoubleArray = np.where(given <= -_LARGEST, -np.inf, given) / scales + added
             self.near = _round((scaled - self.ties) / (1 + rounding), -np.inf)
             """Cells that are smaller are surely below the limit."""
             self.above = _round((scaled + widths) / (1 - rounding), np.inf)
 
     def reach(self, thresholds: FloatArray, rows: slice = slice(None)) -> FloatArray:
         """Return the smallest cells whose documents may reach the thresholds of some rows, (n,); every cell does for NaN."""
-        scaled = (thresholds.astype(np.float64) / self.units[rows] + self.added[rows]) / (1 + self.rounding)
+        scaled = (thresholds.astype(np.float64) / self.scales[rows] + self.added[rows]) / (1 + self.rounding)
         return _round(np.where(np.isnan(scaled), -np.inf, scaled), -np.inf)
 
     def undecided(self, queries: slice, query_of: Index, cells: FloatArray, k: int) -> tuple[Mask, Mask]:

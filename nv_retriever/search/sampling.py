@@ -11,8 +11,8 @@ import torch
 
 from nv_retriever.ragged import Index
 from nv_retriever.search.blockwise import Search
+from nv_retriever.search.prepared import Prepared
 from nv_retriever.search.proposals import Documents
-from nv_retriever.search.rows import Rows
 from nv_retriever.search.tile import Tile, Workers
 from nv_retriever.search.types import Exclusions, FloatArray
 
@@ -29,7 +29,7 @@ class Sample:
 
     rows: Index
     """(m,) ascending."""
-    documents: Rows[Documents]
+    documents: Prepared[Documents]
 
 
 def sample_rows(n_documents: int, most: int) -> Index:
@@ -53,7 +53,7 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     m, n = len(sample.rows), len(search.queries.vectors)
     added = queries.set_thresholds(torch.zeros_like(queries.scales), documents)
     width = queries.widths(added, documents).cpu().numpy()[rounds.columns]
-    units = queries.scales.cpu().numpy()[rounds.columns] * documents.scale
+    scales = queries.scales.cpu().numpy()[rounds.columns] * documents.scale
     share = m / n_documents
     whole = m == n_documents
     rank = (search.k if deeper == 1 else m + 1) if whole else _rank(search.k * deeper * share)
@@ -67,7 +67,7 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
             _strike(scores, search, sample, part)
             lowest = None if search.limits is None or whole or deeper > 1 else _lowest(scores)
             for rows in rounds.within(part.start, part.stop):
-                nth = _nth(_below(scores[:, : rows.stop - rows.start], search, rows, units), rank)
+                nth = _nth(_below(scores[:, : rows.stop - rows.start], search, rows, scales), rank)
                 found[rows] = nth if lowest is None else np.where(np.isneginf(nth), lowest[: len(nth)], nth)
 
         step = max(8, min(_QUERIES, 4 * workers.cells // m // 8 * 8))
@@ -75,7 +75,7 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     # Products lie above the scores by half their width on average. A guess may be too high, unless it has to be a proof.
     found -= width * (1.0 if whole else 0.5)
     with np.errstate(over="ignore", invalid="ignore"):
-        guesses = np.nextafter((found * units).astype(np.float32), np.float32(-np.inf), dtype=np.float32)
+        guesses = np.nextafter((found * scales).astype(np.float32), np.float32(-np.inf), dtype=np.float32)
     return np.where(np.isfinite(guesses), guesses, np.float32(-np.inf))
 
 
@@ -94,12 +94,12 @@ def _strike(scores: torch.Tensor, search: Search, sample: Sample, part: slice) -
     scores[torch.from_numpy(np.flatnonzero(~sample.documents.finite)).to(scores.device)] = -torch.inf
 
 
-def _below(scores: torch.Tensor, search: Search, rows: slice, units: npt.NDArray[np.float64]) -> torch.Tensor:
+def _below(scores: torch.Tensor, search: Search, rows: slice, scales: npt.NDArray[np.float64]) -> torch.Tensor:
     """Return a sample's scores (m, n) without those that are not below the limits of some rows (n)."""
     if search.limits is None:
         return scores
     with np.errstate(over="ignore"):
-        limits = (search.limits[rows].astype(np.float64) / units[rows]).astype(np.float32)
+        limits = (search.limits[rows].astype(np.float64) / scales[rows]).astype(np.float32)
     return scores.masked_fill(scores >= torch.from_numpy(limits).to(scores.device), -torch.inf)
 
 

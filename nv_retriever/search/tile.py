@@ -14,8 +14,8 @@ import torch
 from nv_retriever.ragged import Index
 from nv_retriever.search.memory import BlockSizes
 from nv_retriever.search.precision import Precision
+from nv_retriever.search.prepared import slices
 from nv_retriever.search.proposals import Product
-from nv_retriever.search.rows import slices
 from nv_retriever.search.types import FloatArray
 
 T = TypeVar("T")

@@ -19,10 +19,10 @@ from nv_retriever.search.mapped import VectorSource, gather, stream
 from nv_retriever.search.memory import BlockSizes, block_sizes
 from nv_retriever.search.precision import Precision, fastest_precision
 from nv_retriever.search.precision_below import precision_below
+from nv_retriever.search.prepared import Prepared, prepare_documents, prepare_queries, upper_norms
 from nv_retriever.search.proposals import Queries
 from nv_retriever.search.ranking import unpack
 from nv_retriever.search.rounds import Rounds, rounds_of
-from nv_retriever.search.rows import Rows, norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.sampling import Sample, guess_thresholds, sample_rows
 from nv_retriever.search.tile import Workers
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, TopK
@@ -89,32 +89,31 @@ class VectorScorer:
         result = TopK.empty(n, k)
         if not n or not self.n_documents or (not k and limits is None):
             return result
-        work = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)
-        precision = self.precision(work.k, work.query_rows, work.limits)
-        sizes = self.block_sizes(work.k, precision)
+        queue = _Queue(np.asarray(query_rows), min(max(k, 1), self.n_documents), excluded, limits)
+        precision = self.precision(queue.k, queue.query_rows, queue.limits)
+        sizes = self.block_sizes(queue.k, precision)
         with Workers(sizes, precision, self.device) as workers:
             sample = self._sample(sizes, workers)
-            while len(work.pending):
+            while len(queue.pending):
                 failed = []
-                for start in range(0, len(work.pending), sizes.queries):
-                    rows = work.pending[start : start + sizes.queries]
-                    one = self._pass(work, rows, sample, sizes, workers)
-                    done = work.settle(one, rows, result)
+                for start in range(0, len(queue.pending), sizes.queries):
+                    rows = queue.pending[start : start + sizes.queries]
+                    done = queue.settle(self._pass(queue, rows, sample, sizes, workers), rows, result)
                     failed.append(rows[~done])
-                work.retry(np.concatenate(failed))
+                queue.retry(np.concatenate(failed))
         return result
 
-    def _pass(self, work: _Queue, rows: Index, sample: Sample, sizes: BlockSizes, workers: Workers) -> Search:
+    def _pass(self, queue: _Queue, rows: Index, sample: Sample, sizes: BlockSizes, workers: Workers) -> Search:
         """Search some of the pending queries in one pass over the documents."""
-        excluded = work.excluded.take(rows)
-        rounds = rounds_of(work.query_rows[rows], excluded)
+        excluded = queue.excluded.take(rows)
+        rounds = rounds_of(queue.query_rows[rows], excluded)
         padding = rounds.spans[0].stop - len(rounds.first)
-        vectors = gather(self.queries, work.query_rows[rows[rounds.first]], padding)
+        vectors = gather(self.queries, queue.query_rows[rows[rounds.first]], padding)
         queries = prepare_queries(vectors, workers.precision, self.device, workers.parts)
-        one = work.prepare(queries, rounds, rows, excluded.take(rounds.first))
-        work.guess(one, rows, sample, self.n_documents, workers)
-        scan(one, stream(self.documents, sizes.documents), sizes, workers)
-        return one
+        search = queue.prepare(queries, rounds, rows, excluded.take(rounds.first))
+        queue.guess(search, rows, sample, self.n_documents, workers)
+        scan(search, stream(self.documents, sizes.documents), sizes, workers)
+        return search
 
     def score_pairs(self, query_rows: npt.NDArray[np.integer], document_rows: npt.NDArray[np.integer]) -> FloatArray:
         """Return the scores of pairs, (n,) and (n,) -> (n,) float32; NaN where a vector is not finite."""
@@ -155,7 +154,7 @@ class _Queue:
         """The k-th best of a pass that failed: surely reached by k documents."""
         self.deeper = 1
 
-    def prepare(self, queries: Rows[Queries], rounds: Rounds, rows: Index, excluded: Exclusions) -> Search:
+    def prepare(self, queries: Prepared[Queries], rounds: Rounds, rows: Index, excluded: Exclusions) -> Search:
         """Return a search for some rows; those that can't find anything, and the padding, get a guess of +inf."""
         ends = np.full(len(queries.finite) - len(rounds.first), excluded.offsets[-1])
         excluded = Exclusions(np.concatenate([excluded.offsets, ends]), excluded.documents, excluded.reasons)
@@ -169,26 +168,26 @@ class _Queue:
         guesses = np.where(hopeless, np.float32(np.inf), np.float32(-np.inf))
         return Search(queries, rounds, self.k, excluded, guesses, limits)
 
-    def guess(self, one: Search, rows: Index, sample: Sample, n_documents: int, workers: Workers) -> None:
+    def guess(self, search: Search, rows: Index, sample: Sample, n_documents: int, workers: Workers) -> None:
         """Set the thresholds of a pass: what an earlier pass proved, else a guess, never above the limit."""
-        guesses = guess_thresholds(one, sample, n_documents, self.deeper, workers)
-        if one.limits is not None:
-            guesses = np.minimum(guesses, one.limits)
+        guesses = guess_thresholds(search, sample, n_documents, self.deeper, workers)
+        if search.limits is not None:
+            guesses = np.minimum(guesses, search.limits)
         proven = np.full(len(guesses), np.nan, np.float32)
-        proven[one.rounds.places] = self.proven[rows]
+        proven[search.rounds.places] = self.proven[rows]
         guesses = np.where(np.isnan(proven), guesses, proven)
-        one.guesses = np.where(np.isposinf(one.guesses), one.guesses, guesses)
+        search.guesses = np.where(np.isposinf(search.guesses), search.guesses, guesses)
 
-    def settle(self, one: Search, rows: Index, result: TopK) -> npt.NDArray[np.bool_]:
+    def settle(self, search: Search, rows: Index, result: TopK) -> npt.NDArray[np.bool_]:
         """Write what is proven; returns which of the rows are."""
-        places, k = one.rounds.places, min(self.k, result.documents.shape[1])
-        done: npt.NDArray[np.bool_] = one.complete()[places]
+        places, k = search.rounds.places, min(self.k, result.documents.shape[1])
+        done: npt.NDArray[np.bool_] = search.complete()[places]
         proven = np.flatnonzero(done)
         for start in range(0, len(proven), _PAIRS):
             some = proven[start : start + _PAIRS]
-            result.documents[rows[some], :k], result.scores[rows[some], :k] = unpack(one.best[places[some], :k])
-        result.above[rows[proven]] = one.above[places[proven]]
-        self.proven[rows] = one.last_scores()[places]
+            result.documents[rows[some], :k], result.scores[rows[some], :k] = unpack(search.best[places[some], :k])
+        result.above[rows[proven]] = search.above[places[proven]]
+        self.proven[rows] = search.last_scores()[places]
         return done
 
     def retry(self, failed: Index) -> None:
@@ -199,7 +198,7 @@ class _Queue:
 def _double(vectors: FloatArray, device: str) -> tuple[torch.Tensor, npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return rows as float64, at least their norms, and which are finite (the others become zeros)."""
     double = torch.from_numpy(vectors.astype(np.float64)).to(device)
-    norms, finite = norms_of(double)
+    norms, finite = upper_norms(double)
     return double, norms, finite
 
 

@@ -18,8 +18,8 @@ from nv_retriever.search import exact, sampling
 from nv_retriever.search.mapped import gather
 from nv_retriever.search.memory import PAIR_BYTES, BlockSizes, block_sizes
 from nv_retriever.search.precision import BF16, FP32, INT8, Precision
+from nv_retriever.search.prepared import prepare_documents, prepare_queries, upper_norms
 from nv_retriever.search.rounds import rounds_of
-from nv_retriever.search.rows import norms_of, prepare_documents, prepare_queries
 from nv_retriever.search.types import Exclusions, TopK
 from nv_retriever.search.vectors import VectorScorer
 
@@ -216,7 +216,7 @@ def test_norms_are_never_too_small_and_hardly_too_large(kind, seed, exponent):
     rows = rows.astype(np.float64)
     ordinary = np.isfinite(rows).all(axis=1)
     true = np.array([math.sqrt(math.fsum((row * row).tolist())) for row in rows])
-    norms, finite = norms_of(torch.from_numpy(rows))  # which zeroes what is not finite
+    norms, finite = upper_norms(torch.from_numpy(rows))  # which zeroes what is not finite
     assert finite.tolist() == ordinary.tolist()
     assert ((true <= norms) & (norms <= true * (1 + 1e-11)))[finite].all()
     assert not rows[~finite].any() and not norms[~finite].any()

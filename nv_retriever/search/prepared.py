@@ -1,4 +1,4 @@
-"""Vectors made ready for a search: float64 for exact scores, scaled and rounded for proposals; what is not finite is out."""
+"""Vectors prepared for a search: float64 for exact scores, scaled and rounded for proposals; what is not finite is out."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ S = TypeVar("S", bound=Side)
 
 
 @dataclass
-class Rows(Generic[S]):
-    """Vectors ready for products: float64 for exact scores, a side of a product for proposals."""
+class Prepared(Generic[S]):
+    """Vectors of a block of documents, or of the queries of a pass; rows that are not finite are zeros."""
 
     vectors: torch.Tensor
     """(n, dim): float64 for documents, float32 for queries."""
     norms: DoubleArray
     """(n,) float64, at least the Euclidean norms."""
     finite: npt.NDArray[np.bool_]
+    """(n,)."""
     side: S
+    """The rows as a side of the product that proposes."""
 
 
 _ROWS = 512
@@ -51,8 +53,8 @@ def prepare_documents(
     precision: Precision,
     device: str,
     parts: Parts = one_by_one,
-    memory: Rows[Documents] | None = None,
-) -> Rows[Documents]:
+    memory: Prepared[Documents] | None = None,
+) -> Prepared[Documents]:
     """Return a block of documents (n, dim), scaled together; rows that are not finite become zeros.
 
     What `memory` holds, at least as many rows, is overwritten where it is given: fresh pages cost more than the rest.
@@ -73,10 +75,10 @@ def prepare_documents(
     kind = Int8Documents if precision is INT8 else FloatDocuments
     side = kind(precision, norms, scales, block.shape[1], rows)
     side.fill(lambda part: vectors[part], parts)
-    return Rows(vectors, _upper(norms), finite, side)
+    return Prepared(vectors, _upper(norms), finite, side)
 
 
-def prepare_queries(vectors: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Rows[Queries]:
+def prepare_queries(vectors: FloatArray, precision: Precision, device: str, parts: Parts = one_by_one) -> Prepared[Queries]:
     """Return queries (n, dim), each with its own scale; rows that are not finite become zeros, in `vectors` too on a CPU."""
     single = torch.from_numpy(vectors).to(device)
     norms, finite = torch.empty(len(vectors), dtype=torch.float64, device=device), np.empty(len(vectors), bool)
@@ -88,9 +90,9 @@ def prepare_queries(vectors: FloatArray, precision: Precision, device: str, part
     parts(convert, len(vectors))
     single[torch.from_numpy(~finite).to(device)] = 0
     kind = Int8Queries if precision is INT8 else FloatQueries
-    side = kind(precision, norms, power_of_two_above(norms), vectors.shape[1])
+    side = kind(precision, norms, power_of_two_above(norms), vectors.shape[1], None)
     side.fill(lambda part: single[part].double(), parts)
-    return Rows(single, _upper(norms), finite, side)
+    return Prepared(single, _upper(norms), finite, side)
 
 
 def _assign(target: torch.Tensor, values: FloatArray) -> None:
@@ -110,8 +112,8 @@ def _norms(vectors: torch.Tensor) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
     return norms, finite.cpu().numpy()
 
 
-def norms_of(vectors: torch.Tensor) -> tuple[DoubleArray, npt.NDArray[np.bool_]]:
-    """Return at least the norms of float64 rows, and which are finite; the others become zeros, in place."""
+def upper_norms(vectors: torch.Tensor) -> tuple[DoubleArray, npt.NDArray[np.bool_]]:
+    """Return upper bounds of the norms of float64 rows, and which are finite; the others become zeros, in place."""
     norms, finite = _norms(vectors)
     return _upper(norms), finite
 
