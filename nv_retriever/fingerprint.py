@@ -83,8 +83,8 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield path
 
 
-def folder_digest(folder: Path, ignore: tuple[str, ...] = ()) -> str:
+def folder_digest(folder: Path) -> str:
     """Return the sha256 over the relative names and contents of all files below `folder`, hidden ones left out."""
     names = sorted(str(path.relative_to(folder)) for path in files_below(folder))
-    pairs = [[name, file_digest(folder / name)] for name in names if name not in ignore]
+    pairs = [[name, file_digest(folder / name)] for name in names]
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()

@@ -15,7 +15,7 @@ LOG_EVERY_SECONDS = 15.0
 class Progress:
     """Counts finished units of one piece of work; a total of 0 is not known."""
 
-    def __init__(self, what: str, total: int, unit: str, before: int = 0) -> None:
+    def __init__(self, what: str, total: int, unit: str, before: int) -> None:
         self.what, self.total, self.unit, self.done, self.before = what, total, unit, before, before
         self._started = self._said = time.monotonic()
 
@@ -38,7 +38,7 @@ class Progress:
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str = "items", before: int = 0) -> Iterator[Progress]:
+def progress(what: str, total: int, unit: str, before: int = 0) -> Iterator[Progress]:
     """Yield a counter that shows itself: a rich bar where stderr is a terminal, log lines every 15 s elsewhere.
 
     `total` is 0 where it is not known, `before` is what an earlier run has finished.

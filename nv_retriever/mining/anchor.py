@@ -37,10 +37,10 @@ def anchor_scores(queries: IntArray, positive_scores: FloatArray, anchor: Anchor
     return np.repeat(values.astype(np.float32), lengths)
 
 
-def outlier_positives(queries: IntArray, positive_scores: FloatArray, sigmas: float = 3.0) -> npt.NDArray[np.intp]:
+def outlier_positives(queries: IntArray, positive_scores: FloatArray) -> npt.NDArray[np.intp]:
     """Return the samples whose positive scores far below its query's other positives: labels worth a second look.
 
-    Far: more than `sigmas` robust standard deviations (1.4826 · median absolute deviation over the split) below the
+    Far: more than three robust standard deviations (1.4826 · median absolute deviation over the split) below the
     median of its query. Under `anchor=min` such a positive starves its query, under `max` it lets its neighbours in.
     """
     if not len(queries):
@@ -57,5 +57,5 @@ def outlier_positives(queries: IntArray, positive_scores: FloatArray, sigmas: fl
     gaps = np.where(several & np.isfinite(gaps), gaps, np.nan)
     if np.isnan(gaps).all():
         return np.empty(0, np.intp)
-    spread = 1.4826 * np.nanmedian(np.abs(gaps))
-    return np.flatnonzero(gaps < -max(sigmas * spread, 1e-6))
+    deviation = 1.4826 * np.nanmedian(np.abs(gaps))
+    return np.flatnonzero(gaps < -max(3 * deviation, 1e-6))

@@ -17,6 +17,7 @@ from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.statistics import Statistics
 from nv_retriever.mining.teachers import OpenScorer, plan_of, samples_of, teachers_of
 from nv_retriever.mining.triples import SHORTFALL, TRIPLES, shortfall_table, triples_table
+from nv_retriever.mining.types import Plan, Teacher
 from nv_retriever.mining.vetoes import open_vetoes
 from nv_retriever.progress import progress
 from nv_retriever.search.candidate_table import Candidates
@@ -70,8 +71,23 @@ def write_mining(
             done.advance(len(choice.short))
     summary = statistics.summary(samples, teachers, plan, (queries, documents))
     summary |= vetoes.write(folder, queries, documents)
-    _write_run(folder, dataset, split, config, seed, run_id, plan.rule.name, plan.selection.name, summary)
+    run = {"run_id": run_id, "dataset": dataset.name, "split": split, **_settings(config, plan, teachers)}
+    write_json(folder / "run.json", run | summary)
     return {name: summary[name] for name in COUNTS}
+
+
+def _settings(config: MiningConfig, plan: Plan, teachers: Sequence[Teacher]) -> dict[str, Any]:
+    """Return what run.json says about how the run was mined."""
+    return {
+        "rule": plan.rule.name,
+        "selection": plan.selection.name,
+        "anchor": config.anchor,
+        "ensemble": config.ensemble,
+        "shortfall": config.shortfall,
+        "teachers": [teacher.name for teacher in teachers],
+        "seed": plan.seed,
+        "config": config.model_dump(mode="json") | {"judge": config.judge and judge_label(config.judge)},
+    }
 
 
 def _in_order(own: pa.Table, others: pa.Table) -> pa.Table:
@@ -85,22 +101,3 @@ def _in_order(own: pa.Table, others: pa.Table) -> pa.Table:
 def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
     if table.num_rows:
         writer.write_table(table)
-
-
-def _write_run(
-    folder: Path,
-    dataset: Dataset,
-    split: str,
-    config: MiningConfig,
-    seed: int,
-    run_id: str,
-    rule: str,
-    selection: str,
-    summary: dict[str, Any],
-) -> None:
-    names = [teacher["teacher"] for teacher in summary["teacher_statistics"]]
-    head: dict[str, Any] = {"run_id": run_id, "dataset": dataset.name, "split": split, "rule": rule, "selection": selection}
-    head |= {"anchor": config.anchor, "ensemble": config.ensemble, "shortfall": config.shortfall}
-    said = config.model_dump(mode="json") | {"judge": config.judge and judge_label(config.judge)}
-    head |= {"teachers": names, "seed": seed, "config": said}
-    write_json(folder / "run.json", head | summary)

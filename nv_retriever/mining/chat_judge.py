@@ -30,7 +30,7 @@ are not sure. NO: it does not answer the query."""
 _VERDICTS: dict[str, Verdict] = {"yes": "positive", "partly": "drop", "no": "keep"}
 REQUEST = {"temperature": 0, "max_tokens": 16}
 """What a request says besides the model and the prompt."""
-_LONGEST_PAUSE = 60.0
+_ATTEMPTS, _LONGEST_PAUSE = 5, 60.0
 
 
 def chat_digest() -> str:
@@ -41,12 +41,13 @@ def chat_digest() -> str:
 class ChatJudge:
     """Asks YES, PARTLY or NO with temperature 0; an answer of another form is asked again, then dropped as unsure."""
 
-    def __init__(self, url: str, model: str, *, workers: int = 4, attempts: int = 5, wait: float = 1.0) -> None:
+    def __init__(self, url: str, model: str, *, workers: int = 4, wait: float = 1.0) -> None:
+        """Ask `workers` cases at a time, and again after `wait` seconds, then twice as many, and so on."""
         import httpx
 
         self.name = f"chat:{url}#{model}"
         self._url, self._model = url.rstrip("/") + "/chat/completions", model
-        self._workers, self._attempts, self._wait = workers, attempts, wait
+        self._workers, self._wait = workers, wait
         self._client = httpx.Client(headers=authorization(KEY_VARIABLES), timeout=120)
 
     def judge(self, cases: Sequence[Case]) -> list[Judgement]:
@@ -69,7 +70,7 @@ class ChatJudge:
         message = {"role": "user", "content": prompt}
         body = {"model": self._model, "messages": [message], **REQUEST}
         problem, pause = "", 0.0
-        for attempt in range(self._attempts):
+        for attempt in range(_ATTEMPTS):
             time.sleep(pause)
             pause = self._wait * 2.0**attempt
             try:
@@ -84,7 +85,7 @@ class ChatJudge:
             if answer.status_code != 200:
                 raise InputError(f"judge {self._url}", "HTTP 200", f"HTTP {answer.status_code}: {answer.text[:200]}")
             return _content(answer, self._url)
-        raise InputError(f"judge {self._url}", f"an answer within {self._attempts} attempts", problem)
+        raise InputError(f"judge {self._url}", f"an answer within {_ATTEMPTS} attempts", problem)
 
 
 def _content(answer: httpx.Response, url: str) -> str:

@@ -31,7 +31,7 @@ class MiningConfig(Frozen):
     """Exclude the positives that the data set hides (`dataset.known_positives`) as well: the upper bound of an ablation."""
     judge: str | None = None
     """Reads every chosen negative: `cross-encoder:MODEL`, or `chat:URL#MODEL` (an OpenAI-compatible endpoint, its key in
-    NVR_JUDGE_API_KEY). What it drops or calls a positive is replaced by the next choice."""
+    NVR_JUDGE_API_KEY, else OPENAI_API_KEY). What it drops or calls a positive is replaced by the next choice."""
     judge_margin: float = Field(default=1.0, ge=0)
     """Of a cross-encoder judge, in logits: within it of the positive's score a negative is dropped, above it relabelled."""
 
@@ -50,7 +50,7 @@ class MiningConfig(Frozen):
         return parse_selection(text).name
 
     @model_validator(mode="after")
-    def _a_margin_is_a_cross_encoder_s(self) -> Self:
+    def _margin_needs_a_cross_encoder(self) -> Self:
         if self.differs("judge_margin") and not (self.judge or "").startswith("cross-encoder:"):
             raise InputError("judge_margin", "a judge cross-encoder:MODEL", f"{self.judge}: the setting has no effect")
         return self

@@ -68,6 +68,7 @@ def choose(pools: Sequence[Pool], served: BoolArray, plan: Plan) -> Choice:
 
 
 def _take_turns(choice: Choice, pools: Sequence[Pool], served: BoolArray, dedup: bool) -> None:
+    """Fill the choice in turns; a pointer a teacher and sample says which of its survivors comes next."""
     count = choice.documents.shape[1]
     size = pools[0].documents.shape[1]
     filled = np.zeros(served.shape[1], np.intp)
@@ -104,6 +105,7 @@ def _skip_repeats(documents: IntArray, pointer: npt.NDArray[np.intp], rows: npt.
 
 
 def _say_why_short(choice: Choice, pools: Sequence[Pool], served: BoolArray) -> None:
+    """Set `short` and `depth` of the choice."""
     short = choice.found < choice.documents.shape[1]
     ended = np.ones(len(short), bool)
     for teacher, pool in enumerate(pools):

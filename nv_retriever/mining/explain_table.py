@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nv_retriever.report.html import Page
 
 _COLUMNS = ("#", "rank", "score", "outcome", "document", "text")
+_TERMINAL_WIDTH, _PAGE_WIDTH = 96, 400
+"""Characters to which texts are cut."""
 
 
 def rows_to_json(explanation: Explanation) -> dict[str, Any]:
@@ -24,20 +26,20 @@ def rows_to_json(explanation: Explanation) -> dict[str, Any]:
     return data | {"rows": [asdict(row) for row in explanation.rows]}
 
 
-def render(explanation: Explanation, width: int = 96) -> Group:
-    """Return rich tables, one per (positive, teacher), texts cut to `width` characters."""
+def render(explanation: Explanation) -> Group:
+    """Return rich tables for a terminal, one per (positive, teacher), texts cut short."""
     from rich.console import Group
     from rich.text import Text
 
     head = Text.assemble(("query ", "bold"), f"{explanation.query_id}: {explanation.query}")
     rule = Text.assemble(("rule ", "bold"), explanation.rule, (" selection ", "bold"), explanation.selection)
-    tables = [_table(list(rows), explanation, width) for rows in _groups(explanation.rows)]
+    tables = [_table(rows, explanation) for rows in _groups(explanation.rows)]
     short = [Text(f"{positive} is short: {reason}", style="yellow") for positive, reason in explanation.short.items()]
     return Group(head, rule, *tables, *short)
 
 
-def page(explanation: Explanation, width: int = 400) -> Page:
-    """Return a page with a table for each (positive, teacher), kept ones bold, texts cut to `width` characters."""
+def page(explanation: Explanation) -> Page:
+    """Return a page with a table for each (positive, teacher), kept ones bold, texts cut less short."""
     from nv_retriever.report.html import Page
     from nv_retriever.report.table import Table
 
@@ -45,9 +47,9 @@ def page(explanation: Explanation, width: int = 400) -> Page:
     found.add_text(f"Rule `{explanation.rule}`, selection `{explanation.selection}`.")
     for rows in _groups(explanation.rows):
         kind, text = _positive(rows[0], explanation)
-        found.add_heading(f"{kind.capitalize()} {rows[0].positive_id}").add_text(_cut(text, width))
+        found.add_heading(f"{kind.capitalize()} {rows[0].positive_id}").add_text(_cut(text, _PAGE_WIDTH))
         columns = _columns(rows)
-        body = [_cells(row, columns, width) for row in rows]
+        body = [_cells(row, columns, _PAGE_WIDTH) for row in rows]
         kept = [(i, column) for i, row in enumerate(rows) if row.position is not None for column in range(len(columns))]
         found.add_table(Table(columns, body, _caption(rows[0]), strong=kept))
     found.add_list([f"{positive} is short: {reason}" for positive, reason in explanation.short.items()])
@@ -91,19 +93,19 @@ def _positive(row: Row, explanation: Explanation) -> tuple[str, str]:
     return "judged positive", explanation.relabelled[row.positive_id]
 
 
-def _table(rows: list[Row], explanation: Explanation, width: int) -> Table:
+def _table(rows: list[Row], explanation: Explanation) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     kind, text = _positive(rows[0], explanation)
-    title = f"{kind} {rows[0].positive_id}: {_cut(text, width)}\n{_caption(rows[0])}"
+    title = f"{kind} {rows[0].positive_id}: {_cut(text, _TERMINAL_WIDTH)}\n{_caption(rows[0])}"
     table = Table(title=Text(title), title_justify="left", pad_edge=False, expand=False)
     columns = _columns(rows)
     for column in columns:
         table.add_column(column, justify="right" if column in ("#", "rank", "score") else "left", overflow="fold")
     for row in rows:
         style = "bold green" if row.position is not None else "dim"
-        table.add_row(*(Text(cell) for cell in _cells(row, columns, width)), style=style)
+        table.add_row(*(Text(cell) for cell in _cells(row, columns, _TERMINAL_WIDTH)), style=style)
     return table
 
 

@@ -12,7 +12,6 @@ class HiddenLabels:
     """Vetoes the hidden positives of a query and of those with its text, and every document with the content of one."""
 
     def __init__(self, dataset: Dataset, split: str) -> None:
-        """Read the hidden labels."""
         self._positives, self._rows = HiddenPositives(dataset), dataset.query_rows(split)
 
     def __call__(self, samples: Rows, queries: IntArray, documents: IntArray) -> BoolArray:

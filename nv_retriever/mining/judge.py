@@ -80,7 +80,7 @@ def judge_digest(name: str | None) -> str:
     """Return the digest of what determines verdicts besides the judge's label: the model, or a chat's prompt."""
     if name is None:
         return ""
-    kind, rest = judge_parts(name)
+    kind, rest = _parts(name)
     if kind == "cross-encoder":
         return fingerprint(_identity(rest))
     from nv_retriever.mining.chat_judge import chat_digest
@@ -90,10 +90,10 @@ def judge_digest(name: str | None) -> str:
 
 def judge_label(name: str) -> str:
     """Return what a judge is called: of a cross-encoder in a folder the last part, wherever it lies, as a teacher is."""
-    return TeacherConfig(name=name).label if judge_parts(name)[0] == "cross-encoder" else name
+    return TeacherConfig(name=name).label if _parts(name)[0] == "cross-encoder" else name
 
 
-def judge_parts(name: str) -> tuple[str, str]:
+def _parts(name: str) -> tuple[str, str]:
     """Return kind and model of `cross-encoder:MODEL` or `chat:URL#MODEL`; raises InputError for other names."""
     kind, _, rest = name.partition(":")
     if kind == "cross-encoder" and rest.strip():
@@ -112,7 +112,7 @@ def _identity(model: str) -> CrossEncoderIdentity:
 
 def open_judge(name: str, margin: float = 1.0) -> Judge:
     """Return the judge `cross-encoder:MODEL` or `chat:URL#MODEL`; raises InputError for other names."""
-    kind, rest = judge_parts(name)
+    kind, rest = _parts(name)
     if kind == "cross-encoder":
         return CrossEncoderJudge(rest, margin)
     from nv_retriever.mining.chat_judge import ChatJudge

@@ -127,18 +127,18 @@ def mine(
     check_count("seed", seed, least=0)
     if config.judge is not None and (query_texts is None or document_texts is None):
         raise InputError("judge", "query_texts and document_texts, which it reads", "vectors alone")
-    vectors = read_vectors(queries, "queries"), read_vectors(documents, "documents")
-    if vectors[0].shape[1] != vectors[1].shape[1]:
-        raise InputError("documents", f"vectors of dimension {vectors[0].shape[1]}", str(vectors[1].shape[1]))
-    left = Side.of(len(vectors[0]), query_ids, query_texts, "query")
-    right = Side.of(len(vectors[1]), document_ids, document_texts, "document")
+    asked, stored = read_vectors(queries, "queries"), read_vectors(documents, "documents")
+    if asked.shape[1] != stored.shape[1]:
+        raise InputError("documents", f"vectors of dimension {asked.shape[1]}", str(stored.shape[1]))
+    left = Side.of(len(asked), query_ids, query_texts, "query")
+    right = Side.of(len(stored), document_ids, document_texts, "document")
     dataset = MemoryDataset(left.ids, right.ids, read_positives(positives, left, right), left.texts, right.texts)
-    scorer = _scorer(vectors[0][left.order][dataset.query_rows("train")], vectors[1][right.order])
+    scorer = _scorer(asked[left.order][dataset.query_rows("train")], stored[right.order])
     same_id = exclude_same_id and query_ids is not None and document_ids is not None
-    return mine_in_memory(dataset, scorer, config, depth, seed, deepen, same_id, (left.order, right.order))
+    return _mine(dataset, scorer, config, depth, seed, deepen, same_id, (left.order, right.order))
 
 
-def mine_in_memory(
+def _mine(
     dataset: MemoryDataset,
     scorer: Scorer,
     config: MiningConfig,
@@ -150,7 +150,7 @@ def mine_in_memory(
 ) -> MiningResult:
     """Mine one data set in memory with one teacher; `orders` give the input's row of every canonical row."""
     plan = plan_of(config, seed)
-    table = search_in_memory(scorer, dataset, "vectors", depth, exclude_same_id)
+    table = search_in_memory(scorer, dataset, depth, exclude_same_id)
     samples = samples_of([table])
     teachers = teachers_of([table], plan, config.anchor, (lambda _: scorer) if deepen else None)
     rows = dataset.query_rows("train")

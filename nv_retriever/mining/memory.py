@@ -94,7 +94,7 @@ def _hashes(texts: Sequence[str] | None, kind: str, number: int) -> HashArray:
     return content_hashes(texts if texts is not None else [f"\0{kind} {row}" for row in range(number)])
 
 
-def search_in_memory(scorer: Scorer, dataset: MemoryDataset, teacher: str, depth: int, exclude_same_id: bool) -> Candidates:
+def search_in_memory(scorer: Scorer, dataset: MemoryDataset, depth: int, exclude_same_id: bool) -> Candidates:
     """Return the candidate table of the queries that have a positive, as the index stage would write it."""
     exclusions = build_exclusions(dataset.as_dataset(), dataset.splits[0], exclude_same_id)
     number, depth = len(exclusions.offsets) - 1, min(depth, dataset.n_documents)
@@ -110,7 +110,7 @@ def search_in_memory(scorer: Scorer, dataset: MemoryDataset, teacher: str, depth
         exclusions,
         scorer.score_pairs(exclusions.queries, exclusions.documents),
         exclusions.reasons == Reason.POSITIVE,
-        teacher=teacher,
+        teacher="vectors",
         score_kind=scorer.score_kind,
         n_documents=dataset.n_documents,
     )

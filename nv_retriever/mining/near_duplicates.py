@@ -19,7 +19,9 @@ from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Reason
 Similarity = Callable[[npt.NDArray[np.integer], npt.NDArray[np.integer]], FloatArray]
 """Gives the similarity of pairs of documents, (n,) and (n,) rows -> (n,) float32, 1 for equal ones."""
 _PAIRS = 1 << 16
+"""Pairs of a survivor and a positive that are compared at once."""
 _GATHERED = 1 << 12
+"""Pairs whose vectors are in memory at a time."""
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ _CHUNK = 8192
 def count_prefix(values: FloatArray, rows: Rows, limits: FloatArray) -> npt.NDArray[np.intp]:
     """Return how many leading values of each row are >= its limit, (n_rows, k), (n,), (n,) -> (n,).
 
-    Rows descend and may end in NaN. A binary search in ceil(log2 k) vectorised steps.
+    Rows descend and may end in NaN. A binary search in floor(log2 k) + 1 vectorised steps.
     """
     width = values.shape[1]
     flat, base = values.reshape(-1), rows * width - 1
@@ -86,6 +86,7 @@ def _read_sorted(
     limits: FloatArray,
     wanted: Wanted,
 ) -> None:
+    """Read samples of which nothing is vetoed: survivors are neighbours in their row, from a column on."""
     width = documents.shape[1]
     start = np.maximum(count_prefix(scores, rows, limits), wanted.min_rank - 1)
     columns = start[:, None] + np.arange(wanted.size)
@@ -107,6 +108,7 @@ def _read_masked(
     limits: FloatArray,
     wanted: Wanted,
 ) -> None:
+    """Read samples of queries in which documents are vetoed."""
     table, values = documents[queries], scores[queries]
     keep = (table >= 0) & (values < limits[:, None]) & (values >= wanted.floor)
     keep &= np.arange(table.shape[1]) >= wanted.min_rank - 1

@@ -48,7 +48,7 @@ class Vetoes:
         return relabel(self.judged.positives if self.judged is not None else {}, start, choice, samples, teachers)
 
     def counts(self) -> dict[str, Any]:
-        """Return how many pairs each guard looked away: near-duplicates, and verdicts of each kind."""
+        """Return how many pairs the guards vetoed or judged: near-duplicates, and verdicts of each kind."""
         counts: dict[str, Any] = {}
         if self.near_duplicates is not None:
             counts["near_duplicates"] = self.near_duplicates.found
@@ -76,8 +76,10 @@ def open_vetoes(
 
     `similarity` compares documents; by default the first teacher's vectors do, else their texts.
     """
-    near = judged = None
-    hidden = _hidden_labels(dataset, split) if config.oracle else None
+    hidden = near = judged = None
+    if config.oracle:
+        check_hidden(dataset)
+        hidden = HiddenLabels(dataset, split)
     if config.near_duplicates is not None:
         similarity = similarity or vector_similarity(teachers) or _text_similarity(dataset)
         near = NearDuplicates(similarity, config.near_duplicates, teachers[0].exclusions())
@@ -92,11 +94,6 @@ def open_vetoes(
         kept = VerdictCache(open_judge(config.judge, config.judge_margin), cache, settings)
         judged = JudgedNegatives(kept, samples, texts)
     return Vetoes(near, judged, hidden)
-
-
-def _hidden_labels(dataset: Dataset, split: str) -> HiddenLabels:
-    check_hidden(dataset)
-    return HiddenLabels(dataset, split)
 
 
 def check_hidden(dataset: Dataset) -> None:

@@ -32,7 +32,7 @@ class SearchConfig(Frozen):
         return str(IndexName.parse(text))
 
     @model_validator(mode="after")
-    def _a_recall_is_an_index_s(self) -> Self:
+    def _recall_needs_an_approximate_index(self) -> Self:
         if self.index == "exact" and self.differs("min_recall"):
             raise InputError("search.min_recall", "an approximate index", "index exact: the setting has no effect")
         return self
