@@ -10,10 +10,10 @@ import numpy.typing as npt
 Index = npt.NDArray[np.int64]
 
 
-def bounds(counts: npt.NDArray[Any]) -> Index:
+def row_offsets(counts: npt.NDArray[Any]) -> Index:
     """Return where each row begins, and where the last one ends, (n,) -> (n + 1,); a mask counts as zeros and ones.
 
-    >>> bounds(np.array([2, 0, 1])).tolist()
+    >>> row_offsets(np.array([2, 0, 1])).tolist()
     [0, 2, 2, 3]
     """
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nv_retriever import ragged
-from nv_retriever.ragged import bounds, join, owners, ranges
+from nv_retriever.ragged import join, owners, ranges, row_offsets
 
 values = st.lists(st.integers(0, 5), max_size=12)
 columns = values.map(lambda rows: np.array(rows, np.int64))
@@ -18,16 +18,16 @@ def test_examples():
 
 
 @given(values)
-def test_bounds_and_owners(counts):
-    offsets = bounds(np.array(counts, np.int64))
+def test_offsets_and_owners(counts):
+    offsets = row_offsets(np.array(counts, np.int64))
     assert offsets.dtype == np.int64 and offsets.tolist() == [sum(counts[:row]) for row in range(len(counts) + 1)]
     expected = [row for row, count in enumerate(counts) for _ in range(count)]
     assert owners(offsets).dtype == np.int32 and owners(offsets).tolist() == expected
 
 
 @given(st.lists(st.booleans(), max_size=12))
-def test_bounds_of_a_mask(mask):
-    assert bounds(np.array(mask, bool)).tolist() == [sum(mask[:row]) for row in range(len(mask) + 1)]
+def test_offsets_of_a_mask(mask):
+    assert row_offsets(np.array(mask, bool)).tolist() == [sum(mask[:row]) for row in range(len(mask) + 1)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5)), max_size=12))

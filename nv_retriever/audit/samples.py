@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.mining.randomness import IdKeys, mix
-from nv_retriever.ragged import bounds, owners
+from nv_retriever.ragged import owners, row_offsets
 from nv_retriever.search.types import FloatArray, IntArray, OffsetArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Labelled:
 
     def where(self, mask: BoolArray) -> Labelled:
         """Return the rows that `mask` (n,) selects."""
-        offsets = bounds(mask)[self.offsets]
+        offsets = row_offsets(mask)[self.offsets]
         return Labelled(offsets, self.documents[mask], self.scores[mask], self.groups[mask], self.visible[mask])
 
     def take(self, queries: npt.NDArray[np.integer]) -> Labelled:

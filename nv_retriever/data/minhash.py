@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.data.text import normalise
-from nv_retriever.ragged import bounds, ranges
+from nv_retriever.ragged import ranges, row_offsets
 from nv_retriever.splitmix import GOLDEN, U64Array, scramble
 
 Signatures = npt.NDArray[np.uint32]
@@ -59,7 +59,7 @@ def shingle(texts: Sequence[str], words: int = WORDS) -> Shingles:
     digests = b"".join(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest() for word in vocabulary)
     values = np.frombuffer(digests, "<u8")[np.array(tokens, np.int64)] if tokens else np.empty(0, np.uint64)
     length = np.array(lengths, np.int64)
-    first = bounds(length)[:-1]
+    first = row_offsets(length)[:-1]
     count = np.where(length == 0, 0, np.maximum(length - words + 1, 1))
     owner, at = ranges(first, count)
     end = (first + length)[owner]
@@ -78,7 +78,7 @@ def _distinct(owner: npt.NDArray[np.int64], hashes: U64Array, n: int) -> Shingle
     owner, hashes = owner[order], hashes[order]
     new = np.ones(len(owner), np.bool_)
     new[1:] = (owner[1:] != owner[:-1]) | (hashes[1:] != hashes[:-1])
-    return Shingles(bounds(np.bincount(owner[new], minlength=n)), hashes[new])
+    return Shingles(row_offsets(np.bincount(owner[new], minlength=n)), hashes[new])
 
 
 def signatures(texts: Sequence[str], permutations: int = PERMUTATIONS, words: int = WORDS) -> Signatures:

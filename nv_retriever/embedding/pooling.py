@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nv_retriever.ragged import Index, bounds, ranges
+from nv_retriever.ragged import Index, ranges, row_offsets
 
 
 def pool(states: Tensor, starts: Index, lengths: Index, skip: int, mode: str, normalize: bool) -> Tensor:
@@ -40,6 +40,6 @@ def _mean(states: Tensor, begin: Index, kept: Index) -> Tensor:
 
 
 def _picked(begin: Index, lengths: Index, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the rows of the ranges, one after the other, and their bounds."""
+    """Return the rows of the ranges, one after the other, and their offsets."""
     _, rows = ranges(begin, lengths)
-    return torch.from_numpy(rows).to(device), torch.from_numpy(bounds(lengths)).to(device)
+    return torch.from_numpy(rows).to(device), torch.from_numpy(row_offsets(lengths)).to(device)

@@ -16,7 +16,7 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.metrics import aggregate, parse_metrics, per_query
 from nv_retriever.evaluation.run_file import RunWriter, strictly_descending, write_run
 from nv_retriever.progress import progress
-from nv_retriever.ragged import bounds
+from nv_retriever.ragged import row_offsets
 from nv_retriever.search.types import Exclusions, IntArray, Reason, Scorer, TopK
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def identical_ids(dataset: Dataset, query_rows: IntArray, rule: bool | Literal["
         theirs, asked = rows[same], dataset.query_hashes[query_rows[same]]
         same[same] = (dataset.document_text_hashes[theirs] == asked) | (dataset.document_hashes[theirs] == asked)
     found = rows[same].astype(np.int32)
-    return Exclusions(bounds(same), found, np.full(found.size, Reason.QUERY_ID, np.uint8))
+    return Exclusions(row_offsets(same), found, np.full(found.size, Reason.QUERY_ID, np.uint8))
 
 
 def _search(scorer: Scorer, queries: int, depth: int, excluded: Exclusions) -> Iterator[tuple[int, TopK]]:

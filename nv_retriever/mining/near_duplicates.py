@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.mining.types import BoolArray, Rows
-from nv_retriever.ragged import bounds, ranges
+from nv_retriever.ragged import ranges, row_offsets
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, Reason
 
 Similarity = Callable[[npt.NDArray[np.integer], npt.NDArray[np.integer]], FloatArray]
@@ -61,7 +61,7 @@ class NearDuplicates:
 
     def __init__(self, similarity: Similarity, threshold: float, exclusions: Exclusions) -> None:
         positive = np.isin(exclusions.reasons, (Reason.POSITIVE, Reason.SAME_QUERY))
-        self._offsets = bounds(positive)[exclusions.offsets]
+        self._offsets = row_offsets(positive)[exclusions.offsets]
         self._positives = exclusions.documents[positive]
         self._similarity, self._threshold = similarity, threshold
         self.found = 0
@@ -72,7 +72,7 @@ class NearDuplicates:
         pairs, back = np.unique(np.stack([queries, documents], 1), axis=0, return_inverse=True)
         near = np.zeros(len(pairs), bool)
         firsts, counts = self._offsets[pairs[:, 0]], np.diff(self._offsets)[pairs[:, 0]]
-        done = bounds(counts)
+        done = row_offsets(counts)
         start = 0
         while start < len(pairs):
             stop = max(int(np.searchsorted(done, done[start] + _PAIRS, side="right")) - 1, start + 1)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import ArtifactError
-from nv_retriever.ragged import bounds
+from nv_retriever.ragged import row_offsets
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, OffsetArray, ScoreKind
 
 DOCUMENTS, SCORES, EXCLUDED, INFO = "documents.npy", "scores.npy", "excluded.parquet", "candidates.json"
@@ -42,8 +42,8 @@ class Excluded:
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Excluded:
         """Return the rows that `mask` (n,) selects."""
-        labels = (self.reasons[mask], self.grades[mask], self.in_split[mask])
-        return Excluded(bounds(mask)[self.offsets], self.queries[mask], self.documents[mask], *labels, self.scores[mask])
+        offsets, labels = row_offsets(mask)[self.offsets], (self.reasons[mask], self.grades[mask], self.in_split[mask])
+        return Excluded(offsets, self.queries[mask], self.documents[mask], *labels, self.scores[mask])
 
     @property
     def exclusions(self) -> Exclusions:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.ragged import Index, bounds, ranges
+from nv_retriever.ragged import Index, ranges, row_offsets
 from nv_retriever.search.types import FloatArray, IntArray
 
 Keys = npt.NDArray[np.uint64]
@@ -37,7 +37,7 @@ def unpack(keys: Keys) -> tuple[IntArray, FloatArray]:
 
 def parts(counts: Index, width: int) -> Iterator[tuple[slice, slice]]:
     """Yield slices of queries, whose padded matrix of (largest count + width) columns stays small, and of their elements."""
-    ends = bounds(counts)
+    ends = row_offsets(counts)
     stack = [(0, len(counts))]
     while stack:
         low, high = stack.pop()

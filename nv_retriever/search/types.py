@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.ragged import bounds, owners, ranges
+from nv_retriever.ragged import owners, ranges, row_offsets
 
 IntArray = npt.NDArray[np.int32]
 OffsetArray = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ class Exclusions:
         """Return the exclusions of some of the queries, in the order of `rows`."""
         lengths = self.offsets[rows + 1] - self.offsets[rows]
         _, inside = ranges(self.offsets[rows], lengths)
-        return Exclusions(bounds(lengths), self.documents[inside], self.reasons[inside])
+        return Exclusions(row_offsets(lengths), self.documents[inside], self.reasons[inside])
 
     @staticmethod
     def none(n_queries: int) -> Exclusions:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
-from nv_retriever.ragged import bounds, ranges
+from nv_retriever.ragged import ranges, row_offsets
 from nv_retriever.search.types import FloatArray, IntArray, OffsetArray
 
 COLUMNS = ("query_id", "positive_id", "negative_id", "position", "positive_score", "negative_score", "score_kind")
@@ -106,7 +106,7 @@ def _taken(samples: Samples, order: npt.NDArray[np.int64]) -> Samples:
         samples,
         query_rows=samples.query_rows[order],
         positive_rows=samples.positive_rows[order],
-        offsets=bounds(lengths),
+        offsets=row_offsets(lengths),
         negative_rows=samples.negative_rows[inside],
         positive_scores=samples.positive_scores[inside],
         negative_scores=samples.negative_scores[inside],
