@@ -24,7 +24,7 @@ from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
-from nv_retriever.mining.types import Plan, Samples, Teacher
+from nv_retriever.mining.types import MiningPlan, Samples, Teacher
 
 CASES = [
     ("topk", "top(4)", {}),
@@ -54,7 +54,7 @@ def ours(made, rule, selection):
     ended = np.zeros(len(documents), bool)
     teacher = Teacher("t", "cosine", documents, scores, own, own, limits, n_documents, lambda: None, ended)
     samples = Samples(np.arange(len(own), dtype=np.int32), positives)
-    plan = Plan(parsed, parse_selection(selection))
+    plan = MiningPlan(parsed, parse_selection(selection))
     return np.concatenate([choice.documents for _, choice in Miner(samples, [teacher], plan, keys).blocks()])
 
 

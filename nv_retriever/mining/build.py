@@ -17,7 +17,7 @@ from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.statistics import Statistics
 from nv_retriever.mining.teachers import OpenScorer, plan_of, samples_of, teachers_of
 from nv_retriever.mining.triples import SHORTFALL, TRIPLES, shortfall_table, triples_table
-from nv_retriever.mining.types import Plan, Teacher
+from nv_retriever.mining.types import MiningPlan, Teacher
 from nv_retriever.mining.vetoes import open_vetoes
 from nv_retriever.progress import progress
 from nv_retriever.search.candidate_table import Candidates
@@ -76,7 +76,7 @@ def write_mining(
     return {name: summary[name] for name in COUNTS}
 
 
-def _settings(config: MiningConfig, plan: Plan, teachers: Sequence[Teacher]) -> dict[str, Any]:
+def _settings(config: MiningConfig, plan: MiningPlan, teachers: Sequence[Teacher]) -> dict[str, Any]:
     """Return what run.json says about how the run was mined."""
     return {
         "rule": plan.rule.name,

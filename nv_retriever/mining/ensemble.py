@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.mining.randomness import Keys, mix, uniform
-from nv_retriever.mining.types import BoolArray, Choice, Plan, Pool, Short, Why
+from nv_retriever.mining.types import BoolArray, Choice, MiningPlan, Pool, ShortReason, TripleReason
 from nv_retriever.search.types import IntArray
 
 ENSEMBLES = ("none", "cross-sample", "intra-sample", "intra-sample-dedup")
@@ -38,13 +38,13 @@ def empty_choice(n: int, count: int) -> Choice:
         ranks=np.zeros((n, count), np.int64),
         teachers=np.full((n, count), -1, np.int16),
         reasons=np.zeros((n, count), np.uint8),
-        short=np.full(n, Short.NONE, np.uint8),
+        short=np.full(n, ShortReason.NONE, np.uint8),
         found=np.zeros(n, np.int32),
         depth=np.zeros(n, np.int64),
     )
 
 
-def choose(pools: Sequence[Pool], served: BoolArray, plan: Plan) -> Choice:
+def choose(pools: Sequence[Pool], served: BoolArray, plan: MiningPlan) -> Choice:
     """Return each sample's negatives from its teachers' survivors, which are in the order of preference.
 
     `pools` one per teacher over the same s samples, `served` (T, s). Without an ensemble and cross-sample, the sample's
@@ -61,7 +61,8 @@ def choose(pools: Sequence[Pool], served: BoolArray, plan: Plan) -> Choice:
             for name in ("documents", "scores", "ranks"):
                 getattr(choice, name)[rows] = getattr(pool, name)[rows, : plan.selection.count]
             choice.teachers[rows] = np.where(choice.documents[rows] >= 0, teacher, -1)
-            choice.reasons[rows] = np.where(choice.ranks[rows] > pool.table_depth[rows, None], Why.DEEPENED, Why.KEPT)
+            deep = choice.ranks[rows] > pool.table_depth[rows, None]
+            choice.reasons[rows] = np.where(deep, TripleReason.DEEPENED, TripleReason.KEPT)
     choice.found[:] = (choice.documents >= 0).sum(axis=1)
     _say_why_short(choice, pools, served)
     return choice
@@ -88,7 +89,7 @@ def _take_turns(choice: Choice, pools: Sequence[Pool], served: BoolArray, dedup:
         for name in ("documents", "scores", "ranks"):
             getattr(choice, name)[rows, position] = getattr(pool, name)[rows, at]
         deep = pool.ranks[rows, at] > pool.table_depth[rows]
-        choice.reasons[rows, position] = np.where(deep, Why.DEEPENED, Why.KEPT)
+        choice.reasons[rows, position] = np.where(deep, TripleReason.DEEPENED, TripleReason.KEPT)
         choice.teachers[rows, position] = teacher
         filled[rows] += 1
         pointer[rows] += 1
@@ -111,5 +112,5 @@ def _say_why_short(choice: Choice, pools: Sequence[Pool], served: BoolArray) -> 
     for teacher, pool in enumerate(pools):
         ended &= pool.exhausted | ~served[teacher]
         choice.depth[:] = np.maximum(choice.depth, np.where(served[teacher], pool.depth, 0))
-    choice.short[short] = np.where(ended[short], Short.EXHAUSTED, Short.NOT_SEARCHED)
-    choice.short[short & ~served.any(axis=0)] = Short.POSITIVE_NOT_SCORED
+    choice.short[short] = np.where(ended[short], ShortReason.EXHAUSTED, ShortReason.NOT_SEARCHED)
+    choice.short[short & ~served.any(axis=0)] = ShortReason.POSITIVE_NOT_SCORED

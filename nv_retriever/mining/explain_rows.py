@@ -9,7 +9,7 @@ import numpy as np
 
 from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.relabelled import Relabelled
-from nv_retriever.mining.types import Choice, Teacher, Why
+from nv_retriever.mining.types import Choice, Teacher, TripleReason
 from nv_retriever.mining.vetoes import Vetoes
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Reason
@@ -78,7 +78,7 @@ class View:
     def candidates(self) -> list[Row]:
         """Return the candidates down to the last one that was looked at, then what was drawn at random."""
         mine, choice = self._mine(), self.choice
-        places = {int(choice.documents[0, j]): (j, Why(choice.reasons[0, j]).text) for j in mine.tolist()}
+        places = {int(choice.documents[0, j]): (j, TripleReason(choice.reasons[0, j]).text) for j in mine.tolist()}
         documents, scores = self._ranked(self._last())
         seen = set(documents.tolist())
         random = [j for j in mine.tolist() if int(choice.documents[0, j]) not in seen]
@@ -220,7 +220,7 @@ def relabelled_rows(added: Relabelled, dataset: Dataset) -> list[Row]:
                 anchor=float(teacher.anchors[sample]),
                 limit=limit if np.isfinite(limit) else None,
                 position=position,
-                outcome=Why(added.choice.reasons[sample, position]).text,
+                outcome=TripleReason(added.choice.reasons[sample, position]).text,
             )
             told.append((sample, row, found[sample, position]))
     told.sort(key=lambda one: one[0])

@@ -17,7 +17,7 @@ from nv_retriever.mining.ensemble import choose, empty_choice, seats
 from nv_retriever.mining.pool import empty_pool, read_pool
 from nv_retriever.mining.randomness import IdKeys, mix
 from nv_retriever.mining.shortfall import Shortage, fill_randomly, relax
-from nv_retriever.mining.types import BoolArray, Choice, Plan, Pool, Rows, Samples, Short, Teacher, Veto, Wanted
+from nv_retriever.mining.types import BoolArray, Choice, MiningPlan, Pool, Rows, Samples, ShortReason, Teacher, Veto, Wanted
 from nv_retriever.search.types import IntArray, OffsetArray
 
 _PLACES = 1 << 21
@@ -30,7 +30,7 @@ class Miner:
 
     samples: Samples
     teachers: Sequence[Teacher]
-    plan: Plan
+    plan: MiningPlan
     keys: IdKeys
     """Of the tables' queries and of the documents; computed only where something is drawn."""
     pool_vetoes: Sequence[Veto] = ()
@@ -110,7 +110,7 @@ class Miner:
         served = served[:, rows]
         queries = self.samples.queries[samples[rows]]
         choice = choose([self._prefer(pool.take(rows), queries) for pool in pools], served, self.plan)
-        short = np.flatnonzero((choice.short != Short.NONE) & (choice.short != Short.POSITIVE_NOT_SCORED))
+        short = np.flatnonzero((choice.short != ShortReason.NONE) & (choice.short != ShortReason.POSITIVE_NOT_SCORED))
         if self.plan.shortfall == "drop":
             choice.documents[short] = -1
         elif self.plan.shortfall != "fewer":

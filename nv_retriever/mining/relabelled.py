@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nv_retriever.mining.types import Choice, Rows, Samples, Short, Teacher
+from nv_retriever.mining.types import Choice, Rows, Samples, ShortReason, Teacher
 from nv_retriever.search.types import FloatArray, IntArray
 
 
@@ -64,4 +64,4 @@ def _below(choice: Choice, teachers: Sequence[Teacher]) -> Choice:
     moved = {name: np.take_along_axis(getattr(choice, name), order, 1) for name in columns}
     moved["documents"] = np.where(np.take_along_axis(keep, order, 1), moved["documents"], np.int32(-1))
     found = keep.sum(axis=1).astype(np.int32)
-    return replace(choice, **moved, found=found, short=np.full_like(choice.short, Short.NONE))
+    return replace(choice, **moved, found=found, short=np.full_like(choice.short, ShortReason.NONE))

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from nv_retriever.errors import InputError
 from nv_retriever.mining.deepening import deepen, search_deeper
 from nv_retriever.mining.randomness import IdKeys, mix
-from nv_retriever.mining.types import BoolArray, Choice, Plan, Rows, Short, Teacher, Wanted, Why
-from nv_retriever.search.types import FloatArray, IntArray, Scorer
+from nv_retriever.mining.types import BoolArray, Choice, MiningPlan, Rows, ShortReason, Teacher, TripleReason, Wanted
+from nv_retriever.search.types import FloatArray, IntArray, OffsetArray, Scorer
 
 SHORTFALLS = ("fewer", "relax", "random", "drop")
 _SPARE = 64
@@ -37,8 +36,8 @@ class Shortage:
     number: int
     """The teacher's."""
     teacher: Teacher
-    plan: Plan
-    vetoed: npt.NDArray[np.int64]
+    plan: MiningPlan
+    vetoed: OffsetArray
     """As in Wanted."""
 
     def scorer(self) -> Scorer:
@@ -48,7 +47,7 @@ class Shortage:
             raise InputError(f"shortfall {self.plan.shortfall}", expected, found)
         return self.teacher.scorer()
 
-    def append(self, i: int, why: Why, documents: IntArray, scores: FloatArray, ranks: npt.NDArray[np.int64]) -> None:
+    def append(self, i: int, reason: TripleReason, documents: IntArray, scores: FloatArray, ranks: OffsetArray) -> None:
         """Put documents into the free places of the i-th sample, those left out that it has."""
         choice, row = self.choice, self.rows[i]
         have = choice.documents[row]
@@ -59,7 +58,7 @@ class Shortage:
         choice.scores[row, places] = scores[fresh]
         choice.ranks[row, places] = ranks[fresh]
         choice.teachers[row, places] = self.number
-        choice.reasons[row, places] = why
+        choice.reasons[row, places] = reason
 
 
 def relax(shortage: Shortage) -> None:
@@ -74,7 +73,7 @@ def relax(shortage: Shortage) -> None:
         floors = np.minimum(np.minimum(limits, anchors), plan.floor).astype(np.float32)
         easy = deepen(scorer, exclusions, queries, floors, wanted)
         for i in range(len(queries)):
-            shortage.append(i, Why.RELAXED, easy.documents[i], easy.scores[i], easy.ranks[i])
+            shortage.append(i, TripleReason.RELAXED, easy.documents[i], easy.scores[i], easy.ranks[i])
 
     def nearest(some: Rows, k: int) -> BoolArray:
         """Fill places with what fails the rule, once all of it below the anchor is found."""
@@ -87,7 +86,8 @@ def relax(shortage: Shortage) -> None:
         for i in np.flatnonzero(ended).tolist():
             failing = np.flatnonzero(fails[i])
             order = failing[np.lexsort((found.documents[i, failing], found.scores[i, failing]))]
-            shortage.append(int(some[i]), Why.RELAXED, found.documents[i, order], found.scores[i, order], ranks[i, order])
+            taken = found.documents[i, order], found.scores[i, order], ranks[i, order]
+            shortage.append(int(some[i]), TripleReason.RELAXED, *taken)
         return ended
 
     left = np.flatnonzero(shortage.choice.documents[shortage.rows, -1] < 0)
@@ -109,12 +109,12 @@ def fill_randomly(shortage: Shortage, keys: IdKeys) -> None:
             drawn = drawn[~np.isin(drawn, barred) & ~wanted.is_vetoed(np.array(query), drawn)]
             scores = scorer.score_pairs(np.full(len(drawn), query), drawn)
             fine = np.isfinite(scores) & (scores < anchor)
-            shortage.append(i, Why.RANDOM, drawn[fine], scores[fine], np.zeros(int(fine.sum()), np.int64))
+            shortage.append(i, TripleReason.RANDOM, drawn[fine], scores[fine], np.zeros(int(fine.sum()), np.int64))
             if size >= teacher.n_documents:
                 break
             size = min(4 * size, teacher.n_documents)
 
 
 def reason_text(short: int, policy: str) -> str:
-    """Return why a sample is short, as it is stored; `short` is a value of Short."""
-    return f"dropped: {Short(short).text}" if policy == "drop" else Short(short).text
+    """Return why a sample is short, as it is stored; `short` is a value of ShortReason."""
+    return f"dropped: {ShortReason(short).text}" if policy == "drop" else ShortReason(short).text

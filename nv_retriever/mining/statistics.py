@@ -11,7 +11,7 @@ import numpy as np
 from nv_retriever.mining.anchor import outlier_positives
 from nv_retriever.mining.pool import count_prefix
 from nv_retriever.mining.relabelled import Relabelled
-from nv_retriever.mining.types import Choice, Plan, Samples, Short, Teacher, Why
+from nv_retriever.mining.types import Choice, MiningPlan, Samples, ShortReason, Teacher, TripleReason
 
 _WINDOW = 50
 """Best candidates over which a teacher's drop rate is taken."""
@@ -32,12 +32,12 @@ class Statistics:
         """Count the choice of the samples from `start` on."""
         row, position = np.nonzero(choice.documents >= 0)
         self.triples += len(row)
-        for why, number in zip(*np.unique(choice.reasons[row, position], return_counts=True), strict=True):
-            self.reasons[Why(why).text] += int(number)
-        short = choice.short[choice.short != Short.NONE]
+        for reason, number in zip(*np.unique(choice.reasons[row, position], return_counts=True), strict=True):
+            self.reasons[TripleReason(reason).text] += int(number)
+        short = choice.short[choice.short != ShortReason.NONE]
         self.short += len(short)
         for reason, number in zip(*np.unique(short, return_counts=True), strict=True):
-            self.short_reasons[Short(reason).text] += int(number)
+            self.short_reasons[ShortReason(reason).text] += int(number)
         ranks = choice.ranks[row, position]
         self.deepest = max(self.deepest, int(ranks.max(initial=0)))
         self._ranks = self._ranks[0] + int((ranks > 0).sum()), self._ranks[1] + int(ranks.sum())
@@ -53,7 +53,7 @@ class Statistics:
         self.relabelled += int((added.choice.found > 0).sum())
         self.add(0, added.choice, added.teachers)
 
-    def summary(self, samples: Samples, teachers: Sequence[Teacher], plan: Plan, ids: Any) -> dict[str, Any]:
+    def summary(self, samples: Samples, teachers: Sequence[Teacher], plan: MiningPlan, ids: Any) -> dict[str, Any]:
         """Return strict JSON: counts, mean rank, and for each teacher its drop rate and mean gap to the positive."""
         return {
             "triples": self.triples,
@@ -68,7 +68,7 @@ class Statistics:
             "teacher_statistics": [self._of_teacher(i, t, samples, plan, ids) for i, t in enumerate(teachers)],
         }
 
-    def _of_teacher(self, number: int, teacher: Teacher, samples: Samples, plan: Plan, ids: Any) -> dict[str, Any]:
+    def _of_teacher(self, number: int, teacher: Teacher, samples: Samples, plan: MiningPlan, ids: Any) -> dict[str, Any]:
         usable = np.flatnonzero(teacher.usable)
         seen, dropped = drop_counts(teacher, samples, plan.rule.min_rank)
         count, total = self._gaps.get(number, (0, 0.0))

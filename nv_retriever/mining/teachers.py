@@ -15,7 +15,7 @@ from nv_retriever.mining.rules.base import check_kind
 from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
 from nv_retriever.mining.shortfall import SHORTFALLS
-from nv_retriever.mining.types import Plan, Samples, Teacher
+from nv_retriever.mining.types import MiningPlan, Samples, Teacher
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import ScoreKind, Scorer
 
@@ -23,9 +23,9 @@ OpenScorer = Callable[[int], Scorer]
 """Opens the teacher of a given number; called only when a sample has to be searched deeper."""
 
 
-def plan_of(config: MiningConfig, seed: int) -> Plan:
+def plan_of(config: MiningConfig, seed: int) -> MiningPlan:
     """Return the decisions that a configuration names; raises InputError for names that are not known."""
-    return Plan(
+    return MiningPlan(
         rule=parse_rule(config.rule),
         selection=parse_selection(config.selection),
         ensemble=config.ensemble,
@@ -50,7 +50,7 @@ def samples_of(candidates: Sequence[Candidates]) -> Samples:
     return Samples(np.asarray(first.queries, np.int32), np.asarray(first.documents, np.int32))
 
 
-def check_plan(plan: Plan, teachers: Sequence[tuple[str, ScoreKind]]) -> None:
+def check_plan(plan: MiningPlan, teachers: Sequence[tuple[str, ScoreKind]]) -> None:
     """Raise InputError for decisions that contradict each other, mean nothing for a teacher's scores, or have no effect.
 
     `teachers` are names and score kinds.
@@ -70,7 +70,7 @@ def check_plan(plan: Plan, teachers: Sequence[tuple[str, ScoreKind]]) -> None:
 
 
 def teachers_of(
-    candidates: Sequence[Candidates], plan: Plan, anchor: Anchor, open_scorer: OpenScorer | None
+    candidates: Sequence[Candidates], plan: MiningPlan, anchor: Anchor, open_scorer: OpenScorer | None
 ) -> list[Teacher]:
     """Return each table as the miner reads it; a scorer is opened at most once, when it is first needed.
 
@@ -84,7 +84,7 @@ def teachers_of(
     ]
 
 
-def teacher_of(table: Candidates, plan: Plan, anchor: Anchor, scorer: Callable[[], Scorer] | None) -> Teacher:
+def teacher_of(table: Candidates, plan: MiningPlan, anchor: Anchor, scorer: Callable[[], Scorer] | None) -> Teacher:
     """Return one table with its positives' scores (NaN unless finite), anchors and limits."""
     positives = table.split_positives
     scores = np.where(np.isfinite(positives.scores), positives.scores, np.nan).astype(np.float32)

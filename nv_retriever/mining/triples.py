@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nv_retriever.mining.shortfall import reason_text
-from nv_retriever.mining.types import Choice, Samples, Short, Teacher, Why
+from nv_retriever.mining.types import Choice, Samples, ShortReason, Teacher, TripleReason
 
 TRIPLES = pa.schema(
     [
@@ -72,7 +72,7 @@ def triples_table(
         pa.array(choice.scores[row, position]),
         _strings(np.array([t.score_kind for t in teachers], object), teacher),
         pa.array(limit.astype(np.float32), mask=~np.isfinite(limit)),
-        _strings(np.array(["", *(why.text for why in Why)], object), choice.reasons[row, position]),
+        _strings(np.array(["", *(reason.text for reason in TripleReason)], object), choice.reasons[row, position]),
     ]
     return pa.Table.from_arrays(columns, schema=TRIPLES)
 
@@ -86,7 +86,7 @@ def _strings(values: Ids, rows: npt.NDArray[np.integer]) -> pa.Array:
 
 def shortfall_table(start: int, choice: Choice, samples: Samples, policy: str, queries: Ids, documents: Ids) -> pa.Table:
     """Return the samples for which fewer rule-abiding negatives were found than wanted, and why."""
-    row = np.flatnonzero(choice.short != Short.NONE)
+    row = np.flatnonzero(choice.short != ShortReason.NONE)
     written = (choice.documents[row] >= 0).sum(axis=1).astype(np.int32)
     reasons = [reason_text(value, policy) for value in choice.short[row].tolist()]
     columns = [

@@ -19,7 +19,7 @@ Rows = npt.NDArray[np.intp]
 NO_FLOOR = np.float32(-np.inf)
 
 
-class Why(IntEnum):
+class TripleReason(IntEnum):
     """Why a document became a negative: the `reason` of a triple."""
 
     KEPT = 1
@@ -37,7 +37,7 @@ class Why(IntEnum):
         return self.name.lower()
 
 
-class Short(IntEnum):
+class ShortReason(IntEnum):
     """Why a sample has fewer rule-abiding negatives than wanted: the `reason` of a short sample."""
 
     NONE = 0
@@ -103,7 +103,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MiningPlan:
     """One mining run's decisions."""
 
     rule: Rule
@@ -185,9 +185,9 @@ class Choice(_OfSamples):
     teachers: npt.NDArray[np.int16]
     """(s, n) positions in the list of teachers."""
     reasons: npt.NDArray[np.uint8]
-    """(s, n) values of Why."""
+    """(s, n) values of TripleReason."""
     short: npt.NDArray[np.uint8]
-    """(s,) values of Short: the state before a shortage was filled."""
+    """(s,) values of ShortReason: the state before a shortage was filled."""
     found: IntArray
     """(s,) rule-abiding negatives."""
     depth: OffsetArray

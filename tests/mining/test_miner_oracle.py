@@ -14,7 +14,7 @@ from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.rules.parse import parse_rule
 from nv_retriever.mining.selection import parse_selection
-from nv_retriever.mining.types import Plan, Samples, Teacher, Why
+from nv_retriever.mining.types import MiningPlan, Samples, Teacher, TripleReason
 
 RULES = [
     "topk",
@@ -82,7 +82,9 @@ def run(world, plan, anchor, depth, block_size=None, search=True):
         for i in range(len(choice.documents)):
             columns = choice.documents[i], choice.teachers[i], choice.ranks[i], choice.reasons[i], choice.scores[i]
             rows = [
-                (int(d), int(t), int(r), Why(w).text, float(s)) for d, t, r, w, s in zip(*columns, strict=True) if d >= 0
+                (int(d), int(t), int(r), TripleReason(w).text, float(s))
+                for d, t, r, w, s in zip(*columns, strict=True)
+                if d >= 0
             ]
             assert all(matrices[t][samples[len(results)][0], d] == np.float32(s) for d, t, _, _, s in rows)
             results.append((int(choice.found[i]), [(d, t, r, "kept" if w == "deepened" else w) for d, t, r, w, _ in rows]))
@@ -112,7 +114,7 @@ def expected(world, rule, selection, anchor, ensemble, floor, shortfall, seed):
 )  # fmt: skip
 def test_miner_equals_oracle(world, rule, selection, anchor, ensemble, shortfall, floor, depth, block, seed):
     ensemble = ensemble if len(world[0]) > 1 else "none"
-    plan = Plan(parse_rule(rule), parse_selection(selection), ensemble, floor, shortfall, seed)
+    plan = MiningPlan(parse_rule(rule), parse_selection(selection), ensemble, floor, shortfall, seed)
     found = run(world, plan, anchor, depth, block)
     assert found == expected(world, rule, selection, anchor, ensemble, floor, shortfall, seed)
 
@@ -126,7 +128,7 @@ def test_every_combination_once(rule, selection):
         positive = rng.random((2, 7)) < 0.25
         positive[:, 0] = True
         world = matrices, ~positive & (rng.random((2, 7)) < 0.9), [(int(q), int(d)) for q, d in np.argwhere(positive)]
-        plan = Plan(parse_rule(rule), parse_selection(selection), ensemble, None, shortfall, 5)
+        plan = MiningPlan(parse_rule(rule), parse_selection(selection), ensemble, None, shortfall, 5)
         assert run(world, plan, anchor, 4) == expected(world, rule, selection, anchor, ensemble, None, shortfall, 5)
 
 
@@ -134,7 +136,7 @@ def test_every_combination_once(rule, selection):
 @given(world=worlds(teachers=1), rule=st.sampled_from(RULES), selection=st.sampled_from(SELECTIONS))
 def test_a_table_alone_gives_a_part_of_the_truth(world, rule, selection):
     """Without a teacher to search deeper nothing is invented: what is found without a draw is a prefix of the truth."""
-    plan = Plan(parse_rule(rule), parse_selection(selection))
+    plan = MiningPlan(parse_rule(rule), parse_selection(selection))
     for short, full in zip(run(world, plan, "each", 3, search=False), run(world, plan, "each", 20), strict=True):
         assert short[0] <= full[0]
         if selection.startswith("top("):
@@ -144,6 +146,6 @@ def test_a_table_alone_gives_a_part_of_the_truth(world, rule, selection):
 def test_a_block_holds_a_bounded_number_of_places(monkeypatch):
     monkeypatch.setattr(Miner, "mine", lambda self, samples: samples)
     rows = np.arange(5000, dtype=np.int32)
-    plan = Plan(parse_rule("topk"), parse_selection("top(100000)"))
+    plan = MiningPlan(parse_rule("topk"), parse_selection("top(100000)"))
     blocks = [rows for _, rows in Miner(Samples(rows, rows), [None], plan, None).blocks()]
     assert max(map(len, blocks)) * 100_000 <= 1 << 21 and sum(map(len, blocks)) == 5000
