@@ -35,7 +35,7 @@ from nv_retriever.config import Runtime
 from nv_retriever.embedding.shards import Vectors, write_vectors
 from nv_retriever.search.approximate import approximate_scorer
 from nv_retriever.search.precision import BF16, FP32, INT8
-from nv_retriever.search.rows import prepare_documents, prepare_queries
+from nv_retriever.search.prepared import prepare_documents, prepare_queries
 from nv_retriever.search.types import Exclusions
 from nv_retriever.search.vectors import VectorScorer
 

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.specifications import dataset_spec, evaluation_spec
-from nv_retriever.stages import (
-    BlendedCheckpointSpec,
-    EvaluationSpec,
-    MiningSpec,
-    Spec,
-    TrainedSpec,
-)
+from nv_retriever.stages import BlendedCheckpointSpec, EvaluationSpec, MiningSpec, Spec, TrainedSpec
 from nv_retriever.teachers.config import TeacherConfig
 from nv_retriever.trained_specifications import trained_spec
 
@@ -51,7 +45,7 @@ def minings(spec: TrainedSpec) -> list[MiningSpec]:
 
 
 def plan_run(config: PipelineConfig) -> Plan:
-    """Return the plan of the whole pipeline; a pure function of the configuration and of the inputs' content."""
+    """Return the plan of the whole pipeline; raises InputError where inputs are missing or settings contradict."""
     dataset = dataset_spec(config.dataset)
     checkpoint = trained_spec(config, dataset)
     earlier = checkpoint.stages()[:-1] if isinstance(checkpoint, BlendedCheckpointSpec) else ()

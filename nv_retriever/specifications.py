@@ -128,7 +128,7 @@ def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[Cand
                 digest="" if documents else teacher_digest(teacher),
                 documents=documents,
                 queries=queries,
-                first=specs[0] if rescores and specs else None,
+                first=specs[0] if rescores else None,
                 search=config.search,
                 location=location,
             )
@@ -150,9 +150,10 @@ def teacher_embeddings(
     return embedding_specs(dataset, split, model, location)
 
 
-def one_data_set_only() -> InputError:
-    """Return the error of what works on one data set and was given a blend."""
-    return InputError("blend", "`nvr run`, `nvr train` or `nvr plan`", "a command that works on one data set")
+def check_one_dataset(config: PipelineConfig) -> None:
+    """Raise InputError where what works on one data set is given a blend."""
+    if config.blend is not None:
+        raise InputError("blend", "`nvr run`, `nvr train` or `nvr plan`", "a command that works on one data set")
 
 
 def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> MiningSpec:
@@ -161,8 +162,7 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
     from nv_retriever.mining.teachers import check_plan, plan_of
     from nv_retriever.teachers.parse import score_kind
 
-    if config.blend is not None:
-        raise one_data_set_only()
+    check_one_dataset(config)
     check_plan(plan_of(config.mining, config.seed), [(teacher.label, score_kind(teacher)) for teacher in config.teachers])
     dataset, judge = dataset or dataset_spec(config.dataset), config.mining.judge
     return MiningSpec(
@@ -178,8 +178,7 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
 
 def audit_spec(config: PipelineConfig) -> AuditSpec:
     """Return the specification of the audit: rules over the stored candidates of every teacher."""
-    if config.blend is not None:
-        raise one_data_set_only()
+    check_one_dataset(config)
     dataset = dataset_spec(config.dataset)
     mining = {"rule": config.mining.rule, "selection": config.mining.selection, "seed": config.seed}
     audit = config.audit.model_copy(update=mining | {"max_rate": None})

@@ -13,11 +13,11 @@ from nv_retriever.data.dataset import Qrels
 from nv_retriever.data.records import shorten
 from nv_retriever.data.text import is_blank
 from nv_retriever.errors import InputError
+from nv_retriever.ragged import Index
 from nv_retriever.search.types import FloatArray
 
 Positives = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
 """{query: document or documents} or pairs (query, document), of ids, or of row numbers where no ids are given."""
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ArrayVectors:
 class Side:
     """Queries or documents in canonical order: by id, or by row where no ids are given."""
 
-    order: Rows
+    order: Index
     """(n,) the input's row of every canonical row."""
     ids: npt.NDArray[np.object_]
     texts: list[str] | None

@@ -16,7 +16,7 @@ _DRAW = np.array([0x7EAC4E5], np.uint64)
 """Separates the draw of the teacher from the draw of negatives."""
 
 
-def seats(usable: BoolArray, ensemble: str, seed: int, queries: Keys | None, positives: Keys | None) -> BoolArray:
+def serving_teachers(usable: BoolArray, ensemble: str, seed: int, queries: Keys | None, positives: Keys | None) -> BoolArray:
     """Return which teachers serve which samples, (T, s) -> (T, s).
 
     Cross-sample draws one of the teachers that have a score for the positive, by hash of (seed, query id, positive id).

@@ -73,7 +73,7 @@ def explain(
         vetoes = open_vetoes(config, dataset, split, samples, teachers, cache)
         keys = IdKeys(lambda: ids, lambda: dataset.document_ids)
         miner = Miner(samples, teachers, plan, keys, vetoes.of_pools, vetoes.of_choices)
-        choice, served = miner.mine(rows), miner.seats_of(rows)
+        choice, served = miner.mine(rows), miner.serving(rows)
         added = vetoes.relabelled(int(rows[0]), choice, samples, teachers)
     told: list[Row] = []
     for i, sample in enumerate(rows.tolist()):

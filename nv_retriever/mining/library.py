@@ -22,7 +22,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from nv_retriever.errors import InputError
-from nv_retriever.mining.arrays import ArrayVectors, Positives, Rows, Side, read_positives, read_vectors
+from nv_retriever.mining.arrays import ArrayVectors, Positives, Side, read_positives, read_vectors
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.memory import MemoryDataset, search_in_memory
 from nv_retriever.mining.miner import Miner
@@ -33,6 +33,7 @@ from nv_retriever.mining.teachers import plan_of, samples_of, teachers_of
 from nv_retriever.mining.triples import SHORTFALL, TRIPLES, shortfall_table, triples_table
 from nv_retriever.mining.types import Choice, Samples
 from nv_retriever.mining.vetoes import open_vetoes, scorer_similarity
+from nv_retriever.ragged import Index
 from nv_retriever.search.types import ScoreKind, Scorer
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ class MiningResult:
     Samples that a judge adds stand behind those of their block.
     """
 
-    query: Rows
+    query: Index
     """(n,) int64 rows of `queries`."""
-    positive: Rows
+    positive: Index
     """(n,) int64 rows of `documents`."""
-    negative: Rows
+    negative: Index
     """(n,) int64 rows of `documents`."""
     table: pa.Table
     """The same with ids, scores, limits, ranks and reasons: the columns of the `triples` table."""
@@ -74,9 +75,9 @@ class MiningResult:
         return column
 
     @property
-    def rank(self) -> Rows:
+    def rank(self) -> Index:
         """(n,) rank over all allowed documents, from 1; 0 for random negatives."""
-        ranks: Rows = self.table.column("rank").fill_null(0).to_numpy()
+        ranks: Index = self.table.column("rank").fill_null(0).to_numpy()
         return ranks
 
     @property
@@ -146,7 +147,7 @@ def _mine(
     seed: int,
     deepen: bool,
     exclude_same_id: bool,
-    orders: tuple[Rows, Rows],
+    orders: tuple[Index, Index],
 ) -> MiningResult:
     """Mine one data set in memory with one teacher; `orders` give the input's row of every canonical row."""
     plan = plan_of(config, seed)

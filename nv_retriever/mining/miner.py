@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nv_retriever.mining.deepening import deepen
-from nv_retriever.mining.ensemble import choose, empty_choice, seats
+from nv_retriever.mining.ensemble import choose, empty_choice, serving_teachers
 from nv_retriever.mining.pool import empty_pool, read_pool
 from nv_retriever.mining.randomness import IdKeys, mix
 from nv_retriever.mining.shortfall import Shortage, fill_randomly, relax
@@ -57,7 +57,7 @@ class Miner:
         Vetoes are taken until nothing changes: what is vetoed for one sample is vetoed for all samples of its query.
         """
         queries = self.samples.queries[samples]
-        served = self.seats_of(samples)
+        served = self.serving(samples)
         pools = [empty_pool(len(samples), self.plan.selection.depth) for _ in self.teachers]
         choice = empty_choice(len(samples), self.plan.selection.count)
         vetoed = np.empty(0, np.int64)
@@ -80,21 +80,21 @@ class Miner:
     def _n_documents(self) -> int:
         return self.teachers[0].n_documents
 
-    def seats_of(self, samples: Rows) -> BoolArray:
+    def serving(self, samples: Rows) -> BoolArray:
         """Return which teachers serve which samples, (T, s)."""
         usable = np.stack([teacher.usable[samples] for teacher in self.teachers])
         queries = positives = None
         if self.plan.ensemble == "cross-sample":
             queries = self.keys.queries[self.samples.queries[samples]]
             positives = self.keys.documents[self.samples.positives[samples]]
-        return seats(usable, self.plan.ensemble, self.plan.seed, queries, positives)
+        return serving_teachers(usable, self.plan.ensemble, self.plan.seed, queries, positives)
 
     def _read(self, pools: list[Pool], served: BoolArray, samples: Rows, unread: BoolArray, vetoed: OffsetArray) -> None:
         """Read the pools of some samples from the tables, and search again where a table is too short."""
         plan = self.plan
         wanted = Wanted(plan.selection.depth, self._n_documents, plan.rule.min_rank, plan.floor, vetoed)
-        for teacher, pool, seat in zip(self.teachers, pools, served, strict=True):
-            rows = np.flatnonzero(seat & unread)
+        for teacher, pool, serves in zip(self.teachers, pools, served, strict=True):
+            rows = np.flatnonzero(serves & unread)
             queries, limits = self.samples.queries[samples[rows]], teacher.limits[samples[rows]]
             read = read_pool(teacher.documents, teacher.scores, queries, limits, wanted)
             read.exhausted |= (read.documents[:, -1] < 0) & teacher.exhausted[queries]

@@ -52,12 +52,12 @@ def write_candidates(
     quarantine = check_quarantine(scorer, dataset, rows, config.max_quarantined, teacher)
     exclusions = build_exclusions(dataset, split, config.exclude_same_id)
     searcher, index_info = _with_index(folder, scorer, config)
-    work = _Work(folder, len(rows), config.depth, len(exclusions.documents), dataset.n_documents)
-    work.take_over(map(Block.open, blocks), exclusions)
+    work = _Work(folder, exclusions, config.depth, dataset.n_documents)
+    work.take_over(map(Block.open, blocks))
     with progress(f"search {teacher}", len(rows), "queries") as bar:
         for start, stop in work.blocks():
             if start not in work.done:
-                work.commit(search_block(searcher, exclusions, start, stop, config.depth), exclusions)
+                work.commit(search_block(searcher, exclusions, start, stop, config.depth))
             bar.advance(stop - start)
     _write_excluded(folder, dataset, split, exclusions, work.excluded_scores)
     missing = int((work.documents < 0).sum())
@@ -114,9 +114,10 @@ def _with_index(folder: Path, scorer: Scorer, config: SearchConfig) -> tuple[Sco
 class _Work:
     """Memory-mapped outputs, and which blocks of queries are finished."""
 
-    def __init__(self, folder: Path, n_queries: int, depth: int, n_excluded: int, n_documents: int) -> None:
+    def __init__(self, folder: Path, exclusions: Exclusions, depth: int, n_documents: int) -> None:
         """Go on from the blocks that a killed build finished, or start."""
-        self.folder = folder
+        self.folder, self.exclusions = folder, exclusions
+        n_queries, n_excluded = len(exclusions.offsets) - 1, len(exclusions.documents)
         self.rows_per_block = max(FEWEST_ROWS, min(MOST_ROWS, PAIRS_PER_BLOCK // max(n_documents, 1)))
         self.layout = {"queries": n_queries, "depth": depth, "excluded": n_excluded, "rows_per_block": self.rows_per_block}
         self.done = self._finished()
@@ -140,27 +141,28 @@ class _Work:
         n = len(self.documents)
         return [(start, min(start + self.rows_per_block, n)) for start in range(0, n, self.rows_per_block)]
 
-    def take_over(self, blocks: Iterable[Block], exclusions: Exclusions) -> None:
+    def take_over(self, blocks: Iterable[Block]) -> None:
         """Copy what was searched elsewhere; own blocks that are covered by it are finished."""
         covered = np.zeros(len(self.documents), bool)
         for block in blocks:
-            self._put(block, exclusions)
+            self._put(block)
             covered[block.start : block.stop] = True
         self.done += [start for start, stop in self.blocks() if covered[start:stop].all() and start not in self.done]
 
-    def commit(self, block: Block, exclusions: Exclusions) -> None:
+    def commit(self, block: Block) -> None:
         """Write one of the own blocks, which counts once it is on disk."""
-        self._put(block, exclusions)
+        self._put(block)
         for array in (self.documents, self.scores, self.excluded_scores):
             if isinstance(array, np.memmap):
                 array.flush()
         self.done.append(block.start)
         write_json(self.folder / DONE, {"layout": self.layout, "done": self.done})
 
-    def _put(self, block: Block, exclusions: Exclusions) -> None:
+    def _put(self, block: Block) -> None:
         rows = slice(block.start, block.stop)
+        first, stop = self.exclusions.offsets[[block.start, block.stop]]
         self.documents[rows], self.scores[rows] = block.documents, block.scores
-        self.excluded_scores[exclusions.offsets[block.start] : exclusions.offsets[block.stop]] = block.excluded_scores
+        self.excluded_scores[first:stop] = block.excluded_scores
 
     def close(self) -> None:
         """Remove what only a resumed build needs."""
@@ -183,13 +185,13 @@ def _write_excluded(folder: Path, dataset: Dataset, split: str, exclusions: Excl
     import pyarrow.parquet as pq
 
     queries = exclusions.queries
-    labels = labels_of(dataset, split, queries, exclusions.documents)
+    labels = _labels(dataset, split, queries, exclusions.documents)
     columns = (queries, exclusions.documents, exclusions.reasons, *labels, np.asarray(scores))
     with write_aside(folder / EXCLUDED) as path:
         pq.write_table(pa.table(dict(zip(COLUMNS, columns, strict=True))), path, compression="zstd")
 
 
-def labels_of(
+def _labels(
     dataset: Dataset, split: str, queries: npt.NDArray[np.integer], documents: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Return each pair's grade (the split's, else the highest of any split, else 0) and whether it is the split's positive.
@@ -198,8 +200,7 @@ def labels_of(
     """
     keys = dataset.query_rows(split).astype(np.int64)[queries] * dataset.n_documents + documents
     grades = np.zeros(len(keys), np.int32)
-    in_split = np.zeros(len(keys), bool)
-    for name in (None, split):
+    for name in (None, split):  # the split comes last: its label wins, and says whether the pair is its positive
         labels = dataset.qrels(name)
         known = labels.query_rows.astype(np.int64) * dataset.n_documents + labels.document_rows
         order = np.lexsort((labels.grades, known))

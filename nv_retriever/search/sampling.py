@@ -54,11 +54,11 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
     added = queries.set_thresholds(torch.zeros_like(queries.scales), documents)
     width = queries.widths(added, documents).cpu().numpy()[rounds.columns]
     scales = queries.scales.cpu().numpy()[rounds.columns] * documents.scale
-    share = m / n_documents
     whole = m == n_documents
-    rank = (search.k if deeper == 1 else m + 1) if whole else _rank(search.k * deeper * share)
+    rank = (search.k if deeper == 1 else m + 1) if whole else _rank(search.k * deeper * (m / n_documents))
     found = np.full(len(rounds.columns), -np.inf)
     if rank <= m:
+        step = max(8, min(_QUERIES, 4 * workers.cells // m // 8 * 8))
 
         def read(_: Tile, low: int) -> None:
             """Find the guesses of the rows whose queries lie in one tile."""
@@ -70,7 +70,6 @@ def guess_thresholds(search: Search, sample: Sample, n_documents: int, deeper: i
                 nth = _nth(_below(scores[:, : rows.stop - rows.start], search, rows, scales), rank)
                 found[rows] = nth if lowest is None else np.where(np.isneginf(nth), lowest[: len(nth)], nth)
 
-        step = max(8, min(_QUERIES, 4 * workers.cells // m // 8 * 8))
         workers.map(read, range(0, n, step))
     # Products lie above the scores by half their width on average. A guess may be too high, unless it has to be a proof.
     found -= width * (1.0 if whole else 0.5)
