@@ -59,6 +59,8 @@ def mine_hard_negatives(
     `range_min` skips raw ranks, `range_max` is the last rank that is looked at (default: as deep as it takes), the other
     limits all apply. `random` draws by softmax of the scores. Raises InputError for arguments without effect.
     """
+    from datasets import Dataset as Made
+
     if sampling_strategy not in ("top", "random") or output_format not in get_args(Format):
         found = f"{sampling_strategy}, {output_format}"
         raise InputError("mine_hard_negatives", "a known sampling_strategy and output_format", found)
@@ -69,6 +71,7 @@ def mine_hard_negatives(
     queries = list(dict.fromkeys(anchors))
     documents = list(dict.fromkeys([*_texts([] if corpus is None else corpus, "corpus"), *positives]))
     _check_range(range_min, range_max, num_negatives)
+    names = _output_columns(columns, output_format, num_negatives, output_scores)
     window = (range_max - range_min) if range_max is not None else 10 * num_negatives
     selection = f"top({num_negatives})" if sampling_strategy == "top" else f"sample({num_negatives}, of={window})"
     query_row = {text: row for row, text in enumerate(queries)}
@@ -92,8 +95,11 @@ def mine_hard_negatives(
         text = "%d of %d (anchor, positive) pairs have fewer than %d negatives: %s"
         facts = result.statistics["samples"], num_negatives, result.statistics["short_reasons"]
         logger.warning(text, result.short.num_rows, *facts)
-    samples = _samples(result, queries, documents, output_scores)
-    return _dataset(columns, samples, output_format, num_negatives, output_scores)
+    data: dict[str, list[Any]] = {name: [] for name in names}
+    for row in _rows(_samples(result, queries, documents, output_scores), output_format, num_negatives):
+        for name, value in zip(names, row, strict=False):  # labels of triplets and tuples have no column
+            data[name].append(value)
+    return Made.from_dict(data)
 
 
 def _texts(values: Iterable[Any], name: str) -> list[str]:
@@ -141,21 +147,17 @@ def _rule(range_min: int, max_score: float | None, absolute: float | None, relat
     return "&".join(parts) or "topk"
 
 
-def _dataset(names: tuple[str, str], samples: Iterable[_Sample], form: Format, wanted: int, scores: bool) -> Dataset:
-    """Return the samples in a format of sentence-transformers; `names` are the columns of anchor and positive."""
-    from datasets import Dataset as Made
-
-    columns = [*names]
+def _output_columns(columns: tuple[str, str], form: Format, wanted: int, scores: bool) -> list[str]:
+    """Return the names of a format's columns; raises InputError where the anchor's or the positive's is one of its own."""
     if form in ("triplet", "n-tuple"):
-        columns += ["negative"] if form == "triplet" else [f"negative_{number}" for number in range(1, wanted + 1)]
-        columns += ["scores"] if scores else []
+        added = ["negative"] if form == "triplet" else [f"negative_{number}" for number in range(1, wanted + 1)]
+        added += ["scores"] if scores else []
     else:
-        columns += [("score" if scores else "label") + ("s" if form == "labeled-list" else "")]
-    data: dict[str, list[Any]] = {column: [] for column in columns}
-    for row in _rows(samples, form, wanted):
-        for column, value in zip(columns, row, strict=False):  # labels of triplets and tuples have no column
-            data[column].append(value)
-    return Made.from_dict(data)
+        added = [("score" if scores else "label") + ("s" if form == "labeled-list" else "")]
+    if taken := set(columns) & set(added):
+        expected = f"other names than the {form}'s own ({', '.join(added)})"
+        raise InputError("column names", expected, f"{min(taken)!r} for the anchor or positive", "rename the column")
+    return [*columns, *added]
 
 
 def _rows(samples: Iterable[_Sample], form: Format, wanted: int) -> Iterator[tuple[Any, ...]]:

@@ -80,6 +80,13 @@ def test_negatives_equal_those_of_sentence_transformers(arguments, pairs, model)
     assert ours
 
 
+@pytest.mark.parametrize(("form", "name"), [("triplet", "negative"), ("n-tuple", "negative_2"), ("labeled-pair", "label")])
+def test_a_column_that_the_format_would_overwrite_is_an_error(form, name, pairs, model):
+    renamed = pairs.rename_column(pairs.column_names[0], name)
+    with pytest.raises(InputError, match=f"{name}.* for the anchor or positive"):
+        mine_hard_negatives(renamed, model, output_format=form)
+
+
 @pytest.mark.parametrize("scores", [False, True])
 @pytest.mark.parametrize("form", ["triplet", "n-tuple", "labeled-pair", "labeled-list"])
 def test_output_formats_equal_those_of_sentence_transformers(form, scores, pairs, model):
