@@ -12,12 +12,13 @@ from nv_retriever.audit.calibration import Setting, calibrate
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.duplicates import Duplicates, count_duplicates
 from nv_retriever.audit.grid import default_rules, unique_rules
-from nv_retriever.audit.hidden_positives import Table, sweep
+from nv_retriever.audit.hidden_positives import sweep
 from nv_retriever.audit.histograms import Histograms, score_histograms
 from nv_retriever.audit.judged import Agreement, agreement, judged_keys, separation
+from nv_retriever.audit.ranked import Table
 from nv_retriever.audit.recommend import Recommendation, recommend
 from nv_retriever.audit.rows import BASELINE, RuleRow, clean, rule_rows
-from nv_retriever.audit.samples import BoolArray, Labelled, Samples, draw
+from nv_retriever.audit.samples import draw, labelled_of
 from nv_retriever.audit.tallies import Draw
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
@@ -25,7 +26,7 @@ from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.rules.base import Rule
 from nv_retriever.mining.selection import parse_selection
 from nv_retriever.search.candidate_table import Candidates
-from nv_retriever.search.types import IntArray, Reason, ScoreKind, Scorer
+from nv_retriever.search.types import ScoreKind, Scorer
 
 
 @dataclass(frozen=True)
@@ -132,30 +133,6 @@ def audit(
     return AuditResult(dataset.name, split, config, teachers, duplicates)
 
 
-def labelled_of(dataset: Dataset, split: str, candidates: Candidates) -> Labelled:
-    """Return the documents that labels alone exclude: what comes back where the labels are not known.
-
-    A document that has the query's text, or its id where the search excludes those, stays excluded.
-    """
-    excluded = candidates.excluded
-    by_label = np.isin(excluded.reasons, (Reason.POSITIVE, Reason.DUPLICATE))
-    rows = dataset.query_rows(split)
-    texts = dataset.query_hashes[rows][excluded.queries]
-    copies = (dataset.document_hashes[excluded.documents] == texts) | (
-        dataset.document_text_hashes[excluded.documents] == texts
-    )
-    if (candidates.info or {}).get("exclude_same_id", True):
-        copies |= dataset.document_ids[excluded.documents] == dataset.query_ids[rows][excluded.queries]
-    mask = by_label & ~copies
-    return Labelled(
-        excluded.offsets,
-        excluded.documents,
-        excluded.scores,
-        dataset.groups[excluded.documents],
-        excluded.in_split & (excluded.reasons == Reason.POSITIVE),
-    ).where(mask)
-
-
 def _audit_teacher(
     dataset: Dataset,
     split: str,
@@ -164,15 +141,7 @@ def _audit_teacher(
     keys: IdKeys,
     scorer: Scorer | None,
 ) -> TeacherAudit:
-    labelled = labelled_of(dataset, split, candidates)
-    table = Table(
-        candidates.documents,
-        candidates.scores,
-        candidates.exhausted,
-        candidates.exclusions,
-        candidates.n_documents,
-        candidates.split_positives.scores,
-    )
+    labelled, table = labelled_of(dataset, split, candidates), Table.of(candidates)
     everything = draw(labelled, keys, config.seed, config.positives_per_query, config.max_samples, several=False)
     spread = float(np.std(everything.scores.astype(np.float64))) if len(everything) else 0.0
     rules = _rules(config, candidates.score_kind, spread)
@@ -181,6 +150,7 @@ def _audit_teacher(
     multiple = len(np.unique(samples.queries))
     measured = multiple >= config.min_queries
     taking = Draw(parse_selection(config.selection), config.seed, keys)
+    count = taking.selection.count
     shown, hidden = (samples, labelled) if measured else (everything, labelled.where(np.zeros_like(labelled.visible)))
     tallies = sweep(shown, hidden, table, used, taking, scorer)
     rows = rule_rows(
@@ -196,7 +166,7 @@ def _audit_teacher(
         rows = [row.unmeasured() for row in rows]
     recommendation = recommend(rows, multiple, config)
     chosen = [rule for rule in used if rule.name in (BASELINE, recommendation.rule)]
-    judged = _judged_keys(dataset, split, candidates)
+    judged = judged_keys(dataset, split)
     about = everything.take(np.flatnonzero(np.isin(everything.queries, judged // max(candidates.n_documents, 1))))
     return TeacherAudit(
         teacher=candidates.teacher,
@@ -208,8 +178,8 @@ def _audit_teacher(
         rows=rows,
         recommendation=recommendation,
         calibration=calibrate(samples, labelled, table, candidates.score_kind) if measured else [],
-        histograms=[score_histograms(everything, table, one, taking.selection.count, config.bins) for one in chosen],
-        agreement=_agreement(about, labelled, table, judged, used, config) if len(judged) else [],
+        histograms=[score_histograms(everything, table, one, count, config.bins) for one in chosen],
+        agreement=agreement(about, labelled, table, judged, used, count, config.confidence) if len(judged) else [],
         separation=separation(about, table, judged),
         skipped=tuple(rule.name for rule in rules if rule not in used),
     )
@@ -218,25 +188,3 @@ def _audit_teacher(
 def _rules(config: AuditConfig, kind: ScoreKind, spread: float) -> list[Rule]:
     names = list(config.rules) or default_rules(kind, spread)
     return unique_rules([BASELINE, *names, *([config.rule] if config.rule else [])])
-
-
-def _agreement(
-    samples: Samples,
-    labelled: Labelled,
-    table: Table,
-    judged: np.ndarray,
-    rules: Sequence[Rule],
-    config: AuditConfig,
-) -> list[Agreement]:
-    count = parse_selection(config.selection).count
-    return agreement(samples, labelled, table, judged, rules, count, config.confidence)
-
-
-def _judged_keys(dataset: Dataset, split: str, candidates: Candidates) -> np.ndarray:
-    labels = dataset.qrels(split)
-    negative = labels.where(labels.grades < dataset.min_grade)
-    rows = dataset.query_rows(split)
-    at = np.minimum(np.searchsorted(rows, negative.query_rows), max(len(rows) - 1, 0))
-    there: BoolArray = rows[at] == negative.query_rows if len(rows) else np.zeros(len(negative), bool)
-    queries: IntArray = at[there].astype(np.int32)
-    return judged_keys(queries, negative.document_rows[there], candidates.n_documents)

@@ -7,16 +7,16 @@ positives that would be mined, which margin and which percentage does it take, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from nv_retriever.audit.hidden_positives import Table
+from nv_retriever.audit.intervals import Counts
+from nv_retriever.audit.ranked import Table, ranked_blocks
 from nv_retriever.audit.rows import clean
-from nv_retriever.audit.samples import Labelled, Samples, blocks, rank
-from nv_retriever.audit.tallies import WINDOW, Counts
+from nv_retriever.audit.samples import Labelled, Samples
+from nv_retriever.audit.tallies import WINDOW
 from nv_retriever.mining.rules.percentage import PercPos
 from nv_retriever.search.types import ScoreKind
 
@@ -42,16 +42,11 @@ class Setting:
         return {key: clean(value) for key, value in asdict(self).items()}
 
 
-def calibrate(
-    samples: Samples, labelled: Labelled, table: Table, kind: ScoreKind, shares: Sequence[float] = SHARES
-) -> list[Setting]:
-    """Return the settings that keep out each share; [] where no hidden positive is among the first candidates."""
+def calibrate(samples: Samples, labelled: Labelled, table: Table, kind: ScoreKind) -> list[Setting]:
+    """Return the settings that keep out each of SHARES; [] where no hidden positive is among the first candidates."""
     margins: list[list[Counts]] = [[], []]
     percentages: list[list[Counts]] = [[], []]
-    width = table.documents.shape[1] + int(np.diff(labelled.offsets).max(initial=0))
-    for part in blocks(len(samples), width):
-        some = samples.take(part)
-        ranked = rank(some, labelled, table.documents, table.scores, table.exhausted)
+    for _, some, ranked in ranked_blocks(samples, labelled, table):
         scores = ranked.scores[:, :WINDOW].astype(np.float64)
         anchors = some.scores[:, None].astype(np.float64)
         there = np.isfinite(scores)
@@ -66,7 +61,7 @@ def calibrate(
     ratios, other_ratios = (np.concatenate(x) if x else np.empty(0) for x in percentages)
     if len(gaps) == 0:
         return []
-    return [_setting(share, gaps, other_gaps, ratios, other_ratios) for share in shares]
+    return [_setting(share, gaps, other_gaps, ratios, other_ratios) for share in SHARES]
 
 
 def _setting(share: float, gaps: Counts, other_gaps: Counts, ratios: Counts, other_ratios: Counts) -> Setting:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.audit.hidden_positives import Table
-from nv_retriever.audit.samples import Samples, blocks
-from nv_retriever.audit.tallies import Counts
+from nv_retriever.audit.intervals import Counts
+from nv_retriever.audit.ranked import Table, blocks
+from nv_retriever.audit.samples import Samples
 from nv_retriever.mining.rules.base import Rule
 from nv_retriever.search.types import FloatArray
 

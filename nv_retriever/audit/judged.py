@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.audit.hidden_positives import Table
-from nv_retriever.audit.intervals import clustered_rate
+from nv_retriever.audit.intervals import Counts, clustered_rate
+from nv_retriever.audit.ranked import Ranked, Table, ranked_blocks
 from nv_retriever.audit.rows import clean
-from nv_retriever.audit.samples import BoolArray, Labelled, Ranked, Samples, blocks, rank
-from nv_retriever.audit.tallies import Counts
+from nv_retriever.audit.samples import BoolArray, Labelled, Samples
+from nv_retriever.data.dataset import Dataset
 from nv_retriever.mining.rules.base import Rule
 from nv_retriever.search.types import IntArray
 
@@ -53,9 +53,14 @@ class Agreement:
         return {key: clean(value) for key, value in asdict(self).items()}
 
 
-def judged_keys(queries: IntArray, documents: IntArray, n_documents: int) -> npt.NDArray[np.int64]:
-    """Return the sorted keys query * n_documents + document of judged pairs, (n,)."""
-    return np.unique(queries.astype(np.int64) * n_documents + documents)
+def judged_keys(dataset: Dataset, split: str) -> npt.NDArray[np.int64]:
+    """Return the sorted keys query * n_documents + document of the split's judged negatives, (n,)."""
+    labels = dataset.qrels(split)
+    negative = labels.where(labels.grades < dataset.min_grade)
+    rows = dataset.query_rows(split)
+    at = np.minimum(np.searchsorted(rows, negative.query_rows), max(len(rows) - 1, 0))
+    there: BoolArray = rows[at] == negative.query_rows if len(rows) else np.zeros(len(negative), bool)
+    return np.unique(at[there] * dataset.n_documents + negative.document_rows[there])
 
 
 def agreement(
@@ -70,10 +75,7 @@ def agreement(
     """Return each rule's agreement over the samples; `nonrelevant` are `judged_keys`, the hardest `negatives` are mined."""
     limits = [table.limits(rule, samples) for rule in rules]
     columns = np.zeros((len(rules), len(samples), 6))
-    width = table.documents.shape[1] + int(np.diff(labelled.offsets).max(initial=0))
-    for part in blocks(len(samples), width):
-        some = samples.take(part)
-        ranked = rank(some, labelled, table.documents, table.scores, table.exhausted)
+    for part, some, ranked in ranked_blocks(samples, labelled, table):
         judged = _is_judged(some, ranked, nonrelevant, table.n_documents)
         ranks = np.arange(1, ranked.scores.shape[1] + 1)
         for number, rule in enumerate(rules):

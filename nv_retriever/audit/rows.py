@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nv_retriever.audit.intervals import bootstrap_ratios, clustered_rate, quantile_interval
-from nv_retriever.audit.tallies import Counts, Tally
+from nv_retriever.audit.intervals import Counts, bootstrap_ratios, clustered_rate, quantile_interval
+from nv_retriever.audit.tallies import Tally
 from nv_retriever.mining.rules.base import Rule
 
 BASELINE = "topk"

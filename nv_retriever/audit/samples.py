@@ -1,21 +1,17 @@
-"""Samples with one visible positive, and the ranked candidates that a miner would see if the other labels were unknown.
-
-No search is needed: the candidate table holds the best allowed documents of every query, and every document that its
-labels exclude was scored directly, so the hidden ones are put back at their own scores. A hidden document below the last
-row of a full table is left out: unknown documents may lie between, so the table proves nothing about its rank.
-"""
+"""What an audit hides: the documents that labels alone exclude, and samples that show one positive of a query."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from nv_retriever.data.dataset import Dataset
 from nv_retriever.mining.randomness import IdKeys, mix
 from nv_retriever.ragged import owners, row_offsets
-from nv_retriever.search.types import FloatArray, IntArray, OffsetArray
+from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.types import FloatArray, IntArray, OffsetArray, Reason
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -58,6 +54,30 @@ class Labelled:
         return owners(self.offsets)
 
 
+def labelled_of(dataset: Dataset, split: str, candidates: Candidates) -> Labelled:
+    """Return the documents that labels alone exclude: what comes back where the labels are not known.
+
+    A document that has the query's text, or its id where the search excludes those, stays excluded.
+    """
+    excluded = candidates.excluded
+    by_label = np.isin(excluded.reasons, (Reason.POSITIVE, Reason.DUPLICATE))
+    rows = dataset.query_rows(split)
+    texts = dataset.query_hashes[rows][excluded.queries]
+    copies = (dataset.document_hashes[excluded.documents] == texts) | (
+        dataset.document_text_hashes[excluded.documents] == texts
+    )
+    if (candidates.info or {}).get("exclude_same_id", True):
+        copies |= dataset.document_ids[excluded.documents] == dataset.query_ids[rows][excluded.queries]
+    mask = by_label & ~copies
+    return Labelled(
+        excluded.offsets,
+        excluded.documents,
+        excluded.scores,
+        dataset.groups[excluded.documents],
+        excluded.in_split & (excluded.reasons == Reason.POSITIVE),
+    ).where(mask)
+
+
 @dataclass(frozen=True)
 class Samples:
     """(query, visible positive) pairs, by query, then document row."""
@@ -77,20 +97,6 @@ class Samples:
     def take(self, rows: slice | npt.NDArray[np.integer]) -> Samples:
         """Return some of the samples."""
         return Samples(self.queries[rows], self.documents[rows], self.groups[rows], self.scores[rows])
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The candidates of some samples in rank order, hidden positives among them; column j has rank j + 1."""
-
-    documents: IntArray
-    """(n, width), -1 padded."""
-    scores: FloatArray
-    """(n, width), descending, NaN padded."""
-    hidden: BoolArray
-    """(n, width): a positive whose label is hidden, or its duplicate."""
-    exhausted: BoolArray
-    """(n,): nothing lies below the last column, the corpus ends here."""
 
 
 def draw(
@@ -135,51 +141,3 @@ def _places(sorted_keys: IntArray) -> npt.NDArray[np.int64]:
     positions = np.arange(len(sorted_keys))
     starts = np.flatnonzero(np.diff(sorted_keys, prepend=-1))
     return positions - np.repeat(starts, np.diff(np.append(starts, len(sorted_keys))))
-
-
-def rank(
-    samples: Samples,
-    labelled: Labelled,
-    table_documents: IntArray,
-    table_scores: FloatArray,
-    exhausted: BoolArray,
-) -> Ranked:
-    """Return the candidates of each sample as a miner would rank them that knows the visible positive only.
-
-    `table_documents`, `table_scores` (n_queries, depth), -1 and NaN padded; `exhausted` (n_queries,) says where the
-    table reaches the end of the corpus. Order: score, then document row.
-    """
-    documents, scores = table_documents[samples.queries], table_scores[samples.queries]
-    ended = exhausted[samples.queries]
-    starts = labelled.offsets[samples.queries]
-    lengths = labelled.offsets[samples.queries + 1] - starts
-    columns = np.arange(int(lengths.max(initial=0)))
-    there = columns < lengths[:, None]
-    rows = np.where(there, starts[:, None] + columns, 0)
-    hidden_documents, hidden_scores = labelled.documents[rows], labelled.scores[rows]
-    back = there & np.isfinite(hidden_scores) & (labelled.groups[rows] != samples.groups[:, None])
-    if documents.shape[1]:
-        floor, last = scores[:, -1:], documents[:, -1:]
-        above = (hidden_scores > floor) | ((hidden_scores == floor) & (hidden_documents < last))
-        back &= above | ended[:, None]
-    else:
-        back &= ended[:, None]
-    documents = np.concatenate([documents, np.where(back, hidden_documents, -1)], axis=1)
-    scores = np.concatenate([scores, np.where(back, hidden_scores, np.nan)], axis=1)
-    hidden = np.concatenate([np.zeros_like(table_documents[samples.queries], dtype=bool), back], axis=1)
-    order = np.lexsort((documents, -scores), axis=1)
-    width = int((documents >= 0).sum(axis=1).max(initial=0))
-    order = order[:, :width]
-    return Ranked(
-        np.take_along_axis(documents, order, axis=1),
-        np.take_along_axis(scores, order, axis=1),
-        np.take_along_axis(hidden, order, axis=1),
-        ended,
-    )
-
-
-def blocks(n: int, width: int, cells: int = 1 << 21) -> Iterator[slice]:
-    """Yield slices of rows so that rows x width stays near `cells`."""
-    step = max(1, cells // max(width, 1))
-    for start in range(0, n, step):
-        yield slice(start, min(start + step, n))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.audit.samples import BoolArray, Labelled, Ranked, Samples
+from nv_retriever.audit.intervals import Counts
+from nv_retriever.audit.ranked import Ranked
+from nv_retriever.audit.samples import BoolArray, Labelled, Samples
 from nv_retriever.mining.pool import count_prefix
 from nv_retriever.mining.randomness import IdKeys, Keys, mix
 from nv_retriever.mining.rules.base import Rule
@@ -15,13 +17,8 @@ from nv_retriever.mining.selection import Selection
 from nv_retriever.mining.types import Pool
 from nv_retriever.search.types import FloatArray, IntArray
 
-Counts = npt.NDArray[np.float64]
 WINDOW = 50
 """Candidates over which the drop rate is taken, as in the published comparisons of teachers."""
-COLUMNS = 9
-"""Of a tally."""
-DROPPED = 7
-"""The columns from here on are about the first candidates, whatever the rule chooses."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,12 @@ class Tally:
     """Candidates among the first 50 that the rule rejects."""
     seen: Counts
     """Candidates among the first 50."""
+
+
+COLUMNS = len(fields(Tally))
+"""Columns of a matrix with a row a sample, in the order of the tally's fields."""
+DROPPED = [field.name for field in fields(Tally)].index("dropped")
+"""The columns from here on are about the first candidates, whatever the rule chooses."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def tally_columns(
     draw: Draw,
     n_documents: int,
 ) -> Counts:
-    """Return the columns of a Tally up to `ranks`, (n_samples, COLUMNS)."""
+    """Return the columns of a tally up to `ranks`, (n_samples, DROPPED)."""
     documents, scores, ranks = pool.documents, pool.scores, pool.ranks
     if draw.selection.window is not None:
         documents = documents.copy()
@@ -98,16 +101,11 @@ def tally_columns(
     taken = slice(draw.selection.count)
     documents, scores, ranks = documents[:, taken], scores[:, taken], ranks[:, taken]
     there = documents >= 0
-    out = np.zeros((len(samples), COLUMNS))
-    out[:, 0] = 1
-    out[:, 1] = there[:, -1]
-    out[unproven, 2] = 1
-    out[:, 3] = there.sum(axis=1)
-    out[:, 4] = is_hidden(samples, labelled, documents, n_documents).sum(axis=1)
     gaps = samples.scores[:, None].astype(np.float64) - scores
-    out[:, 5] = np.where(there, gaps, 0).sum(axis=1)
-    out[:, 6] = np.where(there, ranks, 0).sum(axis=1)
-    return out
+    hidden = is_hidden(samples, labelled, documents, n_documents)
+    of_samples = [np.ones(len(samples)), there[:, -1], np.isin(np.arange(len(samples)), unproven)]
+    of_negatives = [values.sum(axis=1) for values in (there, hidden, np.where(there, gaps, 0), np.where(there, ranks, 0))]
+    return np.stack([*of_samples, *of_negatives], axis=1)
 
 
 def dropped_columns(ranked: Ranked, rule: Rule, limits: FloatArray) -> Counts:

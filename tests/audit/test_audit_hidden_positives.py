@@ -4,7 +4,8 @@ from audit_world import World, WorldScorer, exclusions, id_keys_of, random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nv_retriever.audit.hidden_positives import Table, sweep
+from nv_retriever.audit.hidden_positives import sweep
+from nv_retriever.audit.ranked import Table
 from nv_retriever.audit.samples import draw
 from nv_retriever.audit.tallies import Draw, Tally
 from nv_retriever.mining.rules.parse import parse_rule
@@ -108,7 +109,7 @@ def test_drawn_negatives_are_some_of_the_window_and_do_not_depend_on_blocks(monk
     world = random_world(2, 8, 60, 60)
     whole = run(world, selection="top1+sample(2, of=6)")
     small = [slice(start, start + 1) for start in range(1000)]
-    monkeypatch.setattr("nv_retriever.audit.hidden_positives.blocks", lambda n, width, cells=0: small[:n])
+    monkeypatch.setattr("nv_retriever.audit.ranked.blocks", lambda n, width, cells=0: small[:n])
     for a, b in zip(whole, run(world, selection="top1+sample(2, of=6)"), strict=True):
         assert np.array_equal(a.false, b.false)
         assert np.array_equal(a.gaps, b.gaps)

@@ -1,9 +1,10 @@
 import numpy as np
-from audit_world import World, id_keys_of, random_world
+from audit_world import World, exclusions, id_keys_of, random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nv_retriever.audit.samples import Samples, draw, rank
+from nv_retriever.audit.ranked import Table, rank
+from nv_retriever.audit.samples import Samples, draw
 
 worlds = st.builds(
     random_world,
@@ -17,6 +18,10 @@ worlds = st.builds(
 
 def drawn(world: World, **options: int) -> Samples:
     return draw(world.labelled(), id_keys_of(*world.scores.shape), options.pop("seed", 0), **options)
+
+
+def table_of(world: World) -> Table:
+    return Table(*world.table(), exclusions(world), world.scores.shape[1], np.empty(0, np.float32))
 
 
 @given(worlds)
@@ -43,8 +48,8 @@ def test_samples_are_the_positives_of_queries_with_two_distinct_positives(world:
 @given(worlds)
 @settings(max_examples=300, deadline=None)
 def test_ranked_is_a_prefix_of_the_true_ranking_and_knows_its_end(world: World) -> None:
-    samples, (documents, scores, exhausted) = drawn(world), world.table()
-    ranked = rank(samples, world.labelled(), documents, scores, exhausted)
+    samples, table = drawn(world), table_of(world)
+    ranked = rank(samples, world.labelled(), table)
     for i in range(len(samples)):
         q, visible = int(samples.queries[i]), int(samples.documents[i])
         truth = world.sample_ranking(q, visible)
@@ -86,8 +91,7 @@ def test_limited_draw_is_nested_in_the_larger_one() -> None:
 def test_single_positives_give_no_samples() -> None:
     world = World(np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32), [{1}, {2}, {3}, {4}], np.arange(9), 3)
     assert len(drawn(world)) == 0
-    documents, scores, exhausted = world.table()
-    assert rank(drawn(world), world.labelled(), documents, scores, exhausted).documents.shape == (0, 0)
+    assert rank(drawn(world), world.labelled(), table_of(world)).documents.shape == (0, 0)
 
 
 def test_duplicate_of_the_visible_positive_stays_excluded_and_that_of_a_hidden_one_comes_back() -> None:
@@ -95,7 +99,6 @@ def test_duplicate_of_the_visible_positive_stays_excluded_and_that_of_a_hidden_o
     world = World(scores, [{0, 2}], np.array([0, 0, 1, 1, 2], np.int32), 3)
     samples = drawn(world)
     assert samples.documents.tolist() == [0, 2]
-    documents, table_scores, exhausted = world.table()
-    ranked = rank(samples, world.labelled(), documents, table_scores, exhausted)
+    ranked = rank(samples, world.labelled(), table_of(world))
     assert ranked.documents.tolist() == [[2, 3, 4], [0, 1, 4]]
     assert ranked.hidden.tolist() == [[True, True, False], [True, True, False]]

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nv_retriever.audit.audit import AuditResult, audit, labelled_of
+from nv_retriever.audit.audit import AuditResult, audit
 from nv_retriever.audit.build import write_audit
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.duplicates import count_duplicates
-from nv_retriever.audit.hidden_positives import Table
+from nv_retriever.audit.ranked import Table
 from nv_retriever.audit.report import judged_table, page
-from nv_retriever.audit.samples import Samples
+from nv_retriever.audit.samples import Samples, labelled_of
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
@@ -237,7 +237,7 @@ def test_a_percentile_is_that_of_the_run_not_of_the_samples_that_are_looked_at(d
     run = one.split_positives.scores
     wanted = dict(zip(run.tolist(), rule.limits(run).tolist(), strict=True))
     looked_at = np.sort(run)[-7:]
-    audited = Table(one.documents, one.scores, one.exhausted, one.exclusions, one.n_documents, run)
+    audited = Table.of(one)
     samples = Samples(*(np.zeros(7, np.int32) for _ in range(3)), looked_at)
     assert audited.limits(rule, samples).tolist() == [wanted[score] for score in looked_at.tolist()]
     assert rule.limits(looked_at).tolist() != audited.limits(rule, samples).tolist()
