@@ -154,5 +154,5 @@ def rows_json(question: Any) -> list[dict[str, Any]]:
             "false_negatives": question.false_negatives.get(row.name),
             "paper": question.paper.get(row.name),
         }
-        for row in question.ablation.rows(question.baseline)
+        for row in question.rows
     ]

@@ -83,13 +83,12 @@ def add_regime(page: Page, title: str, names: Sequence[str]) -> None:
         if not some:
             continue
         question = Question(f"On {part}", Ablation(some), "topk", paper)
-        rows = question.ablation.rows("topk")
         page.add_heading(f"On {part}", 3).add_table(results_table(question))
-        page.add_plot(*difference_plot(question, rows))
+        page.add_plot(*difference_plot(question))
         if some is own:
             against = Question("Against PercPos", question.ablation, PERCPOS, paper)
-            page.add_plot(*difference_plot(against, against.ablation.rows(PERCPOS)))
-        page.add_table(datasets_table(question, rows))
+            page.add_plot(*difference_plot(against))
+        page.add_table(datasets_table(question))
         if seeds > 1:
             page.add_table(power_table(question.ablation.power("topk")))
     add_false_negatives(page, {name: info for name, (_, info) in studies.items()}, Ablation(own))
@@ -103,7 +102,7 @@ def add_teachers(page: Page, names: Sequence[str]) -> None:
         by: Literal["teacher", "method"] = "teacher" if question == "teachers" else "method"
         asked = Question(title, Ablation(own_queries(cells), by), baseline, of_question(question))
         page.add_heading(title, 3).add_table(results_table(asked))
-        page.add_table(datasets_table(asked, asked.ablation.rows(baseline)))
+        page.add_table(datasets_table(asked))
         page.add_table(power_table(asked.ablation.power(baseline)))
         rates = {name: info["false_negatives"][title] for name, (_, info) in studies.items()}
         caption = "Share of the mined negatives that are hidden positives"

@@ -19,7 +19,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.evaluation.power import detectable_difference, queries_needed, seeds_needed
 from nv_retriever.evaluation.results import EvaluationResult
 from nv_retriever.evaluation.seeds import Components, Estimate, mean_components, mean_interval
-from nv_retriever.evaluation.table import Correction, correct
+from nv_retriever.evaluation.statistics import holm
 
 Values = npt.NDArray[np.float64]
 
@@ -55,7 +55,7 @@ class Row:
     difference: Estimate | None
     """To the baseline, in pairs; None for the baseline."""
     p: float | None
-    """Of the difference, corrected for the number of rows compared."""
+    """Of the difference, corrected for the number of rows compared (Holm)."""
     by_dataset: dict[str, float]
     """Means over seeds and queries."""
 
@@ -68,7 +68,7 @@ class PowerRow:
     difference: float
     """Observed, to the baseline."""
     detectable: float
-    """The smallest true difference that this run shows with the wanted power."""
+    """The smallest true difference that this run shows with a power of 80 %, at a two-sided level of 5 %."""
     queries: int | None
     """Queries that would show the observed difference with these seeds; None where more queries do not help."""
     seeds: int | None
@@ -123,20 +123,19 @@ class Ablation:
         """Return the paired differences to the baseline, one matrix (seeds, queries) a data set."""
         return [ours - base for ours, base in zip(self.values(name), self.values(baseline), strict=True)]
 
-    def rows(self, baseline: str, confidence: float = 0.95, correction: Correction = "holm") -> list[Row]:
+    def rows(self, baseline: str) -> list[Row]:
         """Return a row for each method (or teacher), all but the baseline compared with it."""
         if baseline not in self.names:
             raise InputError("ablation", f"a baseline among {', '.join(self.names)}", repr(baseline))
         others = [name for name in self.names if name != baseline]
-        differences = {name: mean_interval(self.differences(name, baseline), confidence) for name in others}
+        differences = {name: mean_interval(self.differences(name, baseline)) for name in others}
         tested = [name for name in others if differences[name].p is not None]
-        p_values = correct([float(differences[name].p or 0.0) for name in tested], correction)
-        p = dict(zip(tested, p_values, strict=True))
+        p = dict(zip(tested, holm([float(differences[name].p or 0.0) for name in tested]).tolist(), strict=True))
         rows = []
         for name in self.names:
             matrices = self.values(name)
             by_dataset = {one: float(matrix.mean()) for one, matrix in zip(self.datasets, matrices, strict=True)}
-            rows.append(Row(name, mean_interval(matrices, confidence), differences.get(name), p.get(name), by_dataset))
+            rows.append(Row(name, mean_interval(matrices), differences.get(name), p.get(name), by_dataset))
         return rows
 
     @property
@@ -153,7 +152,7 @@ class Ablation:
     def _most_queries(self) -> int:
         return max(int(matrix.shape[1]) for matrix in self.values(self.names[0]))
 
-    def power(self, baseline: str, level: float = 0.05, wanted: float = 0.8) -> list[PowerRow]:
+    def power(self, baseline: str) -> list[PowerRow]:
         """Return the power analysis of each difference to the baseline, of the mean over data sets that `rows` tests.
 
         More queries are more in every data set alike. Needs at least two seeds and, in some data set, two queries: one
@@ -173,9 +172,9 @@ class Ablation:
                 PowerRow(
                     name,
                     size,
-                    detectable_difference(spread, seeds, queries, level, wanted),
-                    queries_needed(spread, size, seeds, level, wanted) if size else None,
-                    seeds_needed(spread, size, queries, level, wanted) if size else None,
+                    detectable_difference(spread, seeds, queries),
+                    queries_needed(spread, size, seeds) if size else None,
+                    seeds_needed(spread, size, queries) if size else None,
                     spread,
                 )
             )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nv_retriever.evaluation.ablation import Ablation, PowerRow, Row
 from nv_retriever.evaluation.paper_numbers import REPEATED_CONFIGURATION_SPREAD, TEACHER_OVERLAP
-from nv_retriever.evaluation.table import Correction
 from nv_retriever.report.html import Page
 from nv_retriever.report.plots import interval_plot
 from nv_retriever.report.table import Cell, Table, format_interval, format_p
@@ -29,20 +29,16 @@ class Question:
     """Whether every one of them is known (labels were hidden), or an audit estimated the share."""
     note: str = ""
 
+    @cached_property
+    def rows(self) -> list[Row]:
+        """What the ablation found about each method (or teacher), against the baseline."""
+        return self.ablation.rows(self.baseline)
 
-def results_table(
-    question: Question, confidence: float = 0.95, correction: Correction = "holm", metric: str = "nDCG@10"
-) -> Table:
+
+def results_table(question: Question, metric: str = "nDCG@10") -> Table:
     """Return a question's table: mean, interval, paired difference with corrected p-value, false negatives, the paper."""
-    return _results_table(
-        question, question.ablation.rows(question.baseline, confidence, correction), confidence, correction, metric
-    )
-
-
-def _results_table(question: Question, rows: Sequence[Row], confidence: float, correction: Correction, metric: str) -> Table:
-    ablation, level = question.ablation, f"{100 * confidence:g} %"
-    columns = [ablation.by, metric, f"{level} interval", "difference", "its interval"]
-    columns.append(f"p ({correction})" if correction != "none" else "p")
+    ablation, rows = question.ablation, question.rows
+    columns = [ablation.by, metric, "95 % interval", "difference", "its interval", "p (holm)"]
     if question.false_negatives:
         columns.append("false negatives" if question.counted else "false negatives (audit)")
     if question.paper:
@@ -78,8 +74,9 @@ def _of_paper(question: Question, name: str) -> str | None:
     return f"{theirs:.4f}" if base is None or name == question.baseline else f"{theirs:.4f} ({_signed(theirs - base)})"
 
 
-def datasets_table(question: Question, rows: Sequence[Row], metric: str = "nDCG@10") -> Table:
+def datasets_table(question: Question, metric: str = "nDCG@10") -> Table:
     """Return the same means data set by data set."""
+    rows = question.rows
     names = question.ablation.datasets
     means = [[*(row.by_dataset[name] for name in names), row.estimate.mean] for row in rows]
     body: list[list[Cell]] = [[row.name, *numbers] for row, numbers in zip(rows, means, strict=True)]
@@ -88,7 +85,7 @@ def datasets_table(question: Question, rows: Sequence[Row], metric: str = "nDCG@
     return Table([question.ablation.by, *names, "mean"], body, f"{metric} by data set", strong=strong)
 
 
-def references_table(references: Mapping[str, Mapping[str, float]], metric: str = "nDCG@10") -> Table:
+def references_table(references: Mapping[str, Mapping[str, float]], metric: str) -> Table:
     """Return {system: {data set: value}} of systems that the study did not train."""
     names = list(dict.fromkeys(name for scores in references.values() for name in scores))
     body: list[list[Cell]] = [
@@ -139,47 +136,43 @@ def overlap_table(overlaps: Mapping[tuple[str, str], float]) -> Table:
 def ablation_page(
     questions: Sequence[Question],
     overlaps: Mapping[tuple[str, str], float] | None = None,
-    title: str = "Ablation of hard-negative mining",
     subtitle: str = "",
     findings: Sequence[str] = (),
-    confidence: float = 0.95,
-    correction: Correction = "holm",
     metric: str = "nDCG@10",
     references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Page:
     """Return the report: for each question its table, plot, data sets and power; `.write(path)`, `.write_markdown(path)`."""
-    page = Page(title, subtitle)
+    page = Page("Ablation of hard-negative mining", subtitle)
     if findings:
         page.add_heading("What was found").add_list(findings)
     page.add_text(
-        f"Intervals ({100 * confidence:g} %) and p-values cover **seeds and queries jointly**: how far another seed and "
+        "Intervals (95 %) and p-values cover **seeds and queries jointly**: how far another seed and "
         "another draw of queries would have moved the mean over data sets. Differences are paired (same seed, same query); "
-        f"p-values are corrected within a table ({correction}). The paper reports neither seeds nor intervals, and one "
+        "p-values are corrected within a table (holm). The paper reports neither seeds nor intervals, and one "
         f"configuration twice with values {REPEATED_CONFIGURATION_SPREAD:.4f} apart; its students, teachers and data are "
         "larger than ours."
     )
     if references:
         page.add_table(references_table(references, metric))
     for question in questions:
-        rows = question.ablation.rows(question.baseline, confidence, correction)
         page.add_heading(question.title)
         if question.note:
             page.add_text(question.note)
-        page.add_table(_results_table(question, rows, confidence, correction, metric))
-        page.add_plot(*difference_plot(question, rows, metric))
-        page.add_plot(*_mean_plot(rows, metric))
+        page.add_table(results_table(question, metric))
+        page.add_plot(*difference_plot(question, metric))
+        page.add_plot(*_mean_plot(question.rows, metric))
         if len(question.ablation.datasets) > 1:
-            page.add_table(datasets_table(question, rows, metric))
-        if question.ablation.has_power and len(rows) > 1:
+            page.add_table(datasets_table(question, metric))
+        if question.ablation.has_power and len(question.rows) > 1:
             page.add_table(power_table(question.ablation.power(question.baseline)))
     if overlaps:
         page.add_heading("Do teachers find the same negatives?").add_table(overlap_table(overlaps))
     return page
 
 
-def difference_plot(question: Question, rows: Sequence[Row], metric: str = "nDCG@10") -> tuple[str, str]:
+def difference_plot(question: Question, metric: str = "nDCG@10") -> tuple[str, str]:
     """Return the plot of the differences to the baseline, and its caption."""
-    shown = [(row.name, row.difference) for row in rows if row.difference is not None]
+    shown = [(row.name, row.difference) for row in question.rows if row.difference is not None]
     base = question.paper.get(question.baseline)
     paper = [question.paper[name] - base if base is not None and name in question.paper else None for name, _ in shown]
     svg = interval_plot(

@@ -19,7 +19,7 @@ REFUSED = {
 """Providers of ir_measures, and why their measures cannot be had."""
 
 
-def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
+def parse_metrics(names: Sequence[str], depth: int) -> list[Any]:
     """Return the ir_measures objects of `names` without repeats; raises InputError for an unknown or a too deep one.
 
     A cutoff beyond `depth` would silently measure less than its name says.
@@ -47,7 +47,7 @@ def parse_metrics(names: Sequence[str], depth: int | None = None) -> list[Any]:
         cutoff = measure.params.get("cutoff")
         if cutoff is not None and cutoff < 1:
             raise InputError("metrics", "a cutoff of at least 1", repr(name))
-        if cutoff is not None and depth is not None and cutoff > depth:
+        if cutoff is not None and cutoff > depth:
             raise InputError(
                 "metrics", f"a cutoff of 1 to depth = {depth}", repr(name), "set evaluation.depth to at least it"
             )

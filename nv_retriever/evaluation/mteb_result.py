@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ def mteb_scores(metrics: Mapping[str, float]) -> dict[str, float]:
     return result
 
 
-def mteb_result(
-    task: str, split: str, metrics: Mapping[str, float], revision: str, languages: Sequence[str] = ("eng-Latn",)
-) -> dict[str, Any]:
+def mteb_result(task: str, split: str, metrics: Mapping[str, float], revision: str) -> dict[str, Any]:
     """Return the content of one task's file; `revision` names the data. Raises InputError without nDCG@10.
 
     `mteb_version` is null: the numbers are measured by the same pytrec_eval, but not by mteb.
@@ -40,7 +38,7 @@ def mteb_result(
     scores = mteb_scores(metrics)
     if MAIN not in scores:
         raise InputError(f"mteb result of {task}", "the metric nDCG@10, mteb's main score", ", ".join(metrics) or "none")
-    entry = {**scores, "main_score": scores[MAIN], "hf_subset": "default", "languages": list(languages)}
+    entry = {**scores, "main_score": scores[MAIN], "hf_subset": "default", "languages": ["eng-Latn"]}
     return {
         "dataset_revision": revision,
         "task_name": task,
@@ -63,13 +61,10 @@ def write_mteb_result(root: Path, result: Mapping[str, Any], model: str, model_r
     return path
 
 
-def export_evaluation(root: Path, evaluation: EvaluationResult, model_revision: str, data_revision: str = "") -> Path:
-    """Write an evaluation artifact as an mteb result; returns the path.
-
-    `data_revision` is the commit of the data set on the hub; without it the digest of the data that was read.
-    """
+def export_evaluation(root: Path, evaluation: EvaluationResult, model_revision: str) -> Path:
+    """Write an evaluation artifact as an mteb result, whose revision is the digest of the data read; returns the path."""
     info = evaluation.info
-    revision = data_revision or str(info.get("dataset_digest") or "unknown")
+    revision = str(info.get("dataset_digest") or "unknown")
     result = mteb_result(mteb_task_name(info["dataset"]), info["split"], evaluation.metrics, revision)
     return write_mteb_result(root, result, evaluation.model, model_revision)
 

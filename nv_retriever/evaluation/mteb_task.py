@@ -56,12 +56,7 @@ def open_for_mteb(teacher: TeacherConfig) -> Any:
 
 
 def evaluate_with_mteb(
-    model: Any,
-    dataset: Dataset,
-    split: str,
-    results_folder: Path,
-    ignore_identical_ids: bool = False,
-    batch_size: int = 32,
+    model: Any, dataset: Dataset, split: str, results_folder: Path, ignore_identical_ids: bool = False
 ) -> dict[str, float]:
     """Evaluate a SentenceTransformer, or anything that mteb encodes with, on a split; returns mteb's scores {name: value}.
 
@@ -74,7 +69,7 @@ def evaluate_with_mteb(
     task = _task(dataset, split, ignore_identical_ids)
     cache = mteb.ResultCache(cache_path=results_folder)
     found = mteb.evaluate(
-        model, [task], cache=cache, encode_kwargs={"batch_size": batch_size}, overwrite_strategy="always", co2_tracker=False
+        model, [task], cache=cache, encode_kwargs={"batch_size": 32}, overwrite_strategy="always", co2_tracker=False
     )
     entry = found.task_results[0].scores[split][0]
     return {name: float(value) for name, value in entry.items() if isinstance(value, int | float)}

@@ -1,4 +1,4 @@
-"""Paired comparisons of per-query values: randomisation test, bootstrap intervals, corrections for many comparisons."""
+"""Paired comparisons of per-query values: randomisation test, bootstrap intervals, a correction for many comparisons."""
 
 from __future__ import annotations
 
@@ -108,18 +108,6 @@ def holm(p_values: npt.ArrayLike) -> Values:
     corrected = np.empty(p.size)
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1.0)
     return corrected
-
-
-def benjamini_hochberg(p_values: npt.ArrayLike) -> Values:
-    """Return p-values corrected so that the expected share of false discoveries stays below the level (1995).
-
-    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(3).tolist()
-    [0.03, 0.04, 0.04]
-    """
-    from scipy.stats import false_discovery_control
-
-    p = _finite(p_values)
-    return np.asarray(false_discovery_control(p, method="bh"), np.float64) if p.size else p
 
 
 def _finite(values: npt.ArrayLike) -> Values:

@@ -13,7 +13,6 @@ from nv_retriever.evaluation.compare import compare
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.results import EvaluationResult
 from nv_retriever.evaluation.statistics import randomisation_test
-from nv_retriever.evaluation.table import systems_table
 
 CONFIG = EvaluationConfig(metrics=("nDCG@10", "RR@10"), resamples=2000)
 
@@ -62,24 +61,11 @@ def test_other_queries_and_unknown_metrics_are_refused(folders, tmp_path):
     assert (lone.low, lone.high, lone.p) == (None, None, 1.0)
 
 
-def test_systems_side_by_side(folders):
-    table = systems_table(folders, CONFIG.resamples)
-    assert [row[0] for row in table.rows] == ["base", "better", "same"]
-    assert table.columns[-1] == "p (holm)"
-    assert table.rows[0][-3:] == [None, None, None]
-    one = compare(folders["base"], folders["better"], "nDCG@10", CONFIG.resamples)
-    assert table.rows[1][-1] == f"{2 * one.p:.4f}"  # two comparisons, Holm doubles the smaller
-    assert table.rows[2][-1] == "1.0000"
-    assert "**" in table.markdown()
-    assert systems_table(folders, CONFIG.resamples, baseline="better").rows[1][-1] is None
-
-
 def test_the_confidence_of_an_interval_is_an_argument_and_no_setting_of_a_run(folders):
     usual, narrow = (
         compare(folders["base"], folders["better"], "nDCG@10", CONFIG.resamples, confidence=level) for level in (0.95, 0.5)
     )
     assert usual == compare(folders["base"], folders["better"], "nDCG@10", CONFIG.resamples)
     assert usual.low < narrow.low < narrow.high < usual.high
-    assert "50 % interval" in systems_table(folders, CONFIG.resamples, confidence=0.5).columns
     with pytest.raises(InputError, match="unknown key 'confidence'"):
         build_config({"evaluation": {"confidence": 0.5}}, "test")
