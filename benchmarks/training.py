@@ -103,8 +103,9 @@ def measure(folder: Path, variant: dict[str, Any], steps: int, threads: int) -> 
 def train_ours(folder: Path, variant: dict[str, Any], steps: int, on_step: Any) -> None:
     from nv_retriever.config import Runtime
     from nv_retriever.data.dataset import Dataset
-    from nv_retriever.training.build import write_checkpoint
+    from nv_retriever.training.build import run_training_job
     from nv_retriever.training.config import TrainingConfig
+    from nv_retriever.training.job import Mined, TrainingJob
 
     config = TrainingConfig(
         max_steps=steps,
@@ -120,7 +121,8 @@ def train_ours(folder: Path, variant: dict[str, Any], steps: int, on_step: Any) 
     out = Path(tempfile.mkdtemp(dir=folder))
     dataset = Dataset.open(folder / "dataset")
     tell = lambda step, values: on_step(values["loss"])  # noqa: E731
-    write_checkpoint(out, dataset, "train", folder / "mining", folder / "student" / "model", config, 0, Runtime(), tell)
+    mined, model = Mined(dataset, "train", folder / "mining"), folder / "student" / "model"
+    run_training_job(out, TrainingJob([mined], model, config, seed=0, runtime=Runtime()), tell)
     shutil.rmtree(out)
 
 

@@ -37,8 +37,9 @@ from nv_retriever.stages import (
 )
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.open import open_embedder
-from nv_retriever.training.build import write_checkpoint, write_student
+from nv_retriever.training.build import run_training_job, write_student
 from nv_retriever.training.config import StudentConfig, TrainingConfig
+from nv_retriever.training.job import Mined, TrainingJob
 
 CPU = Runtime(device="cpu")
 METRICS = ("nDCG@10", "R@20", "RR@10", "AP@20")
@@ -119,7 +120,8 @@ def test_checkpoint(dataset, mined, tmp_path):
     encoder = EncoderConfig(query_max_length=16, document_max_length=32)
     write_student(tmp_path / "student", StudentConfig(encoder=encoder, layers=1))
     config = TrainingConfig(max_steps=3, batch_size=4)
-    write_checkpoint(tmp_path / "trained", dataset, "train", mined, tmp_path / "student" / "model", config, 0, CPU)
+    job = TrainingJob([Mined(dataset, "train", mined)], tmp_path / "student" / "model", config, seed=0, runtime=CPU)
+    run_training_job(tmp_path / "trained", job)
     lines = [json.loads(line) for line in (tmp_path / "trained" / "log.jsonl").read_text().splitlines()]
     assert (StudentSpec.version, CheckpointSpec.version) == (4, 1)
     assert [line["loss"] for line in lines if "loss" in line] == pytest.approx([1.1622, 0.8546], abs=0.02)

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.artifacts import write_json
-from nv_retriever.config import Runtime
-from nv_retriever.training.config import StudentConfig, TrainingConfig
-from nv_retriever.training.job import Mined, TrainingJob
+from nv_retriever.training.config import StudentConfig
+from nv_retriever.training.job import TrainingJob
 
 if TYPE_CHECKING:
-    from nv_retriever.data.dataset import Dataset
     from nv_retriever.training.log import OnLog
 
 logger = logging.getLogger(__name__)
@@ -41,29 +39,12 @@ def write_student(folder: Path, config: StudentConfig) -> dict[str, Any]:
     return info
 
 
-def write_checkpoint(
-    folder: Path,
-    dataset: Dataset,
-    split: str,
-    mining_folder: Path,
-    model_folder: Path,
-    config: TrainingConfig,
-    seed: int,
-    runtime: Runtime,
-    on_log: OnLog | None = None,
-    guide: tuple[Path, Path] | None = None,
-) -> dict[str, Any]:
-    """Train the student of `model_folder` and write `model/`, `log.jsonl`, `training.json`; goes on after a kill.
-
-    `on_log(step, values)` sees every line of the log, those from before a kill included. `guide` are the embeddings of
-    the first teacher (documents, queries), for `config.guide.scores == "teacher"`.
-    """
-    sources = [Mined(dataset, split, mining_folder, guide=guide)]
-    return run_training_job(folder, TrainingJob(sources, model_folder, config, seed, runtime), on_log)
-
-
 def run_training_job(folder: Path, job: TrainingJob, on_log: OnLog | None = None) -> dict[str, Any]:
-    """Do what `write_checkpoint` does for any job, in as many processes as its config says."""
+    """Train a job's student and fill `folder` (`model/`, `log.jsonl`, `training.json`); returns what training.json says.
+
+    Goes on after a kill. In as many processes as the job's config says; `on_log(step, values)` sees every line of the log,
+    those from before a kill included.
+    """
     if job.config.processes > 1:
         from nv_retriever.training.launch import launch_training_job
 
@@ -72,7 +53,7 @@ def run_training_job(folder: Path, job: TrainingJob, on_log: OnLog | None = None
 
 
 def run_training_process(folder: Path, job: TrainingJob, on_log: OnLog | None = None) -> dict[str, Any]:
-    """Do what `run_training_job` does in this process; under torchrun all do, and the first one writes."""
+    """Do what `run_training_job` does, in this process; under torchrun all processes do, and the first one writes."""
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / DONE
     if not done.exists():

@@ -13,7 +13,7 @@ from nv_retriever.data.records import Problems
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import file_digest
 from nv_retriever.training.blend import BlendSource
-from nv_retriever.training.labelled import ContrastiveSample, class_samples, similarity_samples
+from nv_retriever.training.labelled import ContrastiveSample, class_samples, similarity_samples, text_id
 
 logger = logging.getLogger(__name__)
 Row = Mapping[str, Any]
@@ -39,8 +39,6 @@ def labelled_samples(source: BlendSource, negatives: int, seed: int) -> list[Con
         raise InputError(where, "texts that share a class, or pairs that score at least 4", f"{len(rows)} rows without any")
     if source.samples is None or len(samples) <= source.samples:
         return samples
-    from nv_retriever.training.labelled import text_id
-
     return sorted(samples, key=lambda sample: text_id(sample.query + "\0" + sample.positive))[: source.samples]
 
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from sharded_worker import shard_over_cpus
+from training_data import run_training
 
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.training.build import write_checkpoint
 from nv_retriever.training.config import TrainingConfig
 
 
@@ -21,14 +21,12 @@ def main(folder: str, dataset: str, mining: str, model: str, config: str, last: 
     settings = TrainingConfig.model_validate_json(config)
     if settings.strategy == "fsdp":
         shard_over_cpus(setattr)
-    write_checkpoint(
+    run_training(
         Path(folder),
         Dataset.open(dataset),
-        "train",
         Path(mining),
         Path(model),
         settings,
-        0,
         Runtime(device="cpu", workers=1),
         on_log,
     )

@@ -16,14 +16,14 @@ import torch
 from gradient_worker import step
 from safetensors.torch import load_file
 from sharded_worker import shard_over_cpus
-from training_data import make_mining
+from training_data import make_mining, run_training
 
 from nv_retriever import progress
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.training import launch
-from nv_retriever.training.build import run_training_job, write_checkpoint
+from nv_retriever.training.build import run_training_job
 from nv_retriever.training.config import EarlyStoppingConfig, LoraConfig, NodesConfig, TrainingConfig
 from nv_retriever.training.job import Mined, TrainingJob
 
@@ -64,7 +64,7 @@ def test_shards_are_trained_as_whole_models_are(animals: Dataset, bert: Path, tm
             **steps, processes=2, strategy=strategy, micro_batch_tokens=64, gradient_caching=cached, save_every=9
         )
         out = tmp_path / f"{strategy}-{cached}"
-        info = write_checkpoint(out, animals, "train", mining, bert, config, 0, Runtime(device="cpu", workers=1))
+        info = run_training(out, animals, mining, bert, config, Runtime(device="cpu", workers=1))
         check_trained(out, info, bert, 2)
         logs.append([json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()])
     for name in ("loss", "grad_norm"):
@@ -111,7 +111,7 @@ def test_a_wrong_input_that_a_process_finds_is_told_in_one_line(
     steps = {"max_steps": 5, "batch_size": 4, "learning_rate": 1e30, "max_grad_norm": 0, "warmup_steps": 0, "log_every": 1}
     config, runtime = TrainingConfig(**steps, processes=2), Runtime(device="cpu", workers=1)
     with pytest.raises(InputError, match=r"^training: expected a finite loss, found nan up to step \d; lower"):
-        write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, runtime)
+        run_training(tmp_path / "out", animals, mined, bert, config, runtime)
 
 
 STEPS = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
@@ -154,7 +154,7 @@ def test_a_sharded_training_of_which_a_process_was_killed_ends_and_goes_on(
                 process.kill()
 
     with pytest.raises(RuntimeError, match=r"^training in 2 processes: process 1 was killed \(SIGKILL\)[^\n]*$"):
-        write_checkpoint(killed, animals, "train", mined, bert, config, 0, Runtime(device="cpu", workers=1), kill)
+        run_training(killed, animals, mined, bert, config, Runtime(device="cpu", workers=1), kill)
     assert not workers_of(killed) and "SIGKILL" in (killed / "launch-0.txt").read_text()
     check_resumed(killed, animals, mined, bert, config)
 
@@ -163,7 +163,7 @@ def check_resumed(killed: Path, animals: Dataset, mined: Path, bert: Path, confi
     """Going on ends with exactly the weights, and the log, of a training that nobody killed."""
     whole = killed.parent / "whole"
     for folder in (killed, whole):
-        write_checkpoint(folder, animals, "train", mined, bert, config, 0, Runtime(device="cpu", workers=1))
+        run_training(folder, animals, mined, bert, config, Runtime(device="cpu", workers=1))
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(first[name], second[name]) for name in first), "exactly the same weights"
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
@@ -178,7 +178,7 @@ def test_the_process_that_failed_by_itself_is_told(
     monkeypatch.setattr(launch, "_command", lambda _, __, path: [*command, str(HERE / "failing_worker.py"), str(path)])
     config, runtime = TrainingConfig(max_steps=2, batch_size=4, save_every=1, processes=2), Runtime(device="cpu", workers=1)
     with pytest.raises(RuntimeError, match=r"^training in 2 processes: process 1 ended with MemoryError: no room; what"):
-        write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, runtime)
+        run_training(tmp_path / "out", animals, mined, bert, config, runtime)
 
 
 def test_two_machines_over_shared_storage_both_return_the_result(
@@ -209,7 +209,7 @@ def test_checkpoints_and_the_end_wait_for_the_slowest_process(
     config = TrainingConfig(
         max_steps=2, batch_size=4, save_every=1, processes=2, early_stopping=EarlyStoppingConfig(every=1)
     )
-    info = write_checkpoint(tmp_path / "out", animals, "train", mined, bert, config, 0, Runtime(device="cpu", workers=1))
+    info = run_training(tmp_path / "out", animals, mined, bert, config, Runtime(device="cpu", workers=1))
     assert info["steps"] == 2
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from training_data import run_training
 
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.training.build import write_checkpoint
 from nv_retriever.training.config import EarlyStoppingConfig, LoraConfig, TrainingConfig
 from nv_retriever.training.development import EarlyStopping
 from nv_retriever.training.run import Run
@@ -42,7 +42,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
         epochs=4, batch_size=4, learning_rate=1e-3, save_every=3, log_every=1, learn_temperature=True, **CONFIGS[name]
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    expected = write_checkpoint(whole, animals, "train", mined, bert, config, 0, RUNTIME)
+    expected = run_training(whole, animals, mined, bert, config, RUNTIME)
     arguments = [str(killed), str(animals.folder), str(mined), str(bert), config.model_dump_json(), "8"]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
     died = subprocess.run(
@@ -55,7 +55,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     (killed / "steps" / "checkpoint-7" / "trainer_state.json").write_text("{")  # killed while it was written
 
     steps: list[int] = []
-    info = write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME, lambda step, _: steps.append(step))
+    info = run_training(killed, animals, mined, bert, config, RUNTIME, lambda step, _: steps.append(step))
     first, second = load_file(whole / "model" / "model.safetensors"), load_file(killed / "model" / "model.safetensors")
     assert first.keys() == second.keys()
     assert all((first[key] == second[key]).all() for key in first), "exactly the same weights"
@@ -63,7 +63,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert sorted(set(steps)) == list(range(1, expected["steps"] + 1)), "the lines from before the kill are told again"
     assert {**info, "train_seconds": 0} == {**expected, "train_seconds": 0}
     assert not (killed / "steps").exists()
-    again = write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME)
+    again = run_training(killed, animals, mined, bert, config, RUNTIME)
     assert again == info and json.loads((killed / "training.json").read_text()) == info
 
 
@@ -73,7 +73,7 @@ def test_a_training_killed_after_its_early_stop_does_not_train_on(
     steps = {"epochs": 9, "batch_size": 4, "save_every": 2, "log_every": 1, "learning_rate": 1e-12}  # no better score
     config = TrainingConfig(**steps, early_stopping=EarlyStoppingConfig(every=2, patience=1))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    expected = write_checkpoint(whole, animals, "train", mined, bert, config, 0, RUNTIME)
+    expected = run_training(whole, animals, mined, bert, config, RUNTIME)
     assert (expected["steps"], expected["best_step"]) == (4, 2)
 
     def die(*_: object) -> None:
@@ -81,8 +81,8 @@ def test_a_training_killed_after_its_early_stop_does_not_train_on(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Run, "_export", die)
-        write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME)
-    info = write_checkpoint(killed, animals, "train", mined, bert, config, 0, RUNTIME)
+        run_training(killed, animals, mined, bert, config, RUNTIME)
+    info = run_training(killed, animals, mined, bert, config, RUNTIME)
     assert {**info, "train_seconds": 0} == {**expected, "train_seconds": 0}
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
     first, second = load_file(whole / "model" / "model.safetensors"), load_file(killed / "model" / "model.safetensors")
@@ -100,7 +100,7 @@ def test_a_best_that_is_not_found_again_after_a_kill_leaves_the_one_before_it(
         """Train with these scores for its next steps; it is killed where they end."""
         remaining = iter(scores)
         monkeypatch.setattr(EarlyStopping, "measure", lambda *_: next(remaining))
-        return write_checkpoint(folder, animals, "train", mined, bert, config, 0, RUNTIME)
+        return run_training(folder, animals, mined, bert, config, RUNTIME)
 
     expected = train(whole, 0.1, 0.5, 0.2, 0.4, 0.3, 0.3)
     with pytest.raises(StopIteration):

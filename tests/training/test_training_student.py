@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_data import run_training
 
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
@@ -17,7 +18,7 @@ from nv_retriever.specifications import student_spec
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
 from nv_retriever.training.adapters import add_adapters
-from nv_retriever.training.build import write_checkpoint, write_student
+from nv_retriever.training.build import write_student
 from nv_retriever.training.config import LoraConfig, StudentConfig, TrainingConfig
 from nv_retriever.training.student import cosine_student, open_model
 
@@ -139,7 +140,7 @@ def test_a_bfloat16_student_may_have_a_dense_module(
     )
     config = TrainingConfig(max_steps=2, batch_size=4, lora=lora, precision="fp32")
     student, runtime = tmp_path / "student" / "model", Runtime(device="cpu", workers=1)
-    info = write_checkpoint(tmp_path / "out", animals, "train", mined, student, config, 0, runtime)
+    info = run_training(tmp_path / "out", animals, mined, student, config, runtime)
     assert np.isfinite(info["loss"])
 
 
@@ -152,7 +153,7 @@ def test_weights_stored_in_bfloat16_are_trained_in_float32_and_rounded_once(
     for dtype in ("float32", "bfloat16"):
         write_student(tmp_path / dtype, StudentConfig(encoder=EncoderConfig(model=str(bert)), dtype=dtype))
         student, runtime = tmp_path / dtype / "model", Runtime(device="cpu", workers=1)
-        write_checkpoint(tmp_path / dtype / "out", animals, "train", mined, student, config, 0, runtime)
+        run_training(tmp_path / dtype / "out", animals, mined, student, config, runtime)
         before, after = (load_file(folder / "model.safetensors") for folder in (student, student.parent / "out" / "model"))
         assert {str(values.dtype) for values in after.values()} == {f"torch.{dtype}"}
         steps = [(after[name].float() - before[name].float()).flatten() for name in before if "layer" in name]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nv_retriever.config import Runtime
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.training.build import run_training_job
+from nv_retriever.training.config import TrainingConfig
+from nv_retriever.training.job import Mined, TrainingJob
+from nv_retriever.training.log import OnLog
 
 
 def make_dataset(folder: Path, source: Path) -> Dataset:
@@ -45,6 +51,20 @@ def make_mining(folder: Path, dataset: Dataset, split: str = "train", negatives:
     pq.write_table(pa.table(columns, names=names), folder / "triples.parquet")
     (folder / "run.json").write_text(json.dumps({"run_id": "run", "rule": "topk"}))
     return folder
+
+
+def run_training(
+    folder: Path,
+    dataset: Dataset,
+    mining: Path,
+    model: Path,
+    config: TrainingConfig,
+    runtime: Runtime,
+    on_log: OnLog | None = None,
+) -> dict[str, Any]:
+    """Train a model on the triples of one mining artifact, with seed 0."""
+    job = TrainingJob([Mined(dataset, "train", mining)], model, config, seed=0, runtime=runtime)
+    return run_training_job(folder, job, on_log)
 
 
 def make_bert(folder: Path, layers: int = 2, dropout: float = 0.1) -> Path:
