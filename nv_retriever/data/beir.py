@@ -56,13 +56,9 @@ class BeirFolder:
         if not any(path.parent.name == "qrels" for path in self.label_files):
             raise InputError(str(folder / "qrels"), "relevance labels (train.tsv, dev.tsv or test.tsv)", "no .tsv file")
 
-    def files(self) -> list[Path]:
-        """Return every file that is read."""
-        return [self.corpus, self.query_file, *self.label_files]
-
     def digest(self) -> str:
         """Return the digest of the names and contents of all files that are read."""
-        return files_digest(self.files(), self.folder)
+        return files_digest([self.corpus, self.query_file, *self.label_files], self.folder)
 
     def documents(self, problems: Problems) -> Iterator[Document]:
         """Yield the documents of corpus.jsonl."""

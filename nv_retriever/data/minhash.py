@@ -20,10 +20,12 @@ from nv_retriever.ragged import ranges, row_offsets
 from nv_retriever.splitmix import GOLDEN, U64Array, scramble
 
 Signatures = npt.NDArray[np.uint32]
-"""(n_texts, permutations) uint32."""
+"""(n_texts, PERMUTATIONS) uint32."""
 
 PERMUTATIONS = 128
+"""Numbers in a signature."""
 WORDS = 3
+"""In a shingle."""
 _BLOCK_TEXTS = 8192
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Thai, Lao, Burmese, Khmer, kana and Han: written without spaces, so that each character counts as a word."""
@@ -81,19 +83,19 @@ def _distinct(owner: npt.NDArray[np.int64], hashes: U64Array, n: int) -> Shingle
     return Shingles(row_offsets(np.bincount(owner[new], minlength=n)), hashes[new])
 
 
-def signatures(texts: Sequence[str], permutations: int = PERMUTATIONS, words: int = WORDS) -> Signatures:
-    """Return the MinHash signatures of texts, (n, permutations) uint32; without words: the maximum."""
+def signatures(texts: Sequence[str]) -> Signatures:
+    """Return the MinHash signatures of texts, (n, PERMUTATIONS) uint32; without words: the maximum."""
     generator = np.random.Generator(np.random.PCG64(0))
-    odd = generator.integers(0, 2**63, permutations, np.uint64) * np.uint64(2) + np.uint64(1)
-    add = generator.integers(0, 2**64 - 1, permutations, np.uint64, endpoint=True)
-    result = np.full((len(texts), permutations), np.iinfo(np.uint32).max, np.uint32)
+    odd = generator.integers(0, 2**63, PERMUTATIONS, np.uint64) * np.uint64(2) + np.uint64(1)
+    add = generator.integers(0, 2**64 - 1, PERMUTATIONS, np.uint64, endpoint=True)
+    result = np.full((len(texts), PERMUTATIONS), np.iinfo(np.uint32).max, np.uint32)
     for start in range(0, len(texts), _BLOCK_TEXTS):
-        found = shingle(texts[start : start + _BLOCK_TEXTS], words)
+        found = shingle(texts[start : start + _BLOCK_TEXTS])
         filled = np.flatnonzero(np.diff(found.offsets))
         if not len(filled):
             continue
         starts = found.offsets[filled]
-        for column in range(permutations):
+        for column in range(PERMUTATIONS):
             smallest = np.minimum.reduceat(found.hashes * odd[column] + add[column], starts)
             result[start + filled, column] = (smallest >> np.uint64(32)).astype(np.uint32)
     return result
@@ -104,7 +106,7 @@ def signature_similarity(
 ) -> npt.NDArray[np.float32]:
     """Return the estimated Jaccard similarity of pairs of rows, (n,) float32.
 
-    The standard error is 0.5/√permutations at most. Texts without words resemble nothing: their similarity is 0.
+    The standard error is 0.5/√PERMUTATIONS at most. Texts without words resemble nothing: their similarity is 0.
     """
     result = np.empty(len(left_rows), np.float32)
     for start in range(0, len(left_rows), _BLOCK_TEXTS):
@@ -151,9 +153,7 @@ class Pairs:
     """(n,) exact Jaccard similarities of the shingle sets."""
 
 
-def near_duplicate_pairs(
-    texts: Sequence[str], threshold: float = 0.8, words: int = WORDS, permutations: int = PERMUTATIONS, most: int = 200
-) -> Pairs:
+def near_duplicate_pairs(texts: Sequence[str], threshold: float = 0.8, most: int = 200) -> Pairs:
     """Return pairs of texts whose word shingles have a Jaccard similarity of at least `threshold`.
 
     Every pair returned is verified exactly; one at the threshold is found with 99 % probability, closer ones with more. In a
@@ -161,11 +161,11 @@ def near_duplicate_pairs(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"expected a threshold above 0 and at most 1, found {threshold}")
-    found = signatures(texts, permutations, words)
+    found = signatures(texts)
     first, second = np.divmod(_candidates(found, threshold, most), max(len(texts), 1))
     named, inverse = np.unique(np.concatenate([first, second]), return_inverse=True)
     left, right = np.split(inverse, 2)
-    similarity = jaccard(shingle([texts[row] for row in named.tolist()], words), left, right)
+    similarity = jaccard(shingle([texts[row] for row in named.tolist()]), left, right)
     kept = similarity >= np.float32(threshold)
     return Pairs(first[kept], second[kept], similarity[kept])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.records import Source
@@ -22,15 +22,7 @@ BEIR_NAMES = (
 )
 
 
-class DigestedSource(Source, Protocol):
-    """A source that knows the digest of its content."""
-
-    def digest(self) -> str:
-        """Return a digest of everything that is read."""
-        ...
-
-
-def open_source(config: DatasetConfig) -> DigestedSource:
+def open_source(config: DatasetConfig) -> Source:
     """Return the source that `config.source` names.
 
     Raises InputError where there is nothing of that name, and for a setting that such a source does not read.
@@ -63,7 +55,7 @@ def is_path(name: str) -> bool:
     return "/" in name or bool(suffix(name)) or name.startswith((".", "~")) or Path(name).exists()
 
 
-def _open(config: DatasetConfig) -> DigestedSource:
+def _open(config: DatasetConfig) -> Source:
     name = config.source
     if not name.strip():
         raise InputError("dataset.source", "the name of a data set", repr(name), "'.' is the current folder")
@@ -100,7 +92,7 @@ def _open(config: DatasetConfig) -> DigestedSource:
     raise InputError(f"data set {name!r}", kinds, "none of these", hint)
 
 
-def _open_folder(folder: Path, config: DatasetConfig) -> DigestedSource:
+def _open_folder(folder: Path, config: DatasetConfig) -> Source:
     from nv_retriever.data.beir import BeirFolder, is_beir_folder
     from nv_retriever.data.hub import is_saved, open_hub
     from nv_retriever.data.pair_files import PairFiles, pair_files

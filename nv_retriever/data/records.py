@@ -93,6 +93,10 @@ class Source(Protocol):
     repeats: bool
     """Whether an id may come again with the same content (files of pairs repeat their passages)."""
 
+    def digest(self) -> str:
+        """Return a digest of everything that is read: it goes into the data set's fingerprint."""
+        ...
+
     def documents(self, problems: Problems) -> Iterator[Document]:
         """Yield the documents."""
         ...

@@ -91,11 +91,9 @@ class Page:
         self.parts.append(tuple(items))
         return self
 
-    def add_table(
-        self, table: Table | Sequence[str], rows: Sequence[Sequence[Cell]] = (), caption: str = "", digits: int = 4
-    ) -> Page:
+    def add_table(self, table: Table | Sequence[str], rows: Sequence[Sequence[Cell]] = (), caption: str = "") -> Page:
         """Add a table: a `Table`, or its columns and rows."""
-        self.parts.append(table if isinstance(table, Table) else Table(table, rows, caption, digits))
+        self.parts.append(table if isinstance(table, Table) else Table(table, rows, caption))
         return self
 
     def add_plot(self, svg: str, caption: str = "") -> Page:

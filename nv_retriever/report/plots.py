@@ -159,7 +159,6 @@ def interval_plot(
     lows: Sequence[float | None],
     highs: Sequence[float | None],
     x_label: str,
-    title: str = "",
     zero: bool = False,
     references: Sequence[float | None] | None = None,
 ) -> str:
@@ -173,7 +172,7 @@ def interval_plot(
     fits = int((left - 14) / 6.7)
     texts = [name if len(name) <= fits else name[: fits - 1] + "…" for name in names]
     rows = [-float(index) for index in range(len(names))]
-    axes = _Axes(title, (x_label, ticks(min(finite), max(finite), 4)), ("", rows), [], left=left)
+    axes = _Axes("", (x_label, ticks(min(finite), max(finite), 4)), ("", rows), [], left=left)
     axes.y_ticks = [-(max(len(names), 1) - 0.5), 0.5]
     axes.height = axes.top + _BOTTOM + 24.0 * max(len(names), 1)
     positions = [axes.y(row) for row in rows]
@@ -214,9 +213,9 @@ def _error_bars(axes: _Axes, one: Series, index: int) -> None:
         )
 
 
-def _stroke(index: int, width: float = 2.0) -> str:
+def _stroke(index: int) -> str:
     dash = _DASHES[index % len(_DASHES)] if index < 6 or index % 6 else "5 5"
-    return f'stroke="var(--c{index % 6})" stroke-width="{width}"' + (f' stroke-dasharray="{dash}"' if dash else "")
+    return f'stroke="var(--c{index % 6})" stroke-width="2.0"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
 
 def _labels(values: Sequence[float]) -> list[str]:

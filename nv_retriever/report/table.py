@@ -29,7 +29,7 @@ def format_cell(value: Cell, digits: int = 4) -> str:
     return str(value)
 
 
-def format_interval(low: float | None, high: float | None, digits: int = 4, signed: bool = True) -> str:
+def format_interval(low: float | None, high: float | None, signed: bool = True) -> str:
     """Return an interval as text.
 
     >>> format_interval(-0.001, 0.0123)
@@ -38,7 +38,7 @@ def format_interval(low: float | None, high: float | None, digits: int = 4, sign
     if low is None or high is None:
         return "–"
     sign = "+" if signed else ""
-    return f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]".replace("-", "−")
+    return f"[{low:{sign}.4f}, {high:{sign}.4f}]".replace("-", "−")
 
 
 def format_p(p: float | None) -> str:
