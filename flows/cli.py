@@ -100,7 +100,7 @@ def start(flow_path: str, config: Any, models: Sequence[TeacherConfig], **parame
     """
     from flows.server import temporary_server
     from nv_retriever.data.head import check_head
-    from nv_retriever.teachers.parse import check_place
+    from nv_retriever.teachers.names import check_place
 
     check_head(getattr(config, "pipeline", config).dataset)
     for model in models:

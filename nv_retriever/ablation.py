@@ -149,7 +149,7 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
 def meaningful(config: AblationConfig) -> AblationConfig:
     """Return the study without those of the default methods that mean nothing for the first teacher's scores (logged)."""
     from nv_retriever.mining.rules.parse import parse_rule
-    from nv_retriever.teachers.parse import score_kind
+    from nv_retriever.teachers.names import score_kind
 
     if config.methods != PAPER_METHODS:
         return config

@@ -14,7 +14,7 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.teachers.config import TeacherConfig
-from nv_retriever.teachers.parse import check_labels
+from nv_retriever.teachers.names import check_labels
 from nv_retriever.training.blend import BlendConfig
 from nv_retriever.training.config import StudentConfig, TrainingConfig
 

@@ -57,7 +57,7 @@ def _external(spec: Spec) -> tuple[str, object, object]:
     from nv_retriever.data.build import source_digest
     from nv_retriever.mining.judge import judge_digest
     from nv_retriever.teachers.encoder import resolve_encoder
-    from nv_retriever.teachers.parse import teacher_digest
+    from nv_retriever.teachers.names import teacher_digest
     from nv_retriever.training.labelled_source import rows_digest
 
     match spec:
@@ -109,7 +109,7 @@ def embedding_specs(
 
 def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[CandidatesSpec, ...]:
     """Return the specification of every teacher's candidate table; a cross-encoder rescores the first table."""
-    from nv_retriever.teachers.parse import target, teacher_digest
+    from nv_retriever.teachers.names import target, teacher_digest
 
     specs: list[CandidatesSpec] = []
     for place, teacher in enumerate(config.teachers):
@@ -141,7 +141,7 @@ def teacher_embeddings(
 ) -> tuple[EmbeddingSpec | None, EmbeddingSpec | None]:
     """Return the vectors that a teacher needs, or (None, None) where it scores texts directly."""
     from nv_retriever.teachers.encoder import resolve_encoder
-    from nv_retriever.teachers.parse import teacher_digest
+    from nv_retriever.teachers.names import teacher_digest
 
     if teacher.kind in ("bm25", "cross-encoder"):
         return None, None
@@ -160,7 +160,7 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
     """Return the specification of the mined triples, with everything upstream of it."""
     from nv_retriever.mining.judge import judge_digest, judge_label
     from nv_retriever.mining.teachers import check_plan, plan_of
-    from nv_retriever.teachers.parse import score_kind
+    from nv_retriever.teachers.names import score_kind
 
     check_one_dataset(config)
     check_plan(plan_of(config.mining, config.seed), [(teacher.label, score_kind(teacher)) for teacher in config.teachers])
@@ -193,7 +193,7 @@ def evaluation_spec(
     The resamples of comparisons are left out: they change no score. An encoder whose precision is left to `auto` is
     measured in fp32: scores are then the published ones, on every machine.
     """
-    from nv_retriever.teachers.parse import teacher_digest
+    from nv_retriever.teachers.names import teacher_digest
 
     evaluation = benchmark_settings(config.evaluation, dataset.location.source)
     evaluation = evaluation.model_copy(update={"resamples": EvaluationConfig().resamples})

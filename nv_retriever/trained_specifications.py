@@ -50,7 +50,7 @@ def check_training(config: PipelineConfig, training: TrainingConfig, selection: 
     `selection` is that of its negatives, `mined` whether some of its sources are: others have no teachers.
     """
     from nv_retriever.mining.selection import parse_selection
-    from nv_retriever.teachers.parse import score_kind
+    from nv_retriever.teachers.names import score_kind
 
     check_strategy(training, training.processes)
     if training.negatives is not None and training.negatives > (count := parse_selection(selection).count):

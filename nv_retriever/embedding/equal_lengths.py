@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
+from copy import deepcopy
 from itertools import groupby
 from typing import Any
 
@@ -25,7 +26,7 @@ class EqualLengths:
         self.identity, self.device = identity, device
         encoder = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model
         # A replica per device: moving one model between devices would break the others.
-        self.model = encoder.to(device) if device.index in (None, 0) else _copy_to(encoder, device)
+        self.model = (encoder if device.index in (None, 0) else deepcopy(encoder)).to(device)
         self.autocast = precision == "bf16" and encoder.dtype == torch.float32
         self.padding = int(encoder.config.pad_token_id or 0)
         takes = inspect.signature(encoder.forward).parameters
@@ -49,9 +50,3 @@ class EqualLengths:
         starts = np.arange(len(batch), dtype=np.int64) * length
         flat = states.reshape(len(batch) * length, states.shape[-1])
         return pool(flat, starts, lengths, skip, self.identity.pooling, self.identity.normalize)
-
-
-def _copy_to(model: Any, device: torch.device) -> Any:
-    import copy
-
-    return copy.deepcopy(model).to(device)

@@ -88,6 +88,13 @@ def _map(path: Path) -> FloatArray:
     return array
 
 
+def unit_length(vectors: FloatArray) -> FloatArray:
+    """Return vectors (n, dim) float32 scaled to length 1; those of length 0 stay."""
+    norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
+    scaled: FloatArray = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+    return scaled
+
+
 def write_vectors(
     folder: Path, n: int, dim: int, gather: Callable[[int, int], FloatArray], info: dict[str, Any]
 ) -> dict[str, Any]:

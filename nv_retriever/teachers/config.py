@@ -82,13 +82,7 @@ class TeacherConfig(Frozen):
     def kind(self) -> TeacherKind:
         """What sort of teacher the name means."""
         head = self.name.split(":", 1)[0]
-        if head == "bm25":
-            return "bm25"
-        if head == "cross-encoder":
-            return "cross-encoder"
-        if head == "endpoint":
-            return "endpoint"
-        return "vectors" if head == "vectors" else "encoder"
+        return next((kind for kind in _READ if kind == head), "encoder")
 
     @property
     def label(self) -> str:

@@ -23,7 +23,7 @@ from nv_retriever.ragged import Index
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions, FloatArray, ScoreKind, TopK
 from nv_retriever.teachers.config import EncoderConfig
-from nv_retriever.teachers.model_folder import ModelFolder, content_digest, locate_model, read_model_folder
+from nv_retriever.teachers.model_folder import DEFAULT_LENGTH, ModelFolder, content_digest, locate_model, read_model_folder
 from nv_retriever.teachers.pair_model import CrossEncoderIdentity, PairModel
 from nv_retriever.teachers.pair_scores import PairScores, pair_keys
 from nv_retriever.teachers.selection import empty_top_k, fill_row
@@ -31,7 +31,6 @@ from nv_retriever.window import WindowSize
 
 FIRST, FEWEST, MOST = 1 << 10, 1 << 10, 1 << 16
 """Pairs that are scored and committed at once: of the first window, and of any. Of fewer, too many batches are not full."""
-DEFAULT_LENGTH = 512
 
 
 def resolve_cross_encoder(model: str, config: EncoderConfig) -> CrossEncoderIdentity:

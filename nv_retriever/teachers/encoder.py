@@ -16,13 +16,12 @@ from nv_retriever.hardware import device_kind, fast_bf16, warn_of_emulation
 from nv_retriever.search.types import FloatArray, ScoreKind
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
-from nv_retriever.teachers.model_folder import ModelFolder, content_digest, locate_model, read_model_folder
+from nv_retriever.teachers.model_folder import DEFAULT_LENGTH, ModelFolder, content_digest, locate_model, read_model_folder
 from nv_retriever.teachers.presets import Preset, find_preset
 
 logger = logging.getLogger(__name__)
 UNUSED_NAMES = ("passage", "corpus")
 """Prompts that sentence-transformers looks for after `document`, which it always finds."""
-DEFAULT_LENGTH = 512
 
 
 def resolve_encoder(config: EncoderConfig, folder: Path | str | None = None) -> EncoderIdentity:

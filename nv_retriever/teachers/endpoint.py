@@ -23,13 +23,14 @@ import numpy as np
 from nv_retriever.config import Frozen
 from nv_retriever.data.records import shorten
 from nv_retriever.embedding.calibration import Fidelity, Recorded
+from nv_retriever.embedding.shards import unit_length
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.retries import RETRIED, authorization, retry_after
 from nv_retriever.search.types import FloatArray, ScoreKind
 from nv_retriever.teachers.config import TeacherConfig
 from nv_retriever.teachers.identity import Precision, Role
-from nv_retriever.teachers.parse import endpoint_parts
+from nv_retriever.teachers.names import endpoint_parts
 
 logger = logging.getLogger(__name__)
 KEYS = ("NVR_ENDPOINT_KEY", "OPENAI_API_KEY")
@@ -121,17 +122,11 @@ class EndpointEmbedder:
             for texts in windows:
                 inputs = [prompt + text for text in texts]
                 batches = [inputs[start : start + self.batch] for start in range(0, len(inputs), self.batch)]
-                yield self._scaled(np.concatenate(list(pool.map(self._request, batches))))
+                vectors = np.concatenate(list(pool.map(self._request, batches)))
+                yield unit_length(vectors) if self.identity.normalize else vectors
 
     def _prompt(self, role: Role) -> str:
         return self.identity.query_prompt if role == "query" else self.identity.document_prompt
-
-    def _scaled(self, vectors: FloatArray) -> FloatArray:
-        if not self.identity.normalize:
-            return vectors
-        norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-        scaled: FloatArray = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-        return scaled
 
     def _request(self, texts: list[str]) -> FloatArray:
         """Return the vectors of one batch; retries what may pass, raises InputError for what will not."""

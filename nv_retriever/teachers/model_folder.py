@@ -13,6 +13,8 @@ from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import file_digest, files_below
 from nv_retriever.teachers.identity import Pooling
 
+DEFAULT_LENGTH = 512
+"""Tokens kept of a text where neither a setting nor the model's files nor a preset say how many."""
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the weights of all-MiniLM-L6-v2, as its authors published them."""
 DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
@@ -264,8 +266,8 @@ def _json(path: Path) -> Any:
         raise InputError(str(path), "a JSON file", f"{error}") from None
 
 
-def content_digest(folder: ModelFolder, code: bool = False) -> str:
-    """Return the sha256 over weights, tokenizer and configuration; raises InputError without weights."""
+def content_digest(folder: ModelFolder, code: bool) -> str:
+    """Return the sha256 over weights, tokenizer and configuration, with `code` also the model's own; or InputError."""
     pairs = []
     for path in sorted(files_below(folder.path)):
         name = path.relative_to(folder.path)

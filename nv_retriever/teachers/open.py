@@ -10,7 +10,7 @@ from nv_retriever.embedding.embedder import Precomputed, TextEmbedder
 from nv_retriever.errors import InputError
 from nv_retriever.search.types import Scorer
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
-from nv_retriever.teachers.parse import check_teacher, target
+from nv_retriever.teachers.names import check_teacher, target, vectors_folder
 
 
 def open_embedder(
@@ -30,7 +30,7 @@ def open_embedder(
     if teacher.kind == "vectors":
         from nv_retriever.teachers.precomputed import PrecomputedVectors
 
-        return PrecomputedVectors(Path(target(teacher)), encoder.normalize)
+        return PrecomputedVectors(vectors_folder(teacher), encoder.normalize)
     if teacher.kind != "encoder":
         raise InputError(f"teacher {source}", "a teacher with vectors", f"{teacher.kind}, which scores texts directly")
     return open_encoder(teacher.encoder_config(), runtime=runtime)

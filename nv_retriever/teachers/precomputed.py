@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.embedding.shards import write_vectors
+from nv_retriever.embedding.shards import unit_length, write_vectors
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import file_digest
 from nv_retriever.search.types import FloatArray, ScoreKind
@@ -152,17 +152,11 @@ class PrecomputedVectors:
         def gather(start: int, stop: int) -> FloatArray:
             """Return the vectors of some rows of the artifact."""
             block = np.asarray(table.vectors[rows[start:stop]], np.float32)
-            return _scaled(block) if self.normalize else block
+            return unit_length(block) if self.normalize else block
 
         info = {"model": self.label, "score_kind": self.score_kind, "precision": str(table.vectors.dtype), "fidelity": None}
         written = write_vectors(folder, len(rows), table.vectors.shape[1], gather, info)
         return {**written, "quarantined": len(written["quarantined"]), "texts": 0, "encoded": 0, "reused": len(rows)}
-
-
-def _scaled(block: FloatArray) -> FloatArray:
-    norms = np.sqrt((block.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-    scaled: FloatArray = (block / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-    return scaled
 
 
 def _all_units(vectors: Array) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from nv_retriever.ragged import Index
 from nv_retriever.search.types import FloatArray, TopK
-
-Index = npt.NDArray[np.int64]
 
 
 def empty_top_k(n_queries: int, k: int) -> TopK:

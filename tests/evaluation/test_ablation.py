@@ -26,7 +26,7 @@ from nv_retriever.mining.config import MiningConfig
 from nv_retriever.specifications import evaluation_spec
 from nv_retriever.stages import DatasetSpec, Location
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
-from nv_retriever.teachers.parse import score_kind
+from nv_retriever.teachers.names import score_kind
 from tasks.ablation_report import overlaps_json, study_fingerprint
 
 EFFECTS = {"topk": 0.0, "topk-shift(10)": 0.002, "topk-percpos(0.95)": 0.05}

@@ -26,9 +26,9 @@ from nv_retriever.search.types import Exclusions
 from nv_retriever.specifications import check_unchanged, mining_spec
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.cross_encoder import CrossEncoderScorer, resolve_cross_encoder
+from nv_retriever.teachers.names import teacher_digest
 from nv_retriever.teachers.open import open_scorer
 from nv_retriever.teachers.pair_model import PairModel
-from nv_retriever.teachers.parse import teacher_digest
 
 
 @pytest.fixture(scope="module")

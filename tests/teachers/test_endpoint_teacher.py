@@ -17,7 +17,7 @@ from nv_retriever.embedding.shards import Vectors
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.endpoint import EndpointEmbedder, EndpointError, EndpointIdentity
-from nv_retriever.teachers.parse import teacher_digest
+from nv_retriever.teachers.names import teacher_digest
 
 
 def vector(text, dim=5):

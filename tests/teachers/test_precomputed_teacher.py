@@ -12,8 +12,8 @@ from nv_retriever.embedding.build import write_embeddings
 from nv_retriever.embedding.shards import Vectors
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
+from nv_retriever.teachers.names import check_place, score_kind, teacher_digest
 from nv_retriever.teachers.open import open_embedder
-from nv_retriever.teachers.parse import teacher_digest
 
 
 @pytest.fixture
@@ -165,6 +165,15 @@ def test_one_changed_file_is_another_teacher(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
     assert teacher_digest(teacher) != before
+
+
+def test_a_folder_below_the_users_home_is_found_wherever_it_is_named(folder, monkeypatch):
+    """`vectors:~/folder` passed the first check, which expands it, and no other one."""
+    monkeypatch.setenv("HOME", str(folder.parent))
+    teacher = TeacherConfig(name=f"vectors:~/{folder.name}")
+    check_place(teacher)
+    assert teacher_digest(teacher) == teacher_digest(TeacherConfig(name=f"vectors:{folder}"))
+    assert score_kind(teacher) == open_embedder(teacher.name, EncoderConfig()).score_kind == "dot"
 
 
 def test_scaled_vectors_are_another_teacher(folder):

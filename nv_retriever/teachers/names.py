@@ -1,4 +1,4 @@
-"""Teachers by name: the text of the command line, and what identifies a teacher that has no encoder."""
+"""What a teacher's name means: whether it is complete, where its model or vectors lie, and what identifies its scores."""
 
 from __future__ import annotations
 
@@ -9,22 +9,11 @@ from urllib.parse import urlsplit
 
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.teachers.config import BM25Config, EncoderConfig, TeacherConfig
+from nv_retriever.teachers.config import BM25Config, TeacherConfig
 from nv_retriever.teachers.model_folder import check_model_name
 
 if TYPE_CHECKING:
     from nv_retriever.search.types import ScoreKind
-
-
-def parse_teacher(text: str, encoder: EncoderConfig | None = None) -> TeacherConfig:
-    """Return the teacher of a name; raises InputError for an incomplete one.
-
-    >>> parse_teacher("endpoint:http://127.0.0.1:8000/v1#bge-m3").kind
-    'endpoint'
-    """
-    teacher = TeacherConfig(name=text.strip(), encoder=encoder or EncoderConfig())
-    check_teacher(teacher)
-    return teacher
 
 
 def check_teacher(teacher: TeacherConfig) -> None:
@@ -47,7 +36,7 @@ def check_place(teacher: TeacherConfig) -> None:
     check_teacher(teacher)
     if teacher.kind in ("encoder", "cross-encoder"):
         check_model_name(target(teacher))
-    if teacher.kind == "vectors" and not Path(target(teacher)).expanduser().is_dir():
+    if teacher.kind == "vectors" and not vectors_folder(teacher).is_dir():
         raise InputError(f"teacher {teacher.name!r}", "a folder of vectors", "no such folder")
 
 
@@ -63,6 +52,11 @@ def check_labels(teachers: Sequence[TeacherConfig]) -> None:
 def target(teacher: TeacherConfig) -> str:
     """Return what follows the kind in a teacher's name: a model or a folder."""
     return (teacher.name if teacher.kind == "encoder" else teacher.name.partition(":")[2]).strip()
+
+
+def vectors_folder(teacher: TeacherConfig) -> Path:
+    """Return the folder of a teacher of precomputed vectors."""
+    return Path(target(teacher)).expanduser()  # no shell does so behind `vectors:`
 
 
 def endpoint_parts(teacher: TeacherConfig) -> tuple[str, str]:
@@ -81,7 +75,7 @@ def endpoint_parts(teacher: TeacherConfig) -> tuple[str, str]:
 
 
 def teacher_digest(teacher: TeacherConfig) -> str:
-    """Return what identifies the scores of a teacher that is no encoder: its settings, weights or files."""
+    """Return what identifies a teacher's scores: its settings, and the content of its weights or files."""
     check_teacher(teacher)
     if teacher.kind == "bm25":
         if teacher.bm25 != BM25Config():  # that its words are known needs an import, and is known by default
@@ -100,7 +94,7 @@ def teacher_digest(teacher: TeacherConfig) -> str:
     if teacher.kind == "vectors":
         from nv_retriever.teachers.precomputed import precomputed_digest
 
-        return fingerprint({"vectors": precomputed_digest(Path(target(teacher))), "normalize": teacher.encoder.normalize})
+        return fingerprint({"vectors": precomputed_digest(vectors_folder(teacher)), "normalize": teacher.encoder.normalize})
     from nv_retriever.teachers.encoder import resolve_encoder
 
     return fingerprint({"encoder": resolve_encoder(teacher.encoder_config())})
@@ -115,7 +109,7 @@ def score_kind(teacher: TeacherConfig) -> ScoreKind:
     if teacher.kind == "vectors":
         from nv_retriever.teachers.precomputed import PrecomputedVectors
 
-        return PrecomputedVectors(Path(target(teacher)), teacher.encoder.normalize).score_kind
+        return PrecomputedVectors(vectors_folder(teacher), teacher.encoder.normalize).score_kind
     if teacher.kind == "endpoint":
         from nv_retriever.teachers.endpoint import EndpointEmbedder
 

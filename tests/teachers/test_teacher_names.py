@@ -1,12 +1,12 @@
-"""Teachers' names round-trip, incomplete ones are explained, and opening one gives what its kind promises."""
+"""Teachers' names say their kind, incomplete ones are explained, and opening one gives what its kind promises."""
 
 import pytest
 
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import BM25Config, EncoderConfig, TeacherConfig
 from nv_retriever.teachers.endpoint import EndpointEmbedder
+from nv_retriever.teachers.names import check_teacher, endpoint_parts, target, teacher_digest
 from nv_retriever.teachers.open import open_embedder, open_scorer
-from nv_retriever.teachers.parse import endpoint_parts, parse_teacher, target, teacher_digest
 
 NAMES = {
     "minilm": "encoder",
@@ -21,10 +21,10 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "kind"), NAMES.items())
-def test_names_round_trip(name, kind):
-    teacher = parse_teacher(name)
+def test_names_say_the_kind(name, kind):
+    teacher = TeacherConfig(name=name)
+    check_teacher(teacher)
     assert (teacher.kind, teacher.name) == (kind, name)
-    assert parse_teacher(teacher.name) == teacher
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,18 @@ def test_names_round_trip(name, kind):
 )
 def test_incomplete_names_are_explained(name):
     with pytest.raises(InputError, match="teacher"):
-        parse_teacher(name)
+        check_teacher(TeacherConfig(name=name))
 
 
 def test_a_password_in_a_url_is_refused_and_not_repeated():
     with pytest.raises(InputError, match="without a password") as error:
-        parse_teacher("endpoint:http://user:secret@h/v1#m")
+        check_teacher(TeacherConfig(name="endpoint:http://user:secret@h/v1#m"))
     assert "secret" not in str(error.value)
 
 
 def test_parts():
-    assert endpoint_parts(parse_teacher("endpoint:http://h:1/v1#org/m")) == ("http://h:1/v1", "org/m")
-    assert target(parse_teacher("cross-encoder:a/b")) == "a/b"
+    assert endpoint_parts(TeacherConfig(name="endpoint:http://h:1/v1#org/m")) == ("http://h:1/v1", "org/m")
+    assert target(TeacherConfig(name="cross-encoder:a/b")) == "a/b"
 
 
 def test_bm25_is_identified_by_its_settings():
