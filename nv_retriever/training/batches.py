@@ -36,9 +36,6 @@ class Source:
     known: KnownPositives
     queries: Tokens
     documents: Tokens
-    query_prompt_length: int = 0
-    """Tokens of the query prompt that are left out of the pooling; 0 pools all."""
-    document_prompt_length: int = 0
     in_batch: bool = True
     """Whether the other samples' passages are negatives."""
     negatives: int | None = None
@@ -142,15 +139,13 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
 
     def _texts(self, source: Source, share: IndexArray, documents: IntArray) -> dict[str, Any]:
         queries, query_index = np.unique(source.samples.query_rows[share], return_inverse=True)
-        parts = [(source.queries.take(queries), source.query_prompt_length, 0)]
-        parts.append((source.documents.take(documents), source.document_prompt_length, len(queries)))
-        if source.query_prompt_length == source.document_prompt_length:
-            parts = [(parts[0][0] + parts[1][0], source.query_prompt_length, 0)]
+        parts = [(source.queries.take(queries), source.queries.prompt_length, 0)]
+        parts.append((source.documents.take(documents), source.documents.prompt_length, len(queries)))
+        if source.queries.prompt_length == source.documents.prompt_length:
+            parts = [(parts[0][0] + parts[1][0], source.queries.prompt_length, 0)]
         chunks, places = [], []
         for texts, prompt_length, offset in parts:
-            for chunk, members in micro_batches(texts, self._tokens, self._pad):
-                if prompt_length:
-                    chunk["prompt_length"] = torch.tensor([prompt_length])
+            for chunk, members in micro_batches(texts, self._tokens, self._pad, prompt_length):
                 chunks.append(chunk)
                 places.append(members + offset)
         order = np.argsort(np.concatenate(places))
@@ -217,10 +212,13 @@ def _scatter(values: npt.NDArray[Any], columns: IndexArray, width: int, fill: An
     return result
 
 
-def micro_batches(texts: Sequence[npt.NDArray[np.uint32]], tokens: int, pad: int) -> list[tuple[dict[str, Any], IndexArray]]:
+def micro_batches(
+    texts: Sequence[npt.NDArray[np.uint32]], tokens: int, pad: int, prompt_length: int = 0
+) -> list[tuple[dict[str, Any], IndexArray]]:
     """Return the texts in micro-batches of similar length and at most `tokens` tokens, padded on the right.
 
-    Each is ({input_ids, attention_mask}: (n, length) int64, the texts' positions).
+    Each is ({input_ids, attention_mask}: (n, length) int64, the texts' positions), and says the `prompt_length` that
+    sentence-transformers' pooling leaves out, if any.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")[::-1]
@@ -233,6 +231,7 @@ def micro_batches(texts: Sequence[npt.NDArray[np.uint32]], tokens: int, pad: int
         for row, member in enumerate(members.tolist()):
             ids[row, : lengths[member]] = texts[member]
             mask[row, : lengths[member]] = 1
-        result.append(({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}, members))
+        chunk = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        result.append((chunk | ({"prompt_length": torch.tensor([prompt_length])} if prompt_length else {}), members))
         start += len(members)
     return result

@@ -71,15 +71,14 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         self,
         development: Development,
         tokens: tuple[Tokens, Tokens],
-        prompt_lengths: tuple[int, int],
         config: EarlyStoppingConfig,
         folder: Path,
         write: Callable[[int, dict[str, float]], None],
         pad: int,
         budget: int,
     ) -> None:
-        self.development, self.tokens, self.prompt_lengths = development, tokens, prompt_lengths
-        self.config, self.folder, self.write, self.pad, self.budget = config, folder, write, pad, budget
+        self.development, self.tokens, self.config = development, tokens, config
+        self.folder, self.write, self.pad, self.budget = folder, write, pad, budget
         self.scores: list[tuple[int, float]] = []
 
     def resume(self, lines: list[dict[str, float]]) -> None:
@@ -125,20 +124,15 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         was = model.training
         model.eval()
         rows = (self.development.query_rows, self.development.document_rows)
-        queries, documents = (
-            self._encode(model, tokens.take(part), length)
-            for tokens, part, length in zip(self.tokens, rows, self.prompt_lengths, strict=True)
-        )
+        queries, documents = (self._encode(model, *pair) for pair in zip(self.tokens, rows, strict=True))
         model.train(was)
         return self.development.score(queries, documents)
 
-    def _encode(self, model: BiEncoder, texts: list[Any], prompt_length: int) -> torch.Tensor:
-        device = next(model.parameters()).device
+    def _encode(self, model: BiEncoder, tokens: Tokens, rows: IntArray) -> torch.Tensor:
+        device, texts = next(model.parameters()).device, tokens.take(rows)
         result: torch.Tensor | None = None
         with torch.inference_mode():
-            for chunk, members in micro_batches(texts, self.budget, self.pad):
-                if prompt_length:
-                    chunk["prompt_length"] = torch.tensor([prompt_length])
+            for chunk, members in micro_batches(texts, self.budget, self.pad, tokens.prompt_length):
                 vectors = model.encode({name: value.to(device) for name, value in chunk.items()}).cpu()
                 if result is None:
                     result = torch.empty((len(texts), vectors.shape[1]))

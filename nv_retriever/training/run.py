@@ -128,10 +128,9 @@ class Run:
             return None
         mined = development_source(self.mined, config.split)
         development = Development(mined.dataset, config)
-        rows = development.query_rows, development.document_rows
-        tokens, lengths = self.reader.tokens("development", mined, *rows)
-        folder = self.steps_folder
-        stopping = EarlyStopping(development, tokens, lengths, config, folder, log.write, self.pad, self._budget())
+        tokens = self.reader.tokens("development", mined, development.query_rows, development.document_rows)
+        folder, budget = self.steps_folder, self._budget()
+        stopping = EarlyStopping(development, tokens, config, folder, log.write, self.pad, budget)
         stopping.resume(log.lines)
         return stopping
 

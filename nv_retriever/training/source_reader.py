@@ -41,14 +41,12 @@ class SourceReader:
 
     def source(self, name: str, mined: Mined, samples: Samples) -> Source:
         """Return what batches need of a source."""
-        tokens, lengths = self.tokens(name, mined, np.unique(samples.query_rows), samples.document_rows())
+        queries, documents = self.tokens(name, mined, np.unique(samples.query_rows), samples.document_rows())
         return Source(
             samples=samples,
             known=KnownPositives(mined.dataset, samples.query_rows, samples.positive_rows),
-            queries=tokens[0],
-            documents=tokens[1],
-            query_prompt_length=lengths[0],
-            document_prompt_length=lengths[1],
+            queries=queries,
+            documents=documents,
             in_batch=self._in_batch(mined),
             negatives=self.config.negatives,
             guide=self._guide(mined),
@@ -69,24 +67,22 @@ class SourceReader:
 
         return scores
 
-    def tokens(
-        self, name: str, mined: Mined, query_rows: IntArray, document_rows: IntArray
-    ) -> tuple[tuple[Tokens, Tokens], tuple[int, int]]:
-        """Return the tokens of some queries and documents of a source, and how many of their prompts' are not pooled."""
-        prompts, dataset, config = self._prompts(mined), mined.dataset, self.config
-        queries = self._tokens(
-            f"{name}/queries", query_rows, dataset.query_texts, prompts[0], "query", config.query_max_length
+    def tokens(self, name: str, mined: Mined, query_rows: IntArray, document_rows: IntArray) -> tuple[Tokens, Tokens]:
+        """Return the tokens of some queries and documents of a source."""
+        dataset, config, prompts = mined.dataset, self.config, self.encoder.prompts
+        query = prompts.get("query") if mined.query_prompt is None else mined.query_prompt
+        document = prompts.get("document") if mined.document_prompt is None else mined.document_prompt
+        return (
+            self._tokens(f"{name}/queries", query_rows, dataset.query_texts, query or "", "query", config.query_max_length),
+            self._tokens(
+                f"{name}/documents",
+                document_rows,
+                dataset.document_texts,
+                document or "",
+                "document",
+                config.document_max_length,
+            ),
         )
-        documents = self._tokens(
-            f"{name}/documents", document_rows, dataset.document_texts, prompts[1], "document", config.document_max_length
-        )
-        return (queries, documents), (self._prompt_length(prompts[0]), self._prompt_length(prompts[1]))
-
-    def _prompts(self, mined: Mined) -> tuple[str, str]:
-        prompts = self.encoder.prompts
-        query = mined.query_prompt if mined.query_prompt is not None else prompts.get("query")
-        document = mined.document_prompt if mined.document_prompt is not None else prompts.get("document")
-        return query or "", document or ""
 
     def _prompt_length(self, prompt: str) -> int:
         """Return how many leading tokens the model's own pooling leaves out, as sentence-transformers counts them."""
@@ -103,4 +99,4 @@ class SourceReader:
         if self.rank == 0:
             write_tokens(folder, rows, texts, self.encoder.tokenizer, prompt, length)
         PartialState().wait_for_everyone()
-        return Tokens(folder, rows)
+        return Tokens(folder, rows, self._prompt_length(prompt))

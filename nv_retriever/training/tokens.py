@@ -18,8 +18,9 @@ BLOCK = 4096
 class Tokens:
     """Token ids of some rows of a corpus or of the queries, special tokens included, truncated."""
 
-    def __init__(self, folder: Path, rows: IntArray) -> None:
-        self._rows = rows
+    def __init__(self, folder: Path, rows: IntArray, prompt_length: int = 0) -> None:
+        """Open what `write_tokens` wrote of `rows`; the first `prompt_length` tokens of a text are not pooled."""
+        self._rows, self.prompt_length = rows, prompt_length
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
         empty = not self._offsets[-1]
         self._flat = np.empty(0, np.uint32) if empty else np.memmap(folder / "tokens.bin", dtype=np.uint32, mode="r")
@@ -32,7 +33,7 @@ class Tokens:
 
 def write_tokens(
     folder: Path, rows: IntArray, texts: Callable[[IntArray], list[str]], tokenizer: Any, prompt: str, max_length: int
-) -> Tokens:
+) -> None:
     """Tokenise `prompt + text` of every row (ascending, unique) into `folder`, unless that was done before."""
     if not (folder / "offsets.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,4 +46,3 @@ def write_tokens(
                 np.fromiter((token for ids in encoded for token in ids), np.uint32, sum(map(len, encoded))).tofile(file)
         with write_aside(folder / "offsets.npy") as aside, aside.open("wb") as file:
             np.save(file, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    return Tokens(folder, rows)

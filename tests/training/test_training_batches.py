@@ -11,6 +11,8 @@ from nv_retriever.training.samples import Samples
 
 
 class ListTokens:
+    prompt_length = 0
+
     def take(self, rows: np.ndarray) -> list[np.ndarray]:
         return [np.arange(1, 2 + int(row) % 7, dtype=np.uint32) for row in rows]
 

@@ -15,7 +15,7 @@ from nv_retriever.training.config import DistillationConfig, GuideConfig, Traini
 from nv_retriever.training.known import KnownPositives
 from nv_retriever.training.samples import Samples, read_samples
 from nv_retriever.training.student import open_model, set_dropout
-from nv_retriever.training.tokens import write_tokens
+from nv_retriever.training.tokens import Tokens, write_tokens
 from nv_retriever.training.trainer import RetrieverTrainer, training_arguments
 
 
@@ -23,9 +23,11 @@ def make_batches(
     dataset: Dataset, samples: Samples, encoder: Any, folder: Path, size: int, budget: int = 256, **more: Any
 ) -> Batches:
     tokenizer = encoder.tokenizer
-    queries = write_tokens(folder / "q", np.unique(samples.query_rows), dataset.query_texts, tokenizer, "", 64)
-    documents = write_tokens(folder / "d", samples.document_rows(), dataset.document_texts, tokenizer, "", 64)
-    source = Source(samples, KnownPositives(dataset), queries, documents, **more)
+    queries, documents = np.unique(samples.query_rows), samples.document_rows()
+    write_tokens(folder / "q", queries, dataset.query_texts, tokenizer, "", 64)
+    write_tokens(folder / "d", documents, dataset.document_texts, tokenizer, "", 64)
+    tokens = Tokens(folder / "q", queries), Tokens(folder / "d", documents)
+    source = Source(samples, KnownPositives(dataset), *tokens, **more)
     return Batches([source], BatchOrder([samples.keys], size, 0), budget, encoder.tokenizer.pad_token_id)
 
 
