@@ -153,17 +153,8 @@ def _audit_teacher(
     count = taking.selection.count
     shown, hidden = (samples, labelled) if measured else (everything, labelled.where(np.zeros_like(labelled.visible)))
     tallies = sweep(shown, hidden, table, used, taking, scorer)
-    rows = rule_rows(
-        candidates.teacher,
-        used,
-        tallies,
-        spread,
-        confidence=config.confidence,
-        resamples=config.resamples,
-        seed=config.seed,
-    )
-    if not measured:
-        rows = [row.unmeasured() for row in rows]
+    rows = rule_rows(candidates.teacher, used, tallies, spread, config)
+    rows = rows if measured else [row.unmeasured() for row in rows]
     recommendation = recommend(rows, multiple, config)
     chosen = [rule for rule in used if rule.name in (BASELINE, recommendation.rule)]
     judged = judged_keys(dataset, split)

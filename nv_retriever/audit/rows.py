@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.intervals import Counts, bootstrap_ratios, clustered_rate, quantile_interval
 from nv_retriever.audit.tallies import Tally
 from nv_retriever.mining.rules.base import Rule
@@ -72,18 +73,15 @@ def rule_rows(
     rules: Sequence[Rule],
     tallies: Sequence[Tally],
     spread: float,
-    *,
-    confidence: float,
-    resamples: int,
-    seed: int,
+    config: AuditConfig,
 ) -> list[RuleRow]:
     """Return the rows of a sweep; `rules` must hold `topk`, `spread` is the standard deviation of the positives' scores."""
     hits = np.stack([tally.false for tally in tallies], axis=1)
     trials = np.stack([tally.negatives for tally in tallies], axis=1)
-    ratios = bootstrap_ratios(hits, trials, resamples, seed)
+    ratios = bootstrap_ratios(hits, trials, config.resamples, config.seed)
     base = [rule.name for rule in rules].index(BASELINE)
     return [
-        _row(teacher, rule, tally, tallies[base], _fewer(ratios, number, base), spread, confidence)
+        _row(teacher, rule, tally, tallies[base], _fewer(ratios, number, base), spread, config.confidence)
         for number, (rule, tally) in enumerate(zip(rules, tallies, strict=True))
     ]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nv_retriever.data.lines import files_digest, iter_json, iter_lines
-from nv_retriever.data.records import Document, Label, Place, Problems, Query, shorten, split_name
+from nv_retriever.data.records import Document, Label, Problems, Query, parse_grade, shorten, split_name
 from nv_retriever.errors import InputError
 
 HEADER = ("query-id", "corpus-id", "score")
@@ -102,15 +102,3 @@ def read_qrels(path: Path, split: str, problems: Problems) -> Iterator[Label]:
                 yield Label(split, cells[0], cells[1], grade, place)
     if not has_header:
         raise InputError(str(path), f"the header {', '.join(HEADER)}", "an empty file")
-
-
-def parse_grade(value: object, place: Place, problems: Problems, hint: str = "") -> int | None:
-    """Return a grade as an integer (`1`, `1.0`, True); anything else is noted."""
-    try:
-        number = float(str(value)) if not isinstance(value, bool) else float(value)
-        if number.is_integer() and abs(number) < 2**31:
-            return int(number)
-    except ValueError:
-        pass
-    problems.add(place, "a whole number as score", shorten(value), hint)
-    return None

@@ -54,7 +54,7 @@ class DatasetConfig(Frozen):
     @field_validator("columns")
     @classmethod
     def _roles(cls, value: Mapping[str, str | None]) -> Mapping[str, str | None]:
-        from nv_retriever.data.pairs import ROLES
+        from nv_retriever.data.pair_columns import ROLES
 
         if unknown := sorted(set(value) - set(ROLES)):
             raise InputError("dataset.columns", f"the roles {', '.join(ROLES)}", ", ".join(unknown))

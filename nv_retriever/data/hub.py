@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nv_retriever.data.beir import parse_grade
 from nv_retriever.data.config import DatasetConfig
-from nv_retriever.data.pairs import PairSource, Row, detect_columns
-from nv_retriever.data.records import Document, Label, Place, Problems, Query, split_name
+from nv_retriever.data.pair_columns import detect_columns
+from nv_retriever.data.pairs import PairSource, Row
+from nv_retriever.data.records import Document, Label, Place, Problems, Query, parse_grade, split_name
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import folder_digest
 
@@ -37,7 +37,7 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def _reach(repository: str, what: str, error: Exception) -> InputError:
+def _unreachable(repository: str, what: str, error: Exception) -> InputError:
     """Return the one-line error for whatever the `datasets` library says about a repository."""
     found = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     hint = "check the name and the network (HF_HUB_OFFLINE, HF_ENDPOINT), or give a local folder"
@@ -51,7 +51,7 @@ def _subsets(repository: str, revision: str | None) -> list[str]:
     try:
         return list(get_dataset_config_names(repository, revision=revision))
     except Exception as error:
-        raise _reach(repository, "a data set that can be reached", error) from None
+        raise _unreachable(repository, "a data set that can be reached", error) from None
 
 
 def _load(repository: str, subset: str | None, revision: str | None) -> Mapping[str, Any]:
@@ -65,7 +65,7 @@ def _load(repository: str, subset: str | None, revision: str | None) -> Mapping[
         loaded: Mapping[str, Any] = load_dataset(repository, subset, revision=revision)
         return loaded
     except Exception as error:
-        raise _reach(f"{repository}{':' + subset if subset else ''}", "a data set that can be loaded", error) from None
+        raise _unreachable(f"{repository}{':' + subset if subset else ''}", "a data set that can be loaded", error) from None
 
 
 def _rows(splits: Mapping[str, Any], name: str) -> Iterator[tuple[str, Place, dict[str, Any]]]:
@@ -93,7 +93,7 @@ def hub_digest(repository: str, revision: str | None) -> str:
     cached = Path(constants.HF_HUB_CACHE) / f"datasets--{repository.replace('/', '--')}" / "refs" / reference
     if cached.is_file():
         return cached.read_text(encoding="utf-8").strip()
-    raise _reach(repository, "a data set on the hub or in the local cache", problem)
+    raise _unreachable(repository, "a data set on the hub or in the local cache", problem)
 
 
 class HubBeir:

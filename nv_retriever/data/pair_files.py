@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nv_retriever.data.lines import files_digest, iter_json, iter_lines, read_bytes
-from nv_retriever.data.pairs import PairSource, RecordColumns, Row, detect_columns
+from nv_retriever.data.pair_columns import RecordColumns, detect_columns
+from nv_retriever.data.pairs import PairSource, Row
 from nv_retriever.data.records import Place, Problems, shorten, split_name
 from nv_retriever.errors import InputError
 

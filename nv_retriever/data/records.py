@@ -121,6 +121,18 @@ def split_name(name: str) -> str:
     return SPLIT_ALIASES.get(name.strip().lower(), name.strip())
 
 
+def parse_grade(value: object, place: Place, problems: Problems, hint: str = "") -> int | None:
+    """Return a grade as an integer (`1`, `1.0`, True); anything else is noted."""
+    try:
+        number = float(str(value)) if not isinstance(value, bool) else float(value)
+        if number.is_integer() and abs(number) < 2**31:
+            return int(number)
+    except ValueError:
+        pass
+    problems.add(place, "a whole number as score", shorten(value), hint)
+    return None
+
+
 def shorten(value: object, length: int = 60) -> str:
     """Return a short `repr` for messages."""
     text = repr(value)

@@ -170,15 +170,13 @@ def test_rows_are_ratios_of_sums_over_queries() -> None:
         list(map(parse_rule, ("topk", "topk-percpos(1)"))),
         [tally([2, 2]), tally([1, 1])],
         0.5,
-        confidence=0.95,
-        resamples=200,
-        seed=0,
+        AuditConfig(resamples=200),
     )
     assert [r.rate for r in rows] == [0.5, 0.25]
     assert (rows[1].fewer, rows[1].fewer_low, rows[1].fewer_high) == (0.5, 0.5, 0.5)
     assert (rows[0].hardness, rows[0].hardness_normalised, rows[0].mean_rank) == (0.25, 0.5, 2.0)
     assert (rows[0].coverage, rows[0].drop) == (0.5, 0.25)
-    empty = rule_rows("t", [parse_rule("topk")], [Tally(*[np.empty(0)] * 9)], 0.0, confidence=0.95, resamples=200, seed=0)[0]
+    empty = rule_rows("t", [parse_rule("topk")], [Tally(*[np.empty(0)] * 9)], 0.0, AuditConfig(resamples=200))[0]
     assert math.isnan(empty.rate)
     assert empty.to_json()["rate"] is None
 
