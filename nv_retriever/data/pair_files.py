@@ -114,7 +114,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[Place, list[str], Mapping[str, A
 
 def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:
     csv.field_size_limit(1 << 30)
-    lines = (line + "\n" for _, line in iter_lines(path, problems))
+    lines = _all_lines(path, problems)
     header = next(lines, "")
     # Passages of TSV files begin with quotes of their own (BEIR, MS MARCO): quotes enclose cells where the header has them.
     quoted = delimiter != "\t" or header.startswith('"')
@@ -138,6 +138,15 @@ def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[
                 problems.add(place, f"{len(names)} cells", f"{len(cells)}: {shorten(delimiter.join(cells))}", hint)
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num}", "a CSV row", str(error)) from None
+
+
+def _all_lines(path: Path, problems: Problems) -> Iterator[str]:
+    """Yield every line, an empty one in place of one that is not UTF-8: the reader of rows counts what it gets."""
+    number = 0
+    for place, line in iter_lines(path, problems):
+        yield from ["\n"] * (place.row - number - 1)
+        yield line + "\n"
+        number = place.row
 
 
 def is_array(path: Path) -> bool:

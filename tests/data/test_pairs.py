@@ -286,6 +286,11 @@ def test_a_query_does_not_vanish_with_its_positives(tmp_path, positive):
         ("a.csv", "query\tpositive\nq\tp\n", r"a.csv line 1: expected a header separated by ','.* tabs those of .tsv"),
         ("a.csv", "query,positive\nq,p\n".encode("utf-16"), r"line 1: expected UTF-8, found byte 0xff .*; it is UTF-16"),
         ("a.csv", b"query,r\xe9ponse\nq,p\n", r"a.csv line 1: expected UTF-8, found byte 0xe9 at column 8"),
+        (
+            "a.csv",
+            b"query,positive\n\xff,x\nq,p\na,b,c\n",
+            r"line 2: expected UTF-8.*a.csv line 4: expected 2 cells, found 3",
+        ),
         ("a.json", "[1, 2]", r"a.json row 1: expected a JSON object, found int 1"),
         ("a.json", '[{"query": ', r"a.json: expected a JSON array"),
         ("a.json", "[" * 100_000, r"a.json: expected a JSON array"),
