@@ -135,4 +135,5 @@ def _known_only(samples: Samples, labelled: Labelled, table: Table) -> Exclusion
     owner = np.repeat(np.arange(len(samples)), lengths)
     one = samples.take(owner)
     keep = ~is_hidden(one, labelled, taken.documents[:, None], table.n_documents)[:, 0]
-    return Exclusions(row_offsets(np.bincount(owner[keep], minlength=len(samples))), taken.documents[keep], taken.reasons[keep])
+    offsets = row_offsets(np.bincount(owner[keep], minlength=len(samples)))
+    return Exclusions(offsets, taken.documents[keep], taken.reasons[keep])
