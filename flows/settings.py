@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 import yaml
@@ -86,18 +87,36 @@ def load_yaml(path: Path) -> Tree:
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
-    """Return path and value of `a.b=value`; the value is read as YAML.
+    """Return path and value of `a.b=value`: the value is read as YAML, that of a text taken as it stands unless quoted.
+
+    To YAML a prompt (`query: `) or a template (`{title} {text}`) is a group of settings, or loses its last space.
 
     >>> parse_assignment("training.epochs=2")
     (['training', 'epochs'], 2)
+    >>> parse_assignment("student.encoder.query_prompt=query: ")
+    (['student', 'encoder', 'query_prompt'], 'query: ')
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise InputError(f"--set {text}", "a.b=value", "no '='" if not equals else "no key")
+    path = key.strip().split(".")
+    if value.strip() not in ("", "~", "null") and value.lstrip()[0] not in "\"'" and _is_text(path):
+        return path, value.lstrip()
     try:
-        return key.strip().split("."), yaml.safe_load(value)
+        return path, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise InputError(f"--set {text}", "a value in YAML", str(getattr(error, "problem", error))) from None
+
+
+def _is_text(path: list[str]) -> bool:
+    """Return whether the value of a setting is a text or null, and nothing else."""
+    types: set[Any] = {PipelineConfig}
+    for key in path:
+        groups = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not key.isdigit():
+            types = {one.model_fields[key].annotation for one in groups if key in one.model_fields}
+        types = {part for one in types for part in get_args(one) or (one,)}
+    return str in types and types <= {str, NoneType}
 
 
 def assign(tree: Tree, path: list[str], value: Any) -> None:

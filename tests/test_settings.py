@@ -45,6 +45,26 @@ def test_wrong_assignments(text):
         parse_assignment(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("student.encoder.query_prompt=query: ", "query: "),
+        ("teachers.0.encoder.document_prompt=search_document: # ", "search_document: # "),
+        ("student.encoder.query_prompt='query: '", "query: "),
+        ("dataset.document_template={title}: {text}", "{title}: {text}"),
+        ("dataset.document_template={text}", "{text}"),
+        ("dataset.source=2024", "2024"),
+        ("student.encoder.query_prompt=null", None),
+        ("dataset.columns={query: question}", {"query": "question"}),
+        ("dataset.columns.query=question", "question"),
+        ("dataset.limit=7", 7),
+        ("mining.shortfall=relax ", "relax"),
+    ],
+)
+def test_a_text_is_taken_as_it_stands_all_else_is_yaml(text, value):
+    assert parse_assignment(text)[1] == value
+
+
 def test_yaml_mistakes_name_the_line(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("seed: 1\ntraining: [\n")
