@@ -39,6 +39,20 @@ def test_the_role_of_a_column_is_known_for_every_kind_of_source():
         build_config({"dataset": {"columns": {"quary": "q"}}}, "--set")
 
 
+@pytest.mark.parametrize(
+    ("student", "layers"),
+    [
+        ({"encoder": {"query_prompt": "query: "}}, 2),
+        ({"dtype": "bfloat16"}, 2),
+        ({"encoder": {"query_prompt": "query: "}, "layers": None}, None),
+        ({"encoder": {"model": "minilm"}}, None),
+    ],
+)
+def test_another_setting_of_the_default_student_leaves_its_layers(student, layers):
+    assert build_config({}, "--set").student.layers == 2
+    assert build_config({"student": student}, "--set").student.layers == layers
+
+
 @pytest.mark.parametrize("text", ["training.epochs", "=3", "a=[1"])
 def test_wrong_assignments(text):
     with pytest.raises(InputError):
