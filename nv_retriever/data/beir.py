@@ -90,8 +90,10 @@ def read_qrels(path: Path, split: str, problems: Problems) -> Iterator[Label]:
     for place, line in iter_lines(path, problems):
         cells = line.split("\t")
         if not has_header:
-            if tuple(cell.strip().lower().replace("_", "-") for cell in cells) != HEADER:
-                hint = f"add the header line {'<tab>'.join(HEADER)}"
+            names = tuple(cell.strip().lower().replace("_", "-") for cell in cells)
+            if names != HEADER:
+                only = set(HEADER) <= set(names)
+                hint = "leave these three columns, in this order" if only else f"add the header line {'<tab>'.join(HEADER)}"
                 raise InputError(str(place), f"the header {', '.join(HEADER)}, separated by tabs", shorten(line), hint)
             has_header = True
         elif line.strip():

@@ -113,7 +113,9 @@ def read_positives(positives: Positives, queries: Side, documents: Side) -> Qrel
     for query, document in _pairs(positives, documents):
         for side, value, name in ((queries, query, "query"), (documents, document, "document")):
             if not isinstance(value, Hashable) or value not in side.row_of:
-                raise InputError("positives", f"a known {name}", repr(value))
+                alike = next((one for one in side.row_of if str(one) == str(value)), None)
+                hint = "" if alike is None else f"the ids have {alike!r}: {type(alike).__name__}, not {type(value).__name__}"
+                raise InputError("positives", f"a known {name}", repr(value), hint)
         pairs.add((queries.row_of[query], documents.row_of[document]))
     if not pairs:
         raise InputError("positives", "at least one (query, document)", "none")

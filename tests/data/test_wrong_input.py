@@ -99,6 +99,10 @@ CASES = {
     "nan": (append("qrels/test.tsv", "q1\td1\tnan\n"), r"test.tsv line 5: .*'nan'"),
     "two cells": (append("qrels/test.tsv", "q1\td1\n"), r"test.tsv line 5: expected three cells separated by tabs, found 2"),
     "no header": (put("qrels/test.tsv", "q1\td1\t1\n"), r"test.tsv line 1: expected the header query-id, corpus-id, score"),
+    "another column": (
+        put("qrels/test.tsv", "query-id\tcorpus-id\tscore\tsource\nq1\td1\t1\tweb\n"),
+        r"test.tsv line 1: expected the header query-id, corpus-id, score.*; leave these three columns, in this order",
+    ),
     "empty file": (put("qrels/test.tsv", ""), r"test.tsv: .*an empty file"),
     "labels of another kind": (
         put("qrels/test.txt", HEADER),

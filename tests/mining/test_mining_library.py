@@ -187,3 +187,8 @@ def test_mistakes_are_named(change, where):
     with pytest.raises(InputError) as error:
         mine(**arguments)
     assert error.value.where.startswith(where)
+
+
+def test_an_id_that_differs_in_its_type_only_is_pointed_at():
+    with pytest.raises(InputError, match="expected a known query, found '7'; the ids have 7: int, not str"):
+        mine(np.eye(2), np.eye(2), {"7": 0}, query_ids=[7, 8])
