@@ -56,8 +56,8 @@ class PipelineConfig(Frozen):
         """A prompt or a precision alone is no other model: one that is named is trained whole, the default one is not."""
         student = values.get("student") if isinstance(values, dict) else None
         if isinstance(student, dict) and "layers" not in student:
-            encoder = student.get("encoder")
-            if encoder is None or isinstance(encoder, dict) and "model" not in encoder:
+            encoder = student.get("encoder", {})
+            if isinstance(encoder, dict) and "model" not in encoder:
                 return values | {"student": student | {"layers": cls.model_fields["student"].default.layers}}
         return values
 
