@@ -96,7 +96,7 @@ class DatasetSpec(Spec):
     """Documents, queries and labels in canonical order."""
 
     kind: ClassVar[str] = "dataset"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     stage: ClassVar[StageName] = "ingest"
     config: DatasetConfig
     digest: str

@@ -89,7 +89,7 @@ def test_dataset(dataset):
         *zip(dataset.query_ids.tolist(), dataset.query_texts(), strict=True),
         *zip(labels.query_rows.tolist(), labels.document_rows.tolist(), strict=True),
     ]
-    assert (DatasetSpec.version, digest(rows)) == (3, "6d28ecf6227dda29")
+    assert (DatasetSpec.version, digest(rows)) == (4, "6d28ecf6227dda29")
 
 
 def test_candidates(candidates):

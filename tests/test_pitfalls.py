@@ -125,7 +125,7 @@ def test_05_the_same_query_on_two_lines_shares_its_positives(tmp_path):
 
 def test_06_copies_and_near_copies_of_a_positive_are_no_negatives(tmp_path):
     long = " ".join(f"word{i}" for i in range(60))
-    documents = {"p": long, "copy": f"  {long.upper()}", "near": f"{long} indeed", "n": "something else altogether"}
+    documents = {"p": long, "copy": f"  {long.upper()}\ufeff", "near": f"{long} indeed", "n": "something else altogether"}
     dataset = ingest(tmp_path, documents, {"q": "a question"}, {"train": [("q", "p", 1)]})
     scores = {"q": {"p": 0.9, "copy": 0.8, "near": 0.7, "n": 0.1}}
     assert negatives(mined(tmp_path, dataset, scores, rule="topk")[0]) == ["near", "n"]

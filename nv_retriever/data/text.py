@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -17,15 +18,22 @@ HashArray = npt.NDArray[np.bytes_]
 
 HASH_BYTES = 16
 
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+"""Unicode's Default_Ignorable_Code_Point: soft hyphens, zero-width spaces, byte order marks, variation selectors."""
+
 
 def normalise(text: str) -> str:
-    """Return `text` with compatible characters unified (NFKC), case folded, and white space collapsed and stripped.
+    """Return `text` without invisible characters, compatible ones unified (NFKC), case folded, and white space collapsed.
 
-    It is idempotent: the order of the steps is Unicode's compatibility caseless matching (definition D146).
+    It is idempotent: the steps are those of Unicode's identifier caseless matching (definition D147).
     """
     if text.isascii():
         return " ".join(text.lower().split())
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", text).casefold())
+    visible = _INVISIBLE.sub("", text)
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", visible).casefold())
     return " ".join(unicodedata.normalize("NFKC", folded.casefold()).split())
 
 
@@ -41,12 +49,12 @@ def content_hashes(texts: Iterable[str]) -> HashArray:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text has nothing to embed: no character but white space and invisible ones (controls, BOM, ZWSP)."""
+    """Return whether a text has nothing to embed: no character but white space, controls and other invisible ones."""
     if text.isspace() or not text:
         return True
-    if text[0].isalnum():
+    if text[0].isascii() and text[0].isalnum():
         return False
-    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in _INVISIBLE.sub("", text))
 
 
 class TextView:

@@ -11,7 +11,7 @@ from nv_retriever.errors import InputError
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text())
+@given(st.text() | st.text("aÉß \u00ad\u0301\u0328\u034f\u115f\u200b\u200d\ufe0f\ufeff\uffa0"))
 def test_normalise_is_idempotent_and_ignores_case_form_and_spaces(text):
     once = normalise(text)
     assert normalise(once) == once
@@ -19,7 +19,16 @@ def test_normalise_is_idempotent_and_ignores_case_form_and_spaces(text):
     assert normalise(text.casefold()) == once
 
 
-@pytest.mark.parametrize(("a", "b"), [("STRASSE", "straße"), ("ﬁne  Text", "fine\ntext"), ("Ⅻ", "xii"), ("É", "é")])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("STRASSE", "straße"),
+        ("ﬁne  Text", "fine\ntext"),
+        ("Ⅻ", "xii"),
+        ("É", "é"),
+        ("\ufeffa co\u00adoperative\u200b❤\ufe0f", "a cooperative❤"),
+    ],
+)
 def test_equal_texts(a, b):
     assert content_hash(a) == content_hash(b)
 
@@ -32,7 +41,7 @@ def test_hashes_are_s16_and_compare_whole():
     assert len(content_hashes([])) == 0
 
 
-@pytest.mark.parametrize("text", ["", " ", "\u3000\u200b", "\ufeff", "\x00 \n"])
+@pytest.mark.parametrize("text", ["", " ", "\u3000\u200b", "\ufeff", "\x00 \n", "\u3164"])
 def test_blank(text):
     assert is_blank(text) and not is_blank(text + ".")
 
