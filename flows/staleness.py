@@ -39,7 +39,7 @@ def explain_plan(config: PipelineConfig, home: str) -> dict[str, Any]:
 def why_stale(spec: Spec, store: ArtifactStore) -> str:
     """Return the reason: damaged, unfinished, never built, or what differs from the closest artifact of its kind."""
     folder = store.folder(spec.ref)
-    if (folder / MANIFEST).exists():
+    if store.exists(spec.ref):
         return f"damaged: {store.check(spec.ref)}"
     if folder.exists():
         return "unfinished: a run was stopped here and will go on"

@@ -29,7 +29,7 @@ from nv_retriever.errors import ArtifactError, InputError
 from nv_retriever.fingerprint import file_digest
 
 if TYPE_CHECKING:
-    from nv_retriever.remote_store import RemoteStore
+    from nv_retriever.remote_artifacts import RemoteArtifacts
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -128,6 +128,17 @@ def write_json(path: Path, value: object) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def parse_manifest(text: str, where: str) -> dict[str, Any]:
+    """Return a manifest; raises ArtifactError, which names the place, for one that is damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads(text)
+        for file in manifest["files"].values():
+            _ = file["bytes"], file["mtime_ns"], file["sha256"]  # what checks compare
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ArtifactError(f"{where} is damaged: {error}") from None
+    return manifest
+
+
 class ArtifactStore:
     """The artifacts below one home folder."""
 
@@ -136,9 +147,9 @@ class ArtifactStore:
         self.root = self.home / "artifacts"
 
     @cached_property
-    def remote(self) -> RemoteStore | None:
+    def remote(self) -> RemoteArtifacts | None:
         """The shared storage that the home is a copy of, if it is one."""
-        from nv_retriever.remote_store import open_remote
+        from nv_retriever.remote_artifacts import open_remote
 
         return open_remote(self.home)
 
@@ -149,31 +160,24 @@ class ArtifactStore:
     def manifest(self, ref: ArtifactRef) -> dict[str, Any]:
         """Return the manifest of a complete artifact; raises ArtifactError when it is missing or unreadable."""
         path = self.folder(ref) / MANIFEST
+        if self.remote is not None and not path.exists():
+            return self.remote.manifest(str(ref))
         try:
-            if path.exists() or self.remote is None:
-                text = path.read_text(encoding="utf-8")
-            else:
-                text = self.remote.read(f"{ref}/{MANIFEST}")
-            manifest: dict[str, Any] = json.loads(text)
-            for file in manifest["files"].values():
-                _ = file["bytes"], file["mtime_ns"], file["sha256"]  # what `check` compares
+            return parse_manifest(path.read_text(encoding="utf-8"), str(path))
         except FileNotFoundError:
             raise ArtifactError(f"{ref} does not exist in {self.root}") from None
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ArtifactError(f"{path} is damaged: {error}") from None
-        return manifest
 
     def check(self, ref: ArtifactRef) -> str | None:
         """Return None for a sound artifact, else what is wrong; content is hashed only where size or time moved.
 
-        One that is on shared storage only counts as sound: it is checked when it is fetched.
+        Of one that is on shared storage only the files' sizes are compared: their content is when it is fetched.
         """
         try:
             manifest = self.manifest(ref)
         except ArtifactError as error:
             return str(error)
-        if not (self.folder(ref) / MANIFEST).exists():
-            return None
+        if self.remote is not None and not (self.folder(ref) / MANIFEST).exists():
+            return self.remote.problem(str(ref), manifest)
         for name, expected in manifest["files"].items():
             path = self.folder(ref) / name
             try:
@@ -186,10 +190,15 @@ class ArtifactStore:
                 return f"{path} differs from its digest in {MANIFEST}"
         return None
 
+    def exists(self, ref: ArtifactRef) -> bool:
+        """Return whether there is a manifest, here or on shared storage: a sound artifact's, or a damaged one's."""
+        here = (self.folder(ref) / MANIFEST).exists()
+        return here or (self.remote is not None and self.remote.has(f"{ref}/{MANIFEST}"))
+
     def is_complete(self, ref: ArtifactRef) -> bool:
         """Return whether the artifact exists and is sound; a damaged one is said in a warning."""
         problem = self.check(ref)
-        if problem and (self.folder(ref) / MANIFEST).exists():
+        if problem and self.exists(ref):
             logger.warning("damaged artifact, it will be built again: %s", problem)
         return problem is None
 
@@ -250,32 +259,19 @@ class ArtifactStore:
 
     def _publish(self, ref: ArtifactRef) -> None:
         """Copy an artifact to shared storage unless it is there: what was just built, or could not be uploaded before."""
-        folder = self.folder(ref)
-        if self.remote is not None and (folder / MANIFEST).exists() and not self.remote.has(f"{ref}/{MANIFEST}"):
-            self.remote.upload(folder, str(ref), [*self.manifest(ref)["files"], MANIFEST])
+        if self.remote is not None and (self.folder(ref) / MANIFEST).exists():
+            self.remote.publish(str(ref))
 
     def _fetch(self, ref: ArtifactRef) -> None:
-        """Copy an artifact from shared storage where it is missing; a file that differs from its digest is refused."""
-        folder = self.folder(ref)
-        if self.remote is None or (folder / MANIFEST).exists():
+        """Copy an artifact from shared storage where it is missing."""
+        manifest = self.folder(ref) / MANIFEST
+        if self.remote is None or manifest.exists():
             return
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        manifest.parent.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._lock_path(ref)):
-            if (folder / MANIFEST).exists():
-                return
-            files = self.manifest(ref)["files"]
-            _remove_unfinished(folder)
-            try:
-                self.remote.download(str(ref), folder, list(files))
-            except FileNotFoundError as error:
-                self.discard(ref)
-                raise ArtifactError(f"{ref} on shared storage was incomplete and is removed, run again: {error}") from None
-            for name, expected in files.items():
-                if file_digest(folder / name) != expected["sha256"]:
-                    self.discard(ref)
-                    raise ArtifactError(f"{ref} on shared storage was damaged and is removed, run again: {name}")
-                os.utime(folder / name, ns=(expected["mtime_ns"], expected["mtime_ns"]))
-            self.remote.download(str(ref), folder, [MANIFEST])
+            if not manifest.exists():
+                _remove_unfinished(manifest.parent)
+                self.remote.fetch(str(ref))
 
     def _lock_path(self, ref: ArtifactRef) -> Path:
         return self.root / ref.kind / f".{ref.fingerprint}.lock"

@@ -152,12 +152,6 @@ class RemoteStore:
         return f"{self.root}/artifacts/{name}"
 
 
-def open_remote(home: Path) -> RemoteStore | None:
-    """Return the remote store that a local home is the copy of."""
-    url = origin(home)
-    return RemoteStore(url) if url else None
-
-
 def _by_commit(files: list[str]) -> tuple[list[str], list[str]]:
     last = [file for file in files if file.endswith(COMMITS)]
     return [file for file in files if file not in set(last)], last

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
+from nv_retriever.errors import ArtifactError
 from nv_retriever.stages import LabelledSpec, MiningSpec
 from tasks.opening import open_dataset, open_remembered_scorer, verdict_cache
 from tasks.stage import build, stage_task
@@ -64,6 +66,15 @@ def database_path(home: str) -> Path:
     return Path(home) / "triples.duckdb"
 
 
+def sound_minings(store: ArtifactStore) -> Iterator[Path]:
+    """Yield the folders of all mining artifacts; one that is damaged on shared storage is another run's affair."""
+    for ref in store.references(MiningSpec.kind):
+        try:
+            yield store.open(ref)
+        except ArtifactError as error:
+            logger.warning("left out of the database: %s", error)
+
+
 def add_to_database(spec: MiningSpec, home: str) -> None:
     """Fill the database from the artifact; nothing changes where the run is there.
 
@@ -75,7 +86,7 @@ def add_to_database(spec: MiningSpec, home: str) -> None:
     store = ArtifactStore(home)
     database = TripleStore(database_path(home))
     if store.remote is not None and not database.path.exists():
-        database.rebuild([store.open(ref) for ref in store.references(MiningSpec.kind)])
+        database.rebuild(list(sound_minings(store)))
     try:
         database.add(store.open(spec.ref))
     except StoreDamagedError as error:
