@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from nv_retriever.disk import FULL
 from nv_retriever.errors import GateError, InputError
 
 
@@ -82,7 +83,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, InputError | GateError):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:  # a disk that is full, a folder that can't be written
-        return f"{error.filename}: {error.strerror} (--debug shows where)"
+        hint = "; make room there, and the same command goes on where it stopped" if error.errno in FULL else ""
+        return f"{error.filename2 or error.filename}: {error.strerror}{hint} (--debug shows where)"
     said = str(error).partition("[SQL:")[0]  # MLflow's database repeats a statement and its values after what went wrong
     return f"{type(error).__name__}: {' '.join(said.split())} (--debug shows where)"
 

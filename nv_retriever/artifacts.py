@@ -7,7 +7,6 @@ published when it is built, and fetched when it is opened.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from nv_retriever.config import Frozen
+from nv_retriever.disk import place_named
 from nv_retriever.errors import ArtifactError, InputError
 from nv_retriever.fingerprint import file_digest
 
@@ -38,9 +38,6 @@ TRACKING_RECORD = "mlflow.json"
 """Records of other tools that live in the artifact's folder and are no part of the artifact."""
 ABANDONED_SECONDS = 24 * 3600
 """A file that is being written and that nobody wrote to for so long is a killed writer's."""
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-"""Why a disk does not take what is written."""
 
 
 class ArtifactRef(Frozen):
@@ -77,19 +74,6 @@ def local_path(where: str, path: Path | str) -> Path:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) or str(path) == "-":
         raise InputError(where, "a path on this machine", repr(str(path)))
     return Path(path)
-
-
-@contextmanager
-def place_named(place: Path) -> Iterator[None]:
-    """Name the place in errors of a disk that do not: Python's and pyarrow's, and numpy's, which lack the reason as well."""
-    try:
-        yield
-    except OSError as error:
-        of_numpy = error.errno is None and "requested and" in str(error)
-        if error.filename is None and (error.errno in DISK_ERRORS or of_numpy):
-            number = error.errno or errno.EIO
-            raise OSError(number, f"{error}; is the disk full?" if of_numpy else os.strerror(number), str(place)) from error
-        raise
 
 
 @contextmanager

@@ -7,12 +7,17 @@ run, and a database that was lost is filled again from the artifacts.
 from __future__ import annotations
 
 import json
+import logging
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.disk import place_named
 from nv_retriever.errors import InputError
 from nv_retriever.sqlite_file import sqlite_problem
 from nv_retriever.stages import (
@@ -28,9 +33,11 @@ from tasks.tracking_names import describe_training, flatten, metric_name, regist
 from tasks.tracking_record import (
     EXPERIMENT,
     USER_URI,
-    artifact_location,
+    artifact_folder,
     follow_home,
     note_run,
+    one_at_a_time,
+    place_of_tracking,
     read_record,
     recorded_run,
     tracking_uri,
@@ -39,6 +46,7 @@ from tasks.tracking_record import (
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+logger = logging.getLogger("nv_retriever.stages")
 LOG_EVERY = 50
 """Points that are sent together: a call costs about as much as thirty points."""
 MAX_PARAM_LENGTH = 6000
@@ -46,10 +54,11 @@ MAX_PARAM_LENGTH = 6000
 
 def open_client(home: str) -> tuple[MlflowClient, str]:
     """Return a client of the home's tracking store and the experiment's id, both made on first use."""
-    import logging
-
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+    for noisy in ("alembic", "mlflow.tracking.fluent"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # errors with their traceback, which are raised too
     import mlflow
     from mlflow.tracking import MlflowClient
 
@@ -61,13 +70,12 @@ def open_client(home: str) -> tuple[MlflowClient, str]:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return client, experiment.experiment_id
-    location = None if USER_URI else artifact_location(Path(home))
+    location = None if USER_URI else artifact_folder(home).as_uri()
     return client, client.create_experiment(EXPERIMENT, artifact_location=location)
 
 
 def _make_database(path: Path) -> None:
     """Make MLflow's SQLite file aside: one that a killed run left with half its tables could not be opened again."""
-    from filelock import FileLock
     from mlflow.tracking import MlflowClient
 
     if path.exists():
@@ -144,9 +152,14 @@ class TrainingRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.flush()
         status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
-        self.client.set_terminated(self.run_id, status=status)
+        try:
+            self.flush()
+            self.client.set_terminated(self.run_id, status=status)
+        except Exception as error:
+            if kind is None:
+                raise
+            logger.warning("MLflow could not be told that the training has ended (%s): %s", status, error)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Log a point of the curves; points of a resumed run that are known already are passed over."""
@@ -162,7 +175,8 @@ class TrainingRun:
     def flush(self) -> None:
         """Send the points that wait."""
         if self._points:
-            self.client.log_batch(self.run_id, metrics=self._points)
+            with place_of_tracking(self.home):
+                self.client.log_batch(self.run_id, metrics=self._points)
             self._points = []
 
 
@@ -192,9 +206,15 @@ def track_round(spec: CheckpointSpec, number: int, drift: float | None, home: st
 
 def track_training(spec: TrainedSpec, home: str, register: bool = True) -> str:
     """Return the id of the checkpoint's run, after completing it: curves, the registered model, its alias `newest`."""
-    record = read_record(spec, home)
-    if record and (record.get("registered", True) or not register):
-        return str(record["run_id"])
+    with one_at_a_time(spec, home):
+        record = read_record(spec, home)
+        if record and (record.get("registered", True) or not register):
+            return str(record["run_id"])
+        return complete_training(spec, home, register)
+
+
+def complete_training(spec: TrainedSpec, home: str, register: bool) -> str:
+    """Do what `track_training` does for a training whose run is not complete."""
     folder = ArtifactStore(home).open(spec.ref)
     with TrainingRun(spec, home) as run:
         for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
@@ -202,18 +222,19 @@ def track_training(spec: TrainedSpec, home: str, register: bool = True) -> str:
             step = int(point.pop("step"))
             run.log(step, {key: float(value) for key, value in point.items() if isinstance(value, int | float)})
         if register:
-            register_model(run.client, run.run_id, folder / "model", registered_name(spec))
+            register_model(run.client, run.run_id, folder / "model", registered_name(spec), home)
     note_run(spec, home, run.run_id, registered=register)
     return run.run_id
 
 
-def register_model(client: MlflowClient, run_id: str, folder: Path, name: str) -> None:
+def register_model(client: MlflowClient, run_id: str, folder: Path, name: str, home: str) -> None:
     """Log the checkpoint as an MLflow model of the sentence-transformers flavour, and register it as `newest`."""
     import mlflow
     from sentence_transformers import SentenceTransformer
 
     if not client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-        with mlflow.start_run(run_id=run_id):
+        places = ([] if USER_URI else [artifact_folder(home)]) + [tempfile.gettempdir()]  # from there it is copied
+        with place_named(" or ".join(map(str, places))), mlflow.start_run(run_id=run_id):
             mlflow.sentence_transformers.log_model(
                 SentenceTransformer(str(folder), device="cpu"),
                 name="model",
@@ -275,16 +296,19 @@ def _track(
     tags: dict[str, str],
 ) -> str:
     """Log a finished artifact's run all at once and return its id."""
-    client, experiment = open_client(home)
-    run_id = find_or_create(client, experiment, spec, name, {"nvr.dataset": spec.dataset.config.source, **tags})
-    log_params(client, run_id, spec.describe())
-    log_dataset(client, run_id, spec.dataset, home, context)
-    log_metrics(client, run_id, metrics)
-    for file in files:
-        client.log_artifact(run_id, str(file))
-    client.set_terminated(run_id)
-    note_run(spec, home, run_id)
-    return run_id
+    with one_at_a_time(spec, home):
+        if known := recorded_run(spec, home):
+            return known
+        client, experiment = open_client(home)
+        run_id = find_or_create(client, experiment, spec, name, {"nvr.dataset": spec.dataset.config.source, **tags})
+        log_params(client, run_id, spec.describe())
+        log_dataset(client, run_id, spec.dataset, home, context)
+        log_metrics(client, run_id, metrics)
+        for file in files:
+            client.log_artifact(run_id, str(file))
+        client.set_terminated(run_id)
+        note_run(spec, home, run_id)
+        return run_id
 
 
 def log_metrics(client: MlflowClient, run_id: str, values: dict[str, float]) -> None:

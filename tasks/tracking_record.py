@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
+from nv_retriever.disk import place_named
 from nv_retriever.stages import Spec
 
 EXPERIMENT = "nv-retriever"
@@ -56,13 +60,26 @@ def follow_home(path: Path) -> None:
     # Without its tables there is nothing to tell, and MLflow has its own words for those of another version.
     with closing(sqlite3.connect(path, timeout=60)) as connection, suppress(sqlite3.OperationalError), connection:
         found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
-        before, now = found[0] if found else "", artifact_location(path.parent)
+        before, now = found[0] if found else "", artifact_folder(path.parent).as_uri()
         if before and before != now:
             for table, column in PLACES:
                 change = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE instr({column} || '/', ?) = 1"
                 connection.execute(change, [now, len(before) + 1, f"{before}/"])
 
 
-def artifact_location(home: Path) -> str:
+def artifact_folder(home: Path | str) -> Path:
     """Return where MLflow keeps the files of a home's runs and models."""
-    return (home.resolve() / "mlartifacts").as_uri()
+    return Path(home).resolve() / "mlartifacts"
+
+
+def place_of_tracking(home: str) -> AbstractContextManager[None]:
+    """Return a context that names the home's database in errors of the disk; that of a tracking server is elsewhere."""
+    return nullcontext() if USER_URI else place_named(Path(home) / "mlflow.db")
+
+
+@contextmanager
+def one_at_a_time(spec: Spec, home: str) -> Iterator[None]:
+    """Let one process of a home complete an artifact's run: two would make two runs, or two versions of a model."""
+    folder = ArtifactStore(home).folder(spec.ref)
+    with FileLock(folder.with_name(f".{folder.name}.mlflow.lock")), place_of_tracking(home):
+        yield

@@ -91,11 +91,13 @@ def test_write_aside_is_all_or_nothing(tmp_path):
 
 
 FULL = """
-import resource, sys
+import resource, sqlite3, sys
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.mapped_file import create_mapped
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, resource.RLIM_INFINITY))
@@ -104,6 +106,9 @@ writers = {
     "pyarrow": lambda path: pq.write_table(pa.table({"a": np.random.default_rng(0).random(1 << 16)}), path),
     "python": lambda path: path.write_bytes(bytes(1 << 16)),
     "mapped": lambda path: create_mapped(path, np.float64, (1 << 16,)),
+    "safetensors": lambda path: save_file({"a": torch.zeros(1 << 16)}, path),
+    "torch": lambda path: torch.save(torch.zeros(1 << 16), path),
+    "sqlite": lambda path: sqlite3.connect(path).execute("create table a as select randomblob(100000)"),
 }
 for name, write in writers.items():
     try:
@@ -118,7 +123,7 @@ def test_an_error_of_the_disk_names_the_place(tmp_path):
     """A limit on the size of files stands for a full disk."""
     said = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True).stdout.splitlines()
     place = ArtifactStore(tmp_path).root / "thing"
-    assert [line.startswith(f"{line.split()[0]} {place}/") for line in said] == [True] * 4, said
+    assert [line.startswith(f"{line.split()[0]} {place}/") for line in said] == [True] * 7, said
 
 
 def test_a_mapped_file_has_no_holes(tmp_path):

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nv_retriever.artifacts import DISK_ERRORS
+from nv_retriever.disk import DISK_ERRORS
 from nv_retriever.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:

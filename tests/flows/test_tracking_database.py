@@ -83,6 +83,34 @@ def test_a_copied_home_s_runs_write_to_the_copy(tmp_path):
     assert client.create_run(experiment).info.artifact_uri.startswith(places[0])
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from flows.ending import one_line
+from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.trained_specifications import checkpoint_spec
+from tasks.tracking import TrainingRun
+config = PipelineConfig.model_validate({"dataset": {"source": sys.argv[1]}})
+run = TrainingRun(checkpoint_spec(config), sys.argv[2])
+size = Path(sys.argv[2], "mlflow.db").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+try:
+    for step in range(2000):
+        run.log(step, {f"a value of {number}": 0.5 for number in range(50)})
+except OSError as error:
+    print(one_line(error))
+"""
+
+
+def test_a_full_disk_is_told_with_the_place_of_the_database(tmp_path, small_beir):
+    """A limit on the size of files stands for the disk."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-c", FULL, str(small_beir), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(f"{tmp_path / 'mlflow.db'}: "), done
+    assert "Traceback" not in done.stderr
+
+
 def test_names_that_mlflow_refuses_are_made_fit(tmp_path, small_beir):
     client, experiment = open_client(str(tmp_path))
     run = client.create_run(experiment).info.run_id
