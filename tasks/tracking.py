@@ -145,10 +145,11 @@ class TrainingRun:
         settings = self.spec.describe()
         if isinstance(self.spec, CheckpointSpec):
             settings["mining"] = self.spec.mining.describe()
-        log_params(self.client, self.run_id, settings)
-        for source in self.spec.sources:
-            if isinstance(source, MiningSpec):
-                log_dataset(self.client, self.run_id, source.dataset, self.home, "training")
+        with one_at_a_time(self.home):
+            log_params(self.client, self.run_id, settings)
+            for source in self.spec.sources:
+                if isinstance(source, MiningSpec):
+                    log_dataset(self.client, self.run_id, source.dataset, self.home, "training")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -206,7 +207,7 @@ def track_round(spec: CheckpointSpec, number: int, drift: float | None, home: st
 
 def track_training(spec: TrainedSpec, home: str, register: bool = True) -> str:
     """Return the id of the checkpoint's run, after completing it: curves, the registered model, its alias `newest`."""
-    with one_at_a_time(spec, home):
+    with one_at_a_time(home):
         record = read_record(spec, home)
         if record and (record.get("registered", True) or not register):
             return str(record["run_id"])
@@ -296,7 +297,7 @@ def _track(
     tags: dict[str, str],
 ) -> str:
     """Log a finished artifact's run all at once and return its id."""
-    with one_at_a_time(spec, home):
+    with one_at_a_time(home):
         if known := recorded_run(spec, home):
             return known
         client, experiment = open_client(home)

@@ -78,8 +78,10 @@ def place_of_tracking(home: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def one_at_a_time(spec: Spec, home: str) -> Iterator[None]:
-    """Let one process of a home complete an artifact's run: two would make two runs, or two versions of a model."""
-    folder = ArtifactStore(home).folder(spec.ref)
-    with FileLock(folder.with_name(f".{folder.name}.mlflow.lock")), place_of_tracking(home):
+def one_at_a_time(home: str) -> Iterator[None]:
+    """Let one process of a home look for a run and complete it: two would make two runs, or two versions of a model.
+
+    And MLflow fails where two note the same data set for the first time. May be entered again within itself.
+    """
+    with FileLock(Path(home) / ".mlflow.lock", is_singleton=True), place_of_tracking(home):
         yield
