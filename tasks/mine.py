@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,8 +79,12 @@ def sound_minings(store: ArtifactStore) -> Iterator[Path]:
 def add_to_database(spec: MiningSpec, home: str) -> None:
     """Fill the database from the artifact; nothing changes where the run is there.
 
-    A damaged file is built anew, and so is a missing one in the copy of a home on shared storage: from all artifacts.
+    A damaged file is built anew, and so is a missing one in the copy of a home on shared storage: from all artifacts. In a
+    home that is read-only, from which a finished run may be exported, the database stays as it is.
     """
+    if not os.access(home, os.W_OK):
+        logger.warning("%s is read-only: its database stays as it is", home)
+        return
     from nv_retriever.store.connection import StoreDamagedError
     from nv_retriever.store.database import TripleStore
 

@@ -9,12 +9,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 
 import prefect
 import pytest
 import yaml
+from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+from prefect.events.schemas.automations import AutomationCore, Posture
 from prefect.flows import load_flow_from_entrypoint
+from prefect.settings.models.flows import FlowsSettings
 from prefect.utilities.schema_tools import validate
 
 from deployments.serve import deployment_parameters, served_flows
@@ -92,6 +96,19 @@ def test_a_work_pool_s_template_fits_its_type_and_the_deployments(path):
         assert values.keys() <= variables["properties"].keys()
         validate(values, variables, raise_on_error=True)
     assert variables["properties"]["image"]["default"] == IMAGE
+
+
+def test_the_automation_for_lost_runs_is_one_that_prefect_takes():
+    about = yaml.safe_load((FOLDER / "lost-runs.yaml").read_text())
+    automation = AutomationCore.model_validate(about)
+    assert automation.trigger.posture == Posture.Proactive
+    (action,) = automation.actions
+    assert action.state == StateType.CRASHED and automation.trigger.within > 3 * timedelta(
+        seconds=FlowsSettings.model_fields["heartbeat_frequency"].default
+    )
+    final = {f"prefect.flow-run.{state.name.title()}" for state in TERMINAL_STATES}
+    assert automation.trigger.expect == final | automation.trigger.after
+    assert "deployments/lost-runs.yaml" in (ROOT / "docs" / "scale.md").read_text()
 
 
 def test_the_pools_that_the_files_name_are_of_types_that_prefect_has():
