@@ -14,7 +14,7 @@ from nv_retriever.ablation import AblationConfig, meaningful, plan_ablation, pla
 from tasks.ablation_report import write_ablation_report
 from tasks.checks import check_leakage, check_splits, check_trainings
 from tasks.mine import add_to_database
-from tasks.tracking import nest_runs, track_cell
+from tasks.tracking.study import nest_runs, track_cell
 
 logger = logging.getLogger("nv_retriever.stages")
 

@@ -15,7 +15,7 @@ from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.specifications import audit_spec
 from tasks.checks import check_false_negatives
-from tasks.tracking import track_audit
+from tasks.tracking.finished import track_audit
 
 
 @flow(name="nv-retriever-audit", flow_run_name="audit {config.dataset.source}")

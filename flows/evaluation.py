@@ -16,7 +16,7 @@ from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.specifications import dataset_spec, evaluation_spec
 from nv_retriever.teachers.config import TeacherConfig
 from tasks.mteb import measure_with_mteb, write_mteb_files
-from tasks.tracking import track_evaluation
+from tasks.tracking.finished import track_evaluation
 
 
 @flow(name="nv-retriever-evaluate", flow_run_name="evaluate {model} on {config.dataset.source}")

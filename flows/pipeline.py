@@ -23,7 +23,8 @@ from nv_retriever.pipeline import minings, plan_run, trainings
 from nv_retriever.pipeline_config import PipelineConfig
 from tasks.checks import check_leakage, compare_json
 from tasks.mine import add_to_database
-from tasks.tracking import promote, track_evaluation, track_training
+from tasks.tracking.finished import track_evaluation
+from tasks.tracking.training import promote, track_training
 
 
 @flow(name="nv-retriever", flow_run_name="{config.dataset.source} {config.mining.rule}")

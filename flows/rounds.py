@@ -15,7 +15,8 @@ from nv_retriever.pipeline_config import PipelineConfig
 from tasks.drift import negatives_drift
 from tasks.mine import add_to_database, run_id
 from tasks.stage import StageReport
-from tasks.tracking import track_round, track_training
+from tasks.tracking.study import track_round
+from tasks.tracking.training import track_training
 
 
 @flow(name="nv-retriever-rounds", flow_run_name="{rounds} rounds on {config.dataset.source} {config.mining.rule}")

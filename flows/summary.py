@@ -15,7 +15,7 @@ from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.stages import EvaluationSpec, MiningSpec
 from tasks.mine import database_path, run_id
 from tasks.stage import StageReport
-from tasks.tracking_record import tracking_uri
+from tasks.tracking.record import tracking_uri
 
 Json = dict[str, Any]
 

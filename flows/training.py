@@ -14,7 +14,7 @@ from nv_retriever.pipeline import minings, trainings
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.trained_specifications import trained_spec
 from tasks.mine import add_to_database
-from tasks.tracking import track_training
+from tasks.tracking.training import track_training
 
 
 @flow(name="nv-retriever-train", flow_run_name="train {config.dataset.source} {config.mining.rule}")

@@ -59,7 +59,7 @@ def train_model(
 ) -> dict[str, Any]:
     """Train, with the curves in MLflow."""
     from nv_retriever.training.build import run_training_job
-    from tasks.tracking import TrainingRun
+    from tasks.tracking.training import TrainingRun
 
     with TrainingRun(spec, home) as run:
         return run_training_job(folder, TrainingJob(sources, start, spec.training, spec.seed, runtime), run.log)

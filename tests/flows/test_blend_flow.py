@@ -160,7 +160,7 @@ def check_plain(model: Path) -> None:
 
 def check_registered(home: Path, run_id: str) -> None:
     """The last stage is the registered model; the first one has a run and no version."""
-    from tasks.tracking import open_client
+    from tasks.tracking.client import open_client
 
     client, experiment = open_client(str(home))
     (version,) = client.search_model_versions("name = 'nv-retriever-tiny'")

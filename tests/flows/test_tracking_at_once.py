@@ -5,7 +5,8 @@ import multiprocessing
 from nv_retriever.artifacts import ArtifactStore, write_json
 from nv_retriever.pipeline import plan_run
 from nv_retriever.pipeline_config import PipelineConfig
-from tasks.tracking import open_client, track_evaluation
+from tasks.tracking.client import open_client
+from tasks.tracking.finished import track_evaluation
 
 SEEDS = range(6)
 

@@ -13,11 +13,12 @@ from nv_retriever.errors import InputError
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.trained_specifications import checkpoint_spec
 from nv_retriever.training.development import METRIC
-from tasks.tracking import TrainingRun, log_metrics, open_client
-from tasks.tracking_names import metric_name, registered_name
-from tasks.tracking_record import EXPERIMENT
+from tasks.tracking.client import log_metrics, open_client
+from tasks.tracking.names import metric_name, registered_name
+from tasks.tracking.record import EXPERIMENT
+from tasks.tracking.training import TrainingRun
 
-MAKE = "import sys; from tasks.tracking import open_client; open_client(sys.argv[1])"
+MAKE = "import sys; from tasks.tracking.client import open_client; open_client(sys.argv[1])"
 
 
 def test_a_kill_while_the_database_is_made(tmp_path):
@@ -89,7 +90,7 @@ from pathlib import Path
 from flows.ending import one_line
 from nv_retriever.pipeline_config import PipelineConfig
 from nv_retriever.trained_specifications import checkpoint_spec
-from tasks.tracking import TrainingRun
+from tasks.tracking.training import TrainingRun
 config = PipelineConfig.model_validate({"dataset": {"source": sys.argv[1]}})
 run = TrainingRun(checkpoint_spec(config), sys.argv[2])
 size = Path(sys.argv[2], "mlflow.db").stat().st_size
