@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from nv_retriever.artifacts import write_json
 from nv_retriever.audit.audit import AuditResult, TeacherAudit, audit
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.report import calibration_table, headline, judged_table, page, rows_table
@@ -25,6 +24,7 @@ from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.embedding.build import write_embeddings
+from nv_retriever.files import write_json
 from nv_retriever.report.table import Cell, Table
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.candidates import write_candidates

@@ -19,11 +19,11 @@ import numpy as np
 
 from benchmarks.machine import describe
 from benchmarks.sweep import SPLIT, scorer_of
-from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.files import write_json
 from nv_retriever.report.table import Table
 from nv_retriever.search.exclusions import build_exclusions
 from nv_retriever.search.precision import BF16, FP32

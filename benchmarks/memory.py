@@ -106,7 +106,7 @@ def main() -> None:
             f"{n:10}{size:12.0f}{row['peak_mb']:9.0f}{own:11.0f}{row['seconds']:9.1f}  {row.get('same_as_one_block', '-')}",
             flush=True,
         )
-    from nv_retriever.artifacts import write_json
+    from nv_retriever.files import write_json
 
     settings = {name: getattr(options, name) for name in ("dim", "queries", "k", "budget_mb")}
     options.out.parent.mkdir(parents=True, exist_ok=True)

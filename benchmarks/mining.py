@@ -299,8 +299,8 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def write(options: argparse.Namespace, folder: Path, rounds: dict[str, list[dict[str, Any]]]) -> None:
-    from nv_retriever.artifacts import write_json
     from nv_retriever.data.dataset import Dataset
+    from nv_retriever.files import write_json
 
     dataset = Dataset.open(folder / "dataset")
     best = {side: min(found, key=lambda row: row["seconds"]) for side, found in rounds.items()}

@@ -205,7 +205,7 @@ def main() -> None:
         child(options, options.data, options.child)
         return
     from benchmarks.machine import describe
-    from nv_retriever.artifacts import write_json
+    from nv_retriever.files import write_json
 
     result = {"machine": describe(os.cpu_count() or 1)}
     with tempfile.TemporaryDirectory() as scratch:

@@ -30,9 +30,9 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe
-from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.shards import Vectors, write_vectors
+from nv_retriever.files import write_json
 from nv_retriever.search.approximate import approximate_scorer
 from nv_retriever.search.precision import BF16, FP32, INT8
 from nv_retriever.search.prepared import prepare_documents, prepare_queries

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import describe
-from nv_retriever.artifacts import write_json
+from nv_retriever.files import write_json
 from nv_retriever.mining.miner import Miner
 from nv_retriever.mining.randomness import IdKeys
 from nv_retriever.mining.rules.parse import parse_rule

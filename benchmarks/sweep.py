@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from nv_retriever.artifacts import write_json
 from nv_retriever.config import Runtime
 from nv_retriever.data.build import write_dataset
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.embedding.build import write_embeddings
+from nv_retriever.files import write_json
 from nv_retriever.mining.build import write_mining
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.report.table import Table

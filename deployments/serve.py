@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.ending import signals_held_back
 from flows.server import api_url, is_healthy, wait_until_healthy
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
 
 if TYPE_CHECKING:
     from prefect import Flow

@@ -10,7 +10,7 @@ from prefect import flow
 from flows.execution import execute
 from flows.home import home_of_run
 from flows.summary import flow_run_id, stage_table, stages_json
-from nv_retriever.ablation import AblationConfig, meaningful, plan_ablation, plan_audit, plan_references
+from nv_retriever.plan.ablation import AblationConfig, meaningful, plan_ablation, plan_audit, plan_references
 from tasks.ablation_report import write_ablation_report
 from tasks.checks import check_leakage, check_splits, check_trainings
 from tasks.mine import add_to_database

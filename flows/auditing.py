@@ -12,8 +12,8 @@ from flows.execution import execute
 from flows.home import home_of_run
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import audit_spec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import audit_spec
 from tasks.checks import check_false_negatives
 from tasks.tracking.finished import track_audit
 

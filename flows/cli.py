@@ -217,7 +217,7 @@ def evaluate(
 ) -> None:
     """Measure any model on any data set."""
     from flows.console import show_evaluation
-    from nv_retriever.artifacts import local_path
+    from nv_retriever.files import local_path
 
     config = common.settings(evaluates=True)
 
@@ -289,7 +289,7 @@ def explain(
 ) -> None:
     """Say why this negative, and why not that one: teacher, rank, score, anchor, limit, reason."""
     from flows.explanation import explain_query
-    from nv_retriever.artifacts import local_path
+    from nv_retriever.files import local_path
 
     html = local_path("--html", html) if html else None
     result, show = explain_query(query_id, common.settings(), common.home_folder(), html, document)

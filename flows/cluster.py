@@ -14,8 +14,8 @@ from prefect.task_runners import TaskRunner
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.errors import InputError
+from nv_retriever.plan.stages import CandidatesBlockSpec, CandidatesSpec, EmbeddingSpec, Spec
 from nv_retriever.remote_store import origin
-from nv_retriever.stages import CandidatesBlockSpec, CandidatesSpec, EmbeddingSpec, Spec
 from tasks.parts import divide_embedding, divide_search, embed_part, search_part
 
 logger = logging.getLogger("nv_retriever.stages")

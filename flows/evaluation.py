@@ -12,8 +12,8 @@ from flows.summary import flow_run_id, metrics_json, mlflow_link, score_table, s
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.evaluation.beir import benchmark_parts, mean_metrics
 from nv_retriever.evaluation.mteb_task import check_for_mteb
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import dataset_spec, evaluation_spec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import dataset_spec, evaluation_spec
 from nv_retriever.teachers.config import TeacherConfig
 from tasks.mteb import measure_with_mteb, write_mteb_files
 from tasks.tracking.finished import track_evaluation

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from flows.cluster import Cluster
 from flows.run_log import prepare_run_log
 from nv_retriever.config import Runtime
-from nv_retriever.pipeline import ordered
-from nv_retriever.stages import (
+from nv_retriever.plan.pipeline import ordered
+from nv_retriever.plan.stages import (
     AuditSpec,
     BlendedCheckpointSpec,
     CandidatesSpec,

@@ -8,9 +8,9 @@ from typing import Any
 
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import mining_spec
 from nv_retriever.search.candidate_table import Candidates
-from nv_retriever.specifications import mining_spec
 
 Json = dict[str, Any]
 

@@ -11,8 +11,8 @@ from flows.execution import execute
 from flows.home import home_of_run, output_of_run
 from flows.summary import flow_run_id, mining_json, mining_table, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import mining_spec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import mining_spec
 from nv_retriever.store.exports.export import check_request
 from tasks.mine import add_to_database
 from tasks.opening import open_dataset

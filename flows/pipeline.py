@@ -19,8 +19,8 @@ from flows.summary import (
     stages_json,
 )
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline import minings, plan_run, trainings
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.pipeline import minings, plan_run, trainings
 from tasks.checks import check_leakage, compare_json
 from tasks.mine import add_to_database
 from tasks.tracking.finished import track_evaluation

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.options import Common
 from flows.settings import parse_assignment
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
 
 logger = logging.getLogger("nv_retriever.stages")
 

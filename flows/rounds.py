@@ -10,8 +10,8 @@ from flows.execution import execute
 from flows.home import home_of_run
 from flows.summary import flow_run_id, mining_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.iteration import plan_rounds
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.iteration import plan_rounds
 from tasks.drift import negatives_drift
 from tasks.mine import add_to_database, run_id
 from tasks.stage import StageReport

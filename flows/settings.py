@@ -10,9 +10,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nv_retriever.ablation import AblationConfig, alone
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.ablation import AblationConfig, alone
+from nv_retriever.plan.config import PipelineConfig
 
 Tree = dict[str, Any]
 

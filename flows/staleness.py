@@ -8,10 +8,10 @@ from typing import Any
 
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.data.head import check_head
-from nv_retriever.pipeline import plan_run
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.stages import DatasetSpec, Spec
-from nv_retriever.titles import title
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.pipeline import plan_run
+from nv_retriever.plan.stages import DatasetSpec, Spec
+from nv_retriever.plan.titles import title
 from tasks.checks import check_splits
 from tasks.opening import source_config
 

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from flows.console import difference_cells
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.stages import EvaluationSpec, MiningSpec
+from nv_retriever.plan.stages import EvaluationSpec, MiningSpec
 from tasks.mine import database_path, run_id
 from tasks.stage import StageReport
 from tasks.tracking.record import tracking_uri

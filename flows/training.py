@@ -10,9 +10,9 @@ from flows.execution import execute
 from flows.home import home_of_run
 from flows.summary import flow_run_id, minings_json, mlflow_link, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.pipeline import minings, trainings
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.trained_specifications import trained_spec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.pipeline import minings, trainings
+from nv_retriever.plan.trained_specifications import trained_spec
 from tasks.mine import add_to_database
 from tasks.tracking.training import track_training
 

@@ -13,9 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from nv_retriever.artifacts import MANIFEST, parse_manifest, write_json
+from nv_retriever.artifacts import MANIFEST, parse_manifest
 from nv_retriever.disk import place_named
 from nv_retriever.errors import ArtifactError
+from nv_retriever.files import write_json
 from nv_retriever.fingerprint import file_digest, fingerprint
 from nv_retriever.remote_store import RemoteStore, origin
 

@@ -13,8 +13,9 @@ import re
 import uuid
 from pathlib import Path
 
-from nv_retriever.artifacts import MANIFEST, aside_of, write_json
+from nv_retriever.artifacts import MANIFEST
 from nv_retriever.errors import InputError
+from nv_retriever.files import aside_of, write_json
 
 ORIGIN = "origin.json"
 COMMITS = (MANIFEST, ".keys.npy")

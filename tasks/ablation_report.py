@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nv_retriever.ablation import AblationConfig, CellSpec
-from nv_retriever.artifacts import ArtifactStore, write_json
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.files import write_json
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.stages import AuditSpec, EvaluationSpec
+from nv_retriever.plan.ablation import AblationConfig, CellSpec
+from nv_retriever.plan.stages import AuditSpec, EvaluationSpec
 from tasks.drift import negatives_by_sample
 from tasks.opening import open_dataset
 

@@ -10,7 +10,7 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 
 from nv_retriever.artifacts import CACHE_RECORD, ArtifactStore
-from nv_retriever.stages import Spec
+from nv_retriever.plan.stages import Spec
 
 
 @dataclass

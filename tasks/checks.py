@@ -9,7 +9,15 @@ from typing import Any, Literal
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.errors import GateError, InputError
-from nv_retriever.stages import CandidatesSpec, CheckpointSpec, DatasetSpec, EvaluationSpec, MiningSpec, Spec, TrainedSpec
+from nv_retriever.plan.stages import (
+    CandidatesSpec,
+    CheckpointSpec,
+    DatasetSpec,
+    EvaluationSpec,
+    MiningSpec,
+    Spec,
+    TrainedSpec,
+)
 from nv_retriever.training.job import check_hardware
 from tasks.opening import open_dataset
 

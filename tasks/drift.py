@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.stages import MiningSpec
+from nv_retriever.plan.stages import MiningSpec
 
 
 def negatives_by_sample(spec: MiningSpec, store: ArtifactStore) -> dict[str, set[str]]:

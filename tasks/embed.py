@@ -7,7 +7,7 @@ from typing import Any
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import EmbeddingSpec
+from nv_retriever.plan.stages import EmbeddingSpec
 from tasks.opening import open_dataset, open_embedder, shared_vectors
 from tasks.stage import build, stage_task
 

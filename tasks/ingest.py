@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nv_retriever.artifacts import ArtifactRef
 from nv_retriever.config import Runtime
-from nv_retriever.stages import DatasetSpec
+from nv_retriever.plan.stages import DatasetSpec
 from tasks.opening import source_config
 from tasks.stage import build, stage_task
 

@@ -12,7 +12,7 @@ from typing import Any
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.errors import ArtifactError
-from nv_retriever.stages import LabelledSpec, MiningSpec
+from nv_retriever.plan.stages import LabelledSpec, MiningSpec
 from tasks.opening import open_dataset, open_remembered_scorer, verdict_cache
 from tasks.stage import build, stage_task
 

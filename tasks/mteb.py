@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.stages import EvaluationSpec
+from nv_retriever.plan.stages import EvaluationSpec
 from tasks.opening import open_dataset
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.config import Runtime
 from nv_retriever.data.config import DatasetConfig
-from nv_retriever.stages import (
+from nv_retriever.plan.stages import (
     CandidatesSpec,
     DatasetSpec,
     EmbeddingSpec,

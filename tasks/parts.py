@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
+from nv_retriever.plan.stages import CandidatesBlockSpec, CandidatesSpec, EmbeddingSpec
 from nv_retriever.remote_store import resolve_home
-from nv_retriever.stages import CandidatesBlockSpec, CandidatesSpec, EmbeddingSpec
 from nv_retriever.teachers.identity import Precision
 from tasks.opening import open_dataset, open_embedder, open_scorer, shared_vectors
 from tasks.stage import build

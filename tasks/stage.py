@@ -15,9 +15,9 @@ from prefect.filesystems import LocalFileSystem
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Frozen, Runtime
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.specifications import check_unchanged
-from nv_retriever.stages import Spec
-from nv_retriever.titles import title
+from nv_retriever.plan.specifications import check_unchanged
+from nv_retriever.plan.stages import Spec
+from nv_retriever.plan.titles import title
 from tasks.cache_policy import ArtifactCachePolicy
 
 logger = logging.getLogger("nv_retriever.stages")

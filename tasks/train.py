@@ -7,7 +7,14 @@ from typing import Any
 
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.config import Runtime
-from nv_retriever.stages import BlendedCheckpointSpec, CheckpointSpec, LabelledSpec, MiningSpec, StudentSpec, TrainedSpec
+from nv_retriever.plan.stages import (
+    BlendedCheckpointSpec,
+    CheckpointSpec,
+    LabelledSpec,
+    MiningSpec,
+    StudentSpec,
+    TrainedSpec,
+)
 from nv_retriever.training.config import TrainingConfig
 from nv_retriever.training.job import Mined, TrainingJob
 from tasks.opening import model_folder, open_dataset

@@ -9,8 +9,9 @@ import textwrap
 import numpy as np
 import pytest
 
-from nv_retriever.artifacts import MANIFEST, ArtifactRef, ArtifactStore, write_aside, write_json
+from nv_retriever.artifacts import MANIFEST, ArtifactRef, ArtifactStore
 from nv_retriever.errors import ArtifactError
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.mapped_file import create_mapped
 
 REF = ArtifactRef(kind="thing", fingerprint="0123")

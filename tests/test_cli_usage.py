@@ -13,7 +13,7 @@ from flows.cli import start
 from flows.mining import mining
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
 from nv_retriever.store.exports.export import FORMATS
 from nv_retriever.teachers.config import TeacherConfig
 

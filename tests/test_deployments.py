@@ -23,7 +23,7 @@ from prefect.utilities.schema_tools import validate
 
 from deployments.serve import deployment_parameters, served_flows
 from nv_retriever.evaluation.beir import benchmark_settings
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deployments"
@@ -156,7 +156,7 @@ def test_serve_takes_the_configured_server_and_its_own_home_for_runs_whose_form_
 import os, sys
 from deployments.serve import serve_deployments
 from flows.server import free_port
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
 try:
     serve_deployments(free_port(), sys.argv[1], PipelineConfig())
 except Exception as error:  # nobody listens there

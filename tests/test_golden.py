@@ -22,11 +22,7 @@ from nv_retriever.evaluation.build import write_evaluation
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.build import write_mining
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.search.candidate_table import Candidates
-from nv_retriever.search.candidates import write_candidates
-from nv_retriever.search.config import SearchConfig
-from nv_retriever.search.vectors import VectorScorer
-from nv_retriever.stages import (
+from nv_retriever.plan.stages import (
     CandidatesSpec,
     CheckpointSpec,
     DatasetSpec,
@@ -35,6 +31,10 @@ from nv_retriever.stages import (
     MiningSpec,
     StudentSpec,
 )
+from nv_retriever.search.candidate_table import Candidates
+from nv_retriever.search.candidates import write_candidates
+from nv_retriever.search.config import SearchConfig
+from nv_retriever.search.vectors import VectorScorer
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.open import open_embedder
 from nv_retriever.training.build import run_training_job, write_student

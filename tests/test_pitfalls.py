@@ -17,8 +17,9 @@ from matrix import MatrixScorer
 from mining_world import ingest, score_matrix, search
 
 from nv_retriever import mine
-from nv_retriever.artifacts import ArtifactRef, ArtifactStore, write_aside, write_json
+from nv_retriever.artifacts import ArtifactRef, ArtifactStore
 from nv_retriever.errors import GateError, InputError
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.mining.anchor import anchor_scores, outlier_positives
 from nv_retriever.mining.build import write_mining
 from nv_retriever.mining.config import MiningConfig
@@ -355,7 +356,7 @@ def test_23_leakage_is_found_by_text_and_stops_the_flow(tmp_path):
     leakage = find_leakage(dataset, "train", dataset, "test")
     assert leakage and [dataset.query_ids[row] for row in leakage.queries] == ["q2"]
     from nv_retriever.data.config import DatasetConfig
-    from nv_retriever.specifications import dataset_spec
+    from nv_retriever.plan.specifications import dataset_spec
     from tasks.checks import check_leakage
 
     store, spec = (

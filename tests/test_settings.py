@@ -7,7 +7,7 @@ from flows.options import Common
 from flows.reads import BUT, READS, warn_of_unread
 from flows.settings import build_ablation, build_config, load_config, load_yaml, parse_assignment
 from nv_retriever.errors import InputError
-from nv_retriever.specifications import mining_spec
+from nv_retriever.plan.specifications import mining_spec
 
 
 def test_unknown_keys_list_the_valid_ones():

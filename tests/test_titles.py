@@ -1,10 +1,10 @@
 """What the rows of a plan are called: every row differently, embeddings by whose they are and of what."""
 
 from flows.settings import build_config
-from nv_retriever.iteration import plan_rounds
-from nv_retriever.pipeline import ordered, plan_run
-from nv_retriever.specifications import audit_spec
-from nv_retriever.titles import title
+from nv_retriever.plan.iteration import plan_rounds
+from nv_retriever.plan.pipeline import ordered, plan_run
+from nv_retriever.plan.specifications import audit_spec
+from nv_retriever.plan.titles import title
 
 
 def test_every_row_of_a_plan_says_whose_it_is_and_of_which_data_set(small_beir):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.audit.audit import AuditResult, audit
 from nv_retriever.audit.config import AuditConfig
 from nv_retriever.audit.report import calibration_table, headline, judged_table, page, rows_table
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Scorer
 

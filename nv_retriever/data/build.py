@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.canonical import Canonical
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.labels import Labels, Mask, assign_labels, find_active, find_hidden, find_leaked
@@ -23,6 +22,7 @@ from nv_retriever.data.splits import split_order
 from nv_retriever.data.staging import Staging
 from nv_retriever.data.text import TextView
 from nv_retriever.errors import InputError
+from nv_retriever.files import write_aside, write_json
 
 logger = logging.getLogger(__name__)
 QRELS = pa.schema(

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nv_retriever.artifacts import write_aside
 from nv_retriever.data.records import Place, Problems, shorten
 from nv_retriever.data.text import HASH_BYTES
+from nv_retriever.files import write_aside
 
 ROW_GROUP = 4096
 """Rows in a row group: what has to be decoded to read a single text."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nv_retriever.artifacts import write_json
+from nv_retriever.files import write_json
 from nv_retriever.search.types import FloatArray
 
 SAMPLE_TEXTS = 64

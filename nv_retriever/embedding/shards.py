@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.errors import ArtifactError, InputError
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.mapped_file import create_mapped
 from nv_retriever.search.types import FloatArray, ScoreKind
 

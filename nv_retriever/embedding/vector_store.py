@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import remove_abandoned, write_aside
 from nv_retriever.errors import InputError
+from nv_retriever.files import remove_abandoned, write_aside
 from nv_retriever.search.types import FloatArray
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nv_retriever.artifacts import write_aside
 from nv_retriever.evaluation.ablation import Ablation, Cell
+from nv_retriever.files import write_aside
 
 CELLS = pa.schema(
     [

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.metrics import aggregate, parse_metrics, per_query
 from nv_retriever.evaluation.run_file import RunWriter, strictly_descending, write_run
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.progress import progress
 from nv_retriever.ragged import row_offsets
 from nv_retriever.search.types import Exclusions, IntArray, Reason, Scorer, TopK

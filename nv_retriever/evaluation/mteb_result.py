@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nv_retriever.artifacts import write_json
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.beir import mteb_task_name
 from nv_retriever.evaluation.results import EvaluationResult
+from nv_retriever.files import write_json
 
 _NAMES = {"nDCG": "ndcg", "R": "recall", "RR": "mrr", "AP": "map", "P": "precision", "Success": "hit_rate"}
 MAIN = "ndcg_at_10"

@@ -16,7 +16,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from nv_retriever.artifacts import write_aside
+from nv_retriever.files import write_aside
 from nv_retriever.search.types import FloatArray
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nv_retriever.artifacts import write_aside, write_json
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.mining.judge import judge_label
 from nv_retriever.mining.miner import Miner

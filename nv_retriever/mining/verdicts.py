@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nv_retriever.artifacts import write_aside
+from nv_retriever.files import write_aside
 from nv_retriever.mining.judge import Case, Judge, Judgement
 from nv_retriever.mining.types import BoolArray, Rows, Samples
 from nv_retriever.progress import progress

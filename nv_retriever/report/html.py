@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from nv_retriever.artifacts import write_aside
+from nv_retriever.files import write_aside
 from nv_retriever.report.table import Cell, Table
 
 _STYLE = """

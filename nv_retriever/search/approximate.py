@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import write_aside
 from nv_retriever.errors import InputError
+from nv_retriever.files import write_aside
 from nv_retriever.search.index import FaissIndex, IndexName
 from nv_retriever.search.mapped import gather
 from nv_retriever.search.ranking import EMPTY, pack, unpack

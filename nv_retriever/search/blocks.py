@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.dataset import Dataset
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.search.candidate_table import DOCUMENTS, SCORES
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.exclusions import build_exclusions

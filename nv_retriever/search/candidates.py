@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
+from nv_retriever.files import write_aside, write_json
 from nv_retriever.mapped_file import create_mapped
 from nv_retriever.progress import progress
 from nv_retriever.search.blocks import EXCLUDED_SCORES, Block, search_block

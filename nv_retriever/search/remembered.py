@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import remove_abandoned, write_aside
+from nv_retriever.files import remove_abandoned, write_aside
 from nv_retriever.search.ranking import pack
 from nv_retriever.search.types import Exclusions, FloatArray, Scorer, TopK
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from nv_retriever.artifacts import MANIFEST, aside_of
+from nv_retriever.artifacts import MANIFEST
 from nv_retriever.errors import InputError
+from nv_retriever.files import aside_of
 from nv_retriever.store import schema
 from nv_retriever.store.connection import (
     StoreBusyError,

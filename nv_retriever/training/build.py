@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nv_retriever.artifacts import write_json
+from nv_retriever.files import write_json
 from nv_retriever.training.config import StudentConfig
 from nv_retriever.training.job import TrainingJob
 

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nv_retriever.artifacts import write_aside, write_json
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
+from nv_retriever.files import write_aside, write_json
 
 
 @dataclass(frozen=True)

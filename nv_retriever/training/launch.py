@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nv_retriever.artifacts import write_json
 from nv_retriever.errors import InputError
+from nv_retriever.files import write_json
 from nv_retriever.progress import Progress, progress
 from nv_retriever.training.build import DONE
 from nv_retriever.training.config import NodesConfig

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from nv_retriever.artifacts import write_aside
 from nv_retriever.errors import InputError
+from nv_retriever.files import write_aside
 from nv_retriever.progress import Progress
 
 LOGGED = ("loss", "learning_rate")

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from nv_retriever.artifacts import aside_of
 from nv_retriever.errors import InputError
+from nv_retriever.files import aside_of
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import resolve_encoder
 from nv_retriever.teachers.identity import EncoderIdentity

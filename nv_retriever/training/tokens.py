@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nv_retriever.artifacts import write_aside
+from nv_retriever.files import write_aside
 from nv_retriever.search.types import IntArray
 
 BLOCK = 4096

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from nv_retriever.artifacts import write_json
 from nv_retriever.errors import InputError
+from nv_retriever.files import write_json
 from nv_retriever.training.build import run_training_process
 from nv_retriever.training.job import TrainingJob
 

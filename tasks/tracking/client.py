@@ -14,8 +14,8 @@ from filelock import FileLock
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.disk import place_named
 from nv_retriever.errors import InputError
+from nv_retriever.plan.stages import DatasetSpec, Spec
 from nv_retriever.sqlite_file import sqlite_problem
-from nv_retriever.stages import DatasetSpec, Spec
 from tasks.tracking.names import flatten
 from tasks.tracking.record import EXPERIMENT, USER_URI, artifact_folder, follow_home, tracking_uri
 

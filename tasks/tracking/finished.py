@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.stages import AuditSpec, EvaluationSpec
+from nv_retriever.plan.stages import AuditSpec, EvaluationSpec
 from tasks.tracking.client import find_or_create, log_dataset, log_metrics, log_params, open_client
 from tasks.tracking.names import metric_name
 from tasks.tracking.record import note_run, one_at_a_time, recorded_run

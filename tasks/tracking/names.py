@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from nv_retriever.stages import BlendedCheckpointSpec, MiningSpec, TrainedSpec
+from nv_retriever.plan.stages import BlendedCheckpointSpec, MiningSpec, TrainedSpec
 
 MAX_METRIC_LENGTH = 200
 """MLflow takes 250 characters; a few are left for what follows the name."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore, write_json
+from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore
 from nv_retriever.disk import place_named
-from nv_retriever.stages import Spec
+from nv_retriever.files import write_json
+from nv_retriever.plan.stages import Spec
 
 EXPERIMENT = "nv-retriever"
 PLACES = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.stages import CheckpointSpec, EvaluationSpec
+from nv_retriever.plan.stages import CheckpointSpec, EvaluationSpec
 from tasks.tracking.client import log_metrics, open_client
 from tasks.tracking.names import metric_name
 from tasks.tracking.record import note_run, read_record

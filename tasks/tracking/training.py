@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.stages import CheckpointSpec, MiningSpec, TrainedSpec
+from nv_retriever.plan.stages import CheckpointSpec, MiningSpec, TrainedSpec
 from tasks.tracking.client import find_or_create, log_dataset, log_params, open_client, points, register_model
 from tasks.tracking.names import describe_training, metric_name, registered_name
 from tasks.tracking.record import note_run, one_at_a_time, place_of_tracking, read_record

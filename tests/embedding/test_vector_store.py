@@ -13,9 +13,9 @@ from hashing_embedder import hashed_vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nv_retriever.artifacts import ABANDONED_SECONDS
 from nv_retriever.embedding.vector_store import RECORD, DamagedShardError, VectorStore, checksums, text_keys
 from nv_retriever.errors import InputError
+from nv_retriever.files import ABANDONED_SECONDS
 
 TEXTS = st.lists(st.text(max_size=12), unique=True, max_size=30)
 

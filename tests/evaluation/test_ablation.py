@@ -7,14 +7,6 @@ import pytest
 
 from flows.settings import build_ablation, build_config
 from nv_retriever import mine
-from nv_retriever.ablation import (
-    PAPER_METHODS,
-    meaningful,
-    method_config,
-    plan_ablation,
-    plan_audit,
-    plan_references,
-)
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.ablation import Ablation, Cell, overlaps
@@ -23,8 +15,16 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.paper_numbers import METHODS
 from nv_retriever.evaluation.seeds import mean_interval
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.specifications import evaluation_spec
-from nv_retriever.stages import DatasetSpec, Location
+from nv_retriever.plan.ablation import (
+    PAPER_METHODS,
+    meaningful,
+    method_config,
+    plan_ablation,
+    plan_audit,
+    plan_references,
+)
+from nv_retriever.plan.specifications import evaluation_spec
+from nv_retriever.plan.stages import DatasetSpec, Location
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.names import score_kind
 from tasks.ablation_report import overlaps_json, study_fingerprint

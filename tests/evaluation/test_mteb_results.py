@@ -16,7 +16,7 @@ from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.evaluation.mteb_result import export_evaluation, mteb_result, mteb_scores, write_mteb_result
 from nv_retriever.evaluation.mteb_task import evaluate_with_mteb, open_for_mteb
 from nv_retriever.evaluation.results import EvaluationResult
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.plan.config import PipelineConfig
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.encoder import open_encoder
 

@@ -18,8 +18,8 @@ from deployments.tiny_world import write_mistral
 from flows.pipeline import pipeline
 from flows.settings import build_config, load_config
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import audit_spec, mining_spec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import audit_spec, mining_spec
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -16,7 +16,7 @@ from flows.pipeline import pipeline
 from flows.settings import build_config
 from flows.training import training
 from nv_retriever.artifacts import CACHE_RECORD, TRACKING_RECORD, ArtifactStore
-from nv_retriever.pipeline import plan_run
+from nv_retriever.plan.pipeline import plan_run
 from tasks.tracking.training import TrainingRun, track_training
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -7,7 +7,7 @@ from flows.staleness import explain_plan
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.data.build import write_dataset
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline import plan_run
+from nv_retriever.plan.pipeline import plan_run
 
 
 def test_a_data_set_that_lacks_a_planned_split_is_said_once_it_is_ingested(tmp_path, write_beir):

@@ -2,9 +2,10 @@
 
 import multiprocessing
 
-from nv_retriever.artifacts import ArtifactStore, write_json
-from nv_retriever.pipeline import plan_run
-from nv_retriever.pipeline_config import PipelineConfig
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.files import write_json
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.pipeline import plan_run
 from tasks.tracking.client import open_client
 from tasks.tracking.finished import track_evaluation
 

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.trained_specifications import checkpoint_spec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.trained_specifications import checkpoint_spec
 from nv_retriever.training.development import METRIC
 from tasks.tracking.client import log_metrics, open_client
 from tasks.tracking.names import metric_name, registered_name
@@ -88,8 +88,8 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from flows.ending import one_line
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.trained_specifications import checkpoint_spec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.trained_specifications import checkpoint_spec
 from tasks.tracking.training import TrainingRun
 config = PipelineConfig.model_validate({"dataset": {"source": sys.argv[1]}})
 run = TrainingRun(checkpoint_spec(config), sys.argv[2])

@@ -10,8 +10,9 @@ from fsspec import register_implementation
 from fsspec.implementations.local import LocalFileSystem
 from things import REF, make, on_the_shelf
 
-from nv_retriever.artifacts import MANIFEST, ArtifactRef, ArtifactStore, write_json
+from nv_retriever.artifacts import MANIFEST, ArtifactRef, ArtifactStore
 from nv_retriever.errors import ArtifactError
+from nv_retriever.files import write_json
 from nv_retriever.remote_store import resolve_home
 from tasks.mine import sound_minings
 

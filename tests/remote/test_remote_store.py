@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from things import REF, make, on_the_shelf
 
-from nv_retriever.artifacts import MANIFEST, ArtifactStore, write_json
+from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.embedding.vector_store import VectorStore, text_keys
 from nv_retriever.errors import ArtifactError, InputError
+from nv_retriever.files import write_json
 from nv_retriever.remote_store import ORIGIN, origin, resolve_home
 
 

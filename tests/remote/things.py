@@ -1,6 +1,7 @@
 """An artifact, and where it lies on shared storage."""
 
-from nv_retriever.artifacts import MANIFEST, ArtifactRef, write_json
+from nv_retriever.artifacts import MANIFEST, ArtifactRef
+from nv_retriever.files import write_json
 
 REF = ArtifactRef(kind="thing", fingerprint="0123")
 

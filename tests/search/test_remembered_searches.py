@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_worlds import ArrayVectors, exclusions_of
 
-from nv_retriever.artifacts import ABANDONED_SECONDS
+from nv_retriever.files import ABANDONED_SECONDS
 from nv_retriever.search.remembered import RememberedScorer
 from nv_retriever.search.vectors import VectorScorer
 

@@ -21,9 +21,9 @@ from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.mining.judge import Case, judge_digest, open_judge
 from nv_retriever.mining.verdicts import VerdictCache
+from nv_retriever.plan.specifications import check_unchanged, mining_spec
 from nv_retriever.search.candidate_table import Candidates
 from nv_retriever.search.types import Exclusions
-from nv_retriever.specifications import check_unchanged, mining_spec
 from nv_retriever.teachers.config import EncoderConfig, TeacherConfig
 from nv_retriever.teachers.cross_encoder import CrossEncoderScorer, resolve_cross_encoder
 from nv_retriever.teachers.names import teacher_digest

@@ -14,7 +14,7 @@ from training_data import run_training
 from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
-from nv_retriever.specifications import student_spec
+from nv_retriever.plan.specifications import student_spec
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
 from nv_retriever.training.adapters import add_adapters

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nv_retriever.artifacts import aside_of, local_path
 from nv_retriever.disk import place_named
 from nv_retriever.errors import InputError
+from nv_retriever.files import aside_of, local_path
 from nv_retriever.store.exports import (
     flagembedding,
     labeled_list,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nv_retriever import stages
-from nv_retriever.stages import EmbeddingSpec, Spec
+from nv_retriever.plan import stages
+from nv_retriever.plan.stages import EmbeddingSpec, Spec
 from nv_retriever.teachers.config import TeacherConfig
 
 

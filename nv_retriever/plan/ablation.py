@@ -14,11 +14,11 @@ from nv_retriever.config import MOST_SEED, Frozen
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.mining.config import MiningConfig
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import audit_spec, dataset_spec, evaluation_spec, student_spec
-from nv_retriever.stages import AuditSpec, CheckpointSpec, EvaluationSpec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import audit_spec, dataset_spec, evaluation_spec, student_spec
+from nv_retriever.plan.stages import AuditSpec, CheckpointSpec, EvaluationSpec
+from nv_retriever.plan.trained_specifications import checkpoint_spec
 from nv_retriever.teachers.config import TeacherConfig
-from nv_retriever.trained_specifications import checkpoint_spec
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.beir import benchmark_settings
 from nv_retriever.evaluation.config import EvaluationConfig
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.stages import (
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.stages import (
     AuditSpec,
     CandidatesSpec,
     DatasetSpec,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import dataset_spec, mining_spec, student_spec
-from nv_retriever.stages import (
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import dataset_spec, mining_spec, student_spec
+from nv_retriever.plan.stages import (
     BlendedCheckpointSpec,
     BlendLocation,
     CheckpointSpec,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import dataset_spec, evaluation_spec
-from nv_retriever.stages import BlendedCheckpointSpec, EvaluationSpec, MiningSpec, Spec, TrainedSpec
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import dataset_spec, evaluation_spec
+from nv_retriever.plan.stages import BlendedCheckpointSpec, EvaluationSpec, MiningSpec, Spec, TrainedSpec
+from nv_retriever.plan.trained_specifications import trained_spec
 from nv_retriever.teachers.config import TeacherConfig
-from nv_retriever.trained_specifications import trained_spec
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from nv_retriever.mining.teachers import check_plan, plan_of
-from nv_retriever.pipeline_config import PipelineConfig
-from nv_retriever.specifications import embedding_specs
-from nv_retriever.stages import CandidatesSpec, CheckpointSpec, Location, MiningSpec, TeacherLocation
+from nv_retriever.plan.config import PipelineConfig
+from nv_retriever.plan.specifications import embedding_specs
+from nv_retriever.plan.stages import CandidatesSpec, CheckpointSpec, Location, MiningSpec, TeacherLocation
+from nv_retriever.plan.trained_specifications import checkpoint_spec
 from nv_retriever.teachers.config import TeacherConfig
-from nv_retriever.trained_specifications import checkpoint_spec
 
 
 def plan_rounds(config: PipelineConfig, rounds: int) -> list[CheckpointSpec]:
