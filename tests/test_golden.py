@@ -123,5 +123,5 @@ def test_checkpoint(dataset, mined, tmp_path):
     job = TrainingJob([Mined(dataset, "train", mined)], tmp_path / "student" / "model", config, seed=0, runtime=CPU)
     run_training_job(tmp_path / "trained", job)
     lines = [json.loads(line) for line in (tmp_path / "trained" / "log.jsonl").read_text().splitlines()]
-    assert (StudentSpec.version, CheckpointSpec.version) == (4, 1)
+    assert (StudentSpec.version, CheckpointSpec.version) == (4, 2)
     assert [line["loss"] for line in lines if "loss" in line] == pytest.approx([1.1622, 0.8546], abs=0.02)

@@ -188,6 +188,7 @@ class CheckpointSpec(Spec):
     """A trained student."""
 
     kind: ClassVar[str] = "checkpoint"
+    version: ClassVar[int] = 2
     stage: ClassVar[StageName] = "train"
     dataset: DatasetSpec
     mining: MiningSpec
@@ -220,6 +221,7 @@ class BlendedCheckpointSpec(Spec):
     """A student trained on several sources, in one stage of a blend."""
 
     kind: ClassVar[str] = "checkpoint"
+    version: ClassVar[int] = 2
     stage: ClassVar[StageName] = "train"
     sources: tuple[MiningSpec | LabelledSpec, ...]
     query_prompts: tuple[str, ...]

@@ -83,6 +83,21 @@ def read_samples(dataset: Dataset, mining: Path) -> Samples:
     return _with_bare_samples(samples, dataset, mining)
 
 
+def judged_away(dataset: Dataset, mining: Path) -> tuple[IntArray, IntArray]:
+    """Return the queries and documents, (n,) rows each, that a judge did not keep as negatives: no batch makes them some.
+
+    A document that it called a positive is a sample only where a negative was left for it.
+    """
+    path = mining / "verdicts.parquet"
+    if not path.exists():
+        return np.empty(0, np.int32), np.empty(0, np.int32)
+    dictionary = ["query_id", "document_id"]
+    table = pq.read_table(path, columns=[*dictionary, "verdict"], read_dictionary=dictionary)
+    table = table.filter(pc.not_equal(table["verdict"], "keep"))
+    queries = _rows(table["query_id"], dataset.query_ids, path, "query")
+    return queries, _rows(table["document_id"], dataset.document_ids, path, "document")
+
+
 def mixes_teachers(mining: Path) -> bool:
     """Return whether some sample of a mining artifact has negatives of several teachers: their scores do not compare."""
     table = pq.read_table(mining / "triples.parquet", columns=["query_id", "positive_id", "teacher"])

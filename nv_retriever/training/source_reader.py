@@ -14,7 +14,7 @@ from nv_retriever.training.batches import Source
 from nv_retriever.training.config import TrainingConfig
 from nv_retriever.training.job import Mined, check_teachers
 from nv_retriever.training.known import KnownPositives
-from nv_retriever.training.samples import Samples, first_samples, mixes_teachers, read_samples
+from nv_retriever.training.samples import Samples, first_samples, judged_away, mixes_teachers, read_samples
 from nv_retriever.training.tokens import Tokens, write_tokens
 
 
@@ -42,9 +42,11 @@ class SourceReader:
     def source(self, name: str, mined: Mined, samples: Samples) -> Source:
         """Return what batches need of a source."""
         queries, documents = self.tokens(name, mined, np.unique(samples.query_rows), samples.document_rows())
+        judged = judged_away(mined.dataset, mined.mining_folder)
+        own = (samples.query_rows, samples.positive_rows)
         return Source(
             samples=samples,
-            known=KnownPositives(mined.dataset, samples.query_rows, samples.positive_rows),
+            known=KnownPositives(mined.dataset, *map(np.concatenate, zip(own, judged, strict=True))),
             queries=queries,
             documents=documents,
             in_batch=self._in_batch(mined),

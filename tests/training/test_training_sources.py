@@ -17,6 +17,8 @@ from nv_retriever.training.build import run_training_job
 from nv_retriever.training.config import DistillationConfig, GuideConfig, TrainingConfig
 from nv_retriever.training.job import Mined, TrainingJob
 from nv_retriever.training.labelled import class_samples, write_labelled
+from nv_retriever.training.source_reader import SourceReader
+from nv_retriever.training.student import open_model
 
 RUNTIME = Runtime(device="cpu", workers=1)
 
@@ -99,3 +101,20 @@ def test_a_sample_without_anything_to_tell_it_from_is_refused(animals: Dataset, 
             run_training_job(tmp_path / f"refused-{samples}", TrainingJob([source], bert, config, 0, RUNTIME))
     source = Mined(animals, "train", mining)
     assert run_training_job(tmp_path / "trained", TrainingJob([source], bert, config, 0, RUNTIME))["steps"] == 1
+
+
+def test_what_a_judge_did_not_keep_is_no_negative_of_its_query_in_the_batch(
+    animals: Dataset, bert: Path, tmp_path: Path
+) -> None:
+    mining = make_mining(tmp_path / "mining", animals)
+    reader = SourceReader(tmp_path, TrainingConfig(), open_model(bert), rank=0)
+    mined = Mined(animals, "train", mining)
+    samples = reader.samples(mined)
+    query, positive = samples.query_rows[:1], samples.positive_rows[:1]
+    plain = reader.source("plain", mined, samples).known
+    free = np.flatnonzero(~plain.mask(query, positive, np.arange(animals.n_documents, dtype=np.int32))[0])[:3]
+    said = {"document_id": animals.document_ids[free].tolist(), "verdict": ["keep", "drop", "positive"]}
+    said["query_id"] = animals.query_ids[query].tolist() * len(free)
+    pq.write_table(pa.table(said), mining / "verdicts.parquet")
+    judged = reader.source("judged", mined, samples).known
+    assert judged.mask(query, positive, free).tolist() == [[False, True, True]]
