@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from prefect.utilities.callables import parameter_schema
 
+from flows.auditing import auditing
 from flows.cli import start
+from flows.evaluation import evaluation
 from flows.mining import mining
+from flows.pipeline import pipeline
+from flows.training import training
 from nv_retriever.data.config import DatasetConfig
 from nv_retriever.errors import InputError
 from nv_retriever.plan.config import PipelineConfig
@@ -143,6 +147,19 @@ def test_the_help_and_the_form_of_mine_name_every_export_format(tmp_path, monkey
     assert named in nvr("mine", "--help", home=tmp_path / "home").stdout
     form = parameter_schema(mining).properties["export_format"]["description"]
     assert named in " ".join(form.split())
+
+
+@pytest.mark.parametrize("flow", [auditing, evaluation, mining, pipeline, training], ids=lambda flow: str(flow.name))
+def test_every_field_of_a_form_is_described(flow):
+    form = parameter_schema(flow)
+    groups = {"": {"properties": form.properties}} | form.definitions
+    bare = [
+        f"{name}.{field}"
+        for name, group in groups.items()
+        for field, of in group.get("properties", {}).items()
+        if not of.get("description")
+    ]
+    assert not bare
 
 
 def test_a_result_is_printed_where_the_locale_has_no_such_letters():

@@ -48,6 +48,7 @@ class BM25Config(Frozen):
     stopwords: str | None = "english"
     """A stop-word list of bm25s, or null for none."""
     version: Literal[1] = 1
+    """Of this project's BM25; it is raised when its scores change."""
 
 
 TeacherKind = Literal["encoder", "bm25", "cross-encoder", "endpoint", "vectors"]
