@@ -35,7 +35,7 @@ def ablation(config: AblationConfig = AblationConfig(), home: str | None = None)
     reports = execute([one.dataset for one in measured], home, pipeline.runtime)
     check_splits(measured[0].dataset, [cell.checkpoint.mining for cell in cells], home)
     for one in measured:
-        check_leakage(cells[0].checkpoint.dataset, pipeline.split, one.dataset, one.evaluation.split, home, pipeline.leakage)
+        check_leakage(cells[0].checkpoint.dataset, pipeline.split, one, home, pipeline.leakage)
     reports = execute([*([audit] if audit else []), *references], home, pipeline.runtime, done=reports)
     runs = []
     for number, cell in enumerate(cells, 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from prefect import flow
@@ -12,6 +11,7 @@ from flows.execution import execute
 from flows.home import home_of_run
 from flows.summary import flow_run_id, stage_table, stages_json
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.files import read_json
 from nv_retriever.plan.config import PipelineConfig
 from nv_retriever.plan.specifications import audit_spec
 from tasks.checks import check_false_negatives
@@ -30,7 +30,7 @@ def auditing(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     spec = audit_spec(config)
     reports = execute([spec], home, config.runtime)
     folder = ArtifactStore(home).open(spec.ref)
-    content: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    content = read_json(folder / "audit.json")
     stage_table(reports)
     keys = ("teacher", "rule", "negatives", "false_negatives", "rate", "hardness", "coverage")
     table = [{key: row[key] for key in keys} for row in content["rows"]]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-
 app = typer.Typer(
     name="nvr",
     help="From documents, queries and labels to a measurably better retriever, by hard negatives that are true.",
@@ -92,8 +91,8 @@ def prepare_environment(common: Common) -> None:
     own.setLevel(logging.WARNING if common.quiet else logging.INFO)
 
 
-def start(flow_path: str, config: Any, models: Sequence[TeacherConfig], **parameters: Any) -> Json:
-    """Run the flow `module:name` in this process and return what it says; its server starts while it is imported.
+def start(flow_path: str, common: Common, config: Any, models: Sequence[TeacherConfig], **parameters: Any) -> Json:
+    """Run the flow `module:name` in this process and return its result; its server starts while it is imported.
 
     Before that the names of its models and the first records of the data set are looked at: the flow would say the same,
     ten seconds later.
@@ -102,6 +101,7 @@ def start(flow_path: str, config: Any, models: Sequence[TeacherConfig], **parame
     from nv_retriever.data.head import check_head
     from nv_retriever.teachers.names import check_place
 
+    home = common.home_folder()
     check_head(getattr(config, "pipeline", config).dataset)
     for model in models:
         check_place(model)
@@ -114,7 +114,7 @@ def start(flow_path: str, config: Any, models: Sequence[TeacherConfig], **parame
         wait_for_server()
         # The heartbeat would hold up the end of every flow by a second.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            result: Json = flow(config=config, **parameters)
+            result: Json = flow(config=config, home=home, **parameters)
     return result
 
 
@@ -148,9 +148,8 @@ def run(common: Common) -> None:
     from flows.console import show_run
 
     config = common.settings()
-
     models = [*config.teachers, named(config.student.encoder.model)]
-    result = start("flows.pipeline:pipeline", config, models, home=common.home_folder())
+    result = start("flows.pipeline:pipeline", common, config, models)
     emit(result, common, functools.partial(show_run, dataset=config.dataset.source))
 
 
@@ -173,16 +172,8 @@ def mine(
 
     check_request(export, out)
     config = common.settings()
-
-    home = common.home_folder()
-    result = start(
-        "flows.mining:mining",
-        config,
-        config.teachers,
-        home=home,
-        export_format=export,
-        out=str(out.resolve()) if out else None,
-    )
+    place = str(out.resolve()) if out else None
+    result = start("flows.mining:mining", common, config, config.teachers, export_format=export, out=place)
     emit(result, common, show_mining)
 
 
@@ -198,12 +189,11 @@ def train(
     from flows.console import show_training
 
     config = common.settings()
-
     models = [*config.teachers, named(config.student.encoder.model)]
     if rounds > 1:
-        result = start("flows.rounds:rounds_of_training", config, models, home=common.home_folder(), rounds=rounds)
+        result = start("flows.rounds:rounds_of_training", common, config, models, rounds=rounds)
     else:
-        result = start("flows.training:training", config, models, home=common.home_folder())
+        result = start("flows.training:training", common, config, models)
     emit(result, common, show_training)
 
 
@@ -220,18 +210,9 @@ def evaluate(
     from nv_retriever.files import local_path
 
     config = common.settings(evaluates=True)
-
-    home = common.home_folder()
     folder = str(local_path("--mteb-results", mteb_results).resolve()) if mteb_results else None
-    result = start(
-        "flows.evaluation:evaluation",
-        config,
-        [named(model)],
-        model=model,
-        home=home,
-        mteb_results=folder,
-        with_mteb=with_mteb,
-    )
+    options = {"model": model, "mteb_results": folder, "with_mteb": with_mteb}
+    result = start("flows.evaluation:evaluation", common, config, [named(model)], **options)
     emit(result, common, show_evaluation)
 
 
@@ -261,10 +242,9 @@ def ablate(
     tree = common.tree()
     study = tree.pop("ablation", {})
     config = build_ablation(common.validated(tree), study, seeds, methods, evaluate_on)
-
     pipeline = config.pipeline
     models = [*config.teachers, *pipeline.teachers, named(pipeline.student.encoder.model)]
-    emit(start("flows.ablation:ablation", config, models, home=common.home_folder()), common, show_ablation)
+    emit(start("flows.ablation:ablation", common, config, models), common, show_ablation)
 
 
 @command
@@ -273,8 +253,7 @@ def audit(common: Common) -> None:
     from flows.console import show_audit
 
     config = common.settings()
-
-    emit(start("flows.auditing:auditing", config, config.teachers, home=common.home_folder()), common, show_audit)
+    emit(start("flows.auditing:auditing", common, config, config.teachers), common, show_audit)
 
 
 @command

@@ -41,15 +41,14 @@ class Cluster:
         except TimeoutError:  # Dask, on a busy machine, of processes that it has killed: what they did is kept
             logger.warning("the workers of %s took too long to end", self.runtime.runner)
 
-    def prepare(self, spec: Spec) -> list[ArtifactRef]:
-        """Do a stage's parts on the workers; return the references to what they made for the stage's task."""
-        if self.runtime.runner == "local":
-            return []
-        if isinstance(spec, EmbeddingSpec):
-            self._embed(spec)
-        if isinstance(spec, CandidatesSpec):
-            return self._search(spec)
-        return []
+    def prepare(self, spec: Spec) -> dict[str, Any]:
+        """Do a stage's parts on the workers; return the parameters by which the stage's task finds them."""
+        if self.runtime.runner != "local":
+            if isinstance(spec, EmbeddingSpec):
+                self._embed(spec)  # into the vectors by content, where the task looks anyway
+            if isinstance(spec, CandidatesSpec):
+                return {"blocks": self._search(spec)}
+        return {}
 
     def tidy(self, spec: Spec) -> None:
         """Remove the parts of a stage that is complete."""

@@ -57,9 +57,7 @@ def execute(targets: Sequence[Spec], home: str, runtime: Runtime, done: Sequence
     with Cluster(runtime, home) as cluster:
         for spec in planned:
             if str(spec.ref) not in reports:
-                upstream = [item.ref for item in spec.upstream()]
-                stage = TASKS[type(spec)]
-                reports[str(spec.ref)] = run_stage(stage, spec, home, runtime, upstream, storage, cluster.prepare)
+                reports[str(spec.ref)] = run_stage(TASKS[type(spec)], spec, home, runtime, storage, cluster.prepare)
                 cluster.tidy(spec)
             if isinstance(spec, DatasetSpec):
                 check_splits(spec, planned, home)

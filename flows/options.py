@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,56 +10,35 @@ from typing import Annotated, Any
 import typer
 
 Json = dict[str, Any]
-COMMON = "Common options"
+option = functools.partial(typer.Option, rich_help_panel="Common options")
 
 
 @dataclass(frozen=True)
 class Common:
     """The options that every command takes."""
 
-    config: Annotated[Path | None, typer.Option(help="Settings in a YAML file.", rich_help_panel=COMMON)] = None
+    config: Annotated[Path | None, option(help="Settings in a YAML file.")] = None
     set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="One setting, a.b=value (repeatable); an unknown name lists the valid ones.",
-            rich_help_panel=COMMON,
-        ),
+        list[str] | None, option("--set", help="One setting, a.b=value (repeatable); an unknown name lists the valid ones.")
     ] = None
     dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="stdlib, a BEIR folder, a file of pairs, a BEIR name, hf:ORG/NAME, or irds:NAME.", rich_help_panel=COMMON
-        ),
+        str | None, option(help="stdlib, a BEIR folder, a file of pairs, a BEIR name, hf:ORG/NAME, or irds:NAME.")
     ] = None
-    split: Annotated[
-        str | None, typer.Option(help="The qrels split that is mined (or evaluated, by `evaluate`).", rich_help_panel=COMMON)
-    ] = None
+    split: Annotated[str | None, option(help="The qrels split that is mined (or evaluated, by `evaluate`).")] = None
     teacher: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="MODEL, bm25, cross-encoder:MODEL, endpoint:URL#MODEL, vectors:FOLDER (repeatable).", rich_help_panel=COMMON
-        ),
+        list[str] | None, option(help="MODEL, bm25, cross-encoder:MODEL, endpoint:URL#MODEL, vectors:FOLDER (repeatable).")
     ] = None
-    student: Annotated[str | None, typer.Option(help="The model that is trained.", rich_help_panel=COMMON)] = None
+    student: Annotated[str | None, option(help="The model that is trained.")] = None
     method: Annotated[
-        str | None,
-        typer.Option(
-            help="The rule, e.g. 'topk-percpos(0.95)'; an unknown one lists the valid ones.", rich_help_panel=COMMON
-        ),
+        str | None, option(help="The rule, e.g. 'topk-percpos(0.95)'; an unknown one lists the valid ones.")
     ] = None
-    negatives: Annotated[int | None, typer.Option(help="Negatives per sample.", min=1, rich_help_panel=COMMON)] = None
-    seed: Annotated[int | None, typer.Option(help="The one seed.", min=0, rich_help_panel=COMMON)] = None
-    limit: Annotated[int | None, typer.Option(help="At most N queries of each split.", min=1, rich_help_panel=COMMON)] = None
-    home: Annotated[
-        str | None,
-        typer.Option(help="Folder or s3:// URL of artifacts and databases; NVR_HOME or .nvr.", rich_help_panel=COMMON),
-    ] = None
-    json_: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout as the last line.", rich_help_panel=COMMON)
-    ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no log lines.", rich_help_panel=COMMON)] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)] = False
+    negatives: Annotated[int | None, option(help="Negatives per sample.", min=1)] = None
+    seed: Annotated[int | None, option(help="The one seed.", min=0)] = None
+    limit: Annotated[int | None, option(help="At most N queries of each split.", min=1)] = None
+    home: Annotated[str | None, option(help="Folder or s3:// URL of artifacts and databases; NVR_HOME or .nvr.")] = None
+    json_: Annotated[bool, option("--json", help="One JSON object on stdout as the last line.")] = False
+    quiet: Annotated[bool, option("--quiet", help="No progress, no log lines.")] = False
+    debug: Annotated[bool, option("--debug", help="Show the traceback of an error.")] = False
 
     def settings(self, evaluates: bool = False) -> Any:
         """Return the validated configuration; a file may hold the group of `nvr ablate` as well."""

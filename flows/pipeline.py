@@ -37,17 +37,15 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     """
     home = home_of_run(home)
     plan = plan_run(config)
-    dataset, mined = plan.trained.dataset, minings(plan.checkpoint)
+    mined = minings(plan.checkpoint)
     trained_on = {str(one.dataset.ref): one.dataset for one in mined}
-    reports = execute([dataset, *trained_on.values()], home, config.runtime)
-    split = plan.base.evaluation.split
-    found = [check_leakage(one, config.split, dataset, split, home, config.leakage) for one in trained_on.values()]
+    reports = execute([plan.trained.dataset, *trained_on.values()], home, config.runtime)
+    found = [check_leakage(one, config.split, plan.trained, home, config.leakage) for one in trained_on.values()]
     leakage = {key: sum(one[key] for one in found) for key in ("queries", "positives")}
     reports = execute([plan.checkpoint, *plan.evaluations], home, config.runtime, done=reports)
     for one in mined:
         add_to_database(one, home)
-    last = plan.checkpoint
-    *_, mlflow_run = [track_training(spec, home, register=spec is last) for spec in trainings(last)]
+    *_, mlflow_run = [track_training(spec, home, register=spec is plan.checkpoint) for spec in trainings(plan.checkpoint)]
     for spec in plan.evaluations:
         track_evaluation(spec, home)
     systems = {spec.system: metrics_json(spec, home) for spec in plan.evaluations}

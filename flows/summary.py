@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from prefect.runtime import flow_run
 
 from flows.console import difference_cells
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.files import read_json
 from nv_retriever.plan.stages import EvaluationSpec, MiningSpec
 from tasks.mine import database_path, run_id
 from tasks.stage import StageReport
@@ -53,8 +53,7 @@ def minings_json(specs: list[MiningSpec], home: str) -> Json:
 
 def metrics_json(spec: EvaluationSpec, home: str) -> dict[str, float]:
     """Return the mean of every metric."""
-    folder = ArtifactStore(home).open(spec.ref)
-    metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics: dict[str, float] = read_json(ArtifactStore(home).open(spec.ref) / "metrics.json")
     return metrics
 
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from nv_retriever.disk import place_named
 from nv_retriever.errors import InputError
@@ -50,6 +51,11 @@ def write_json(path: Path, value: object) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return what `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:

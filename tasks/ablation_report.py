@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nv_retriever.artifacts import ArtifactStore
-from nv_retriever.files import write_json
+from nv_retriever.files import read_json, write_json
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.plan.ablation import AblationConfig, CellSpec
 from nv_retriever.plan.stages import AuditSpec, EvaluationSpec
@@ -72,7 +71,7 @@ def study_fingerprint(
 def subtitle_of(config: AblationConfig, cells: list[CellSpec], store: ArtifactStore) -> str:
     """Return what the students were trained on."""
     dataset, pipeline = config.pipeline.dataset, config.pipeline
-    info = json.loads((store.open(cells[0].checkpoint.dataset.ref) / "dataset.json").read_text(encoding="utf-8"))
+    info = open_dataset(cells[0].checkpoint.dataset, store).info
     counts = info["splits"][pipeline.split]
     known = "" if dataset.known_positives is None else f", {info['hidden']:,} more positives hidden"
     trained = f"Trained on {info['name']} {pipeline.split}: {counts['queries']:,} queries"
@@ -83,7 +82,7 @@ def reference_scores(references: Sequence[EvaluationSpec], store: ArtifactStore)
     """Return {system: {data set: first metric}} of systems that were not trained here."""
     scores: dict[str, dict[str, float]] = {}
     for spec in references:
-        found = json.loads((store.open(spec.ref) / "evaluation.json").read_text(encoding="utf-8"))
+        found = read_json(store.open(spec.ref) / "evaluation.json")
         scores.setdefault(spec.system, {})[found["dataset"]] = found["metrics"][spec.evaluation.metrics[0]]
     return scores
 
@@ -131,7 +130,7 @@ def counted_false_negatives(cells: Sequence[CellSpec], store: ArtifactStore) -> 
 
 def false_negative_rates(audit: AuditSpec, store: ArtifactStore) -> dict[str, float]:
     """Return {rule: share of its negatives that are hidden positives}, of the first teacher."""
-    rows = json.loads((store.open(audit.ref) / "audit.json").read_text(encoding="utf-8"))["rows"]
+    rows = read_json(store.open(audit.ref) / "audit.json")["rows"]
     first = rows[0]["teacher"]
     return {row["rule"]: row["rate"] for row in rows if row["teacher"] == first and row["rate"] is not None}
 

@@ -13,7 +13,7 @@ from tasks.stage import build, stage_task
 
 
 @stage_task("audit")
-def audit(spec: AuditSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def audit(spec: AuditSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Sweep rules over the stored candidates, and write table, JSON and page."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:

@@ -51,22 +51,18 @@ def check_trainings(planned: Sequence[Spec], home: str, runtime: Runtime) -> Non
 
 
 def check_leakage(
-    training: DatasetSpec,
-    split: str,
-    evaluation: DatasetSpec,
-    evaluation_split: str,
-    home: str,
-    policy: Literal["fail", "allow"],
+    training: DatasetSpec, split: str, measured: EvaluationSpec, home: str, policy: Literal["fail", "allow"]
 ) -> dict[str, int]:
-    """Return how much of the evaluation split is in the training split; raises GateError for leaked queries."""
+    """Return how much of the split that is measured is in the training split; raises GateError for leaked queries."""
     from nv_retriever.data.leakage import find_leakage
 
-    store = ArtifactStore(home)
-    leakage = find_leakage(open_dataset(training, store), split, open_dataset(evaluation, store), evaluation_split)
+    store, measured_split = ArtifactStore(home), measured.evaluation.split
+    dataset = open_dataset(measured.dataset, store)
+    leakage = find_leakage(open_dataset(training, store), split, dataset, measured_split)
     if leakage and policy == "fail":
-        first = open_dataset(evaluation, store).query_ids[leakage.queries[0]]
+        first = dataset.query_ids[leakage.queries[0]]
         raise GateError(
-            f"leakage between {training.config.source} {split} and {evaluation.config.source} {evaluation_split}: "
+            f"leakage between {training.config.source} {split} and {measured.dataset.config.source} {measured_split}: "
             f"{leakage}; a gain would be memory (first: query {first!r}). Remove them, or say `--set leakage=allow`"
         )
     return {"queries": len(leakage.queries), "positives": len(leakage.positives)}

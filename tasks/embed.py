@@ -13,7 +13,7 @@ from tasks.stage import build, stage_task
 
 
 @stage_task("embed")
-def embed(spec: EmbeddingSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def embed(spec: EmbeddingSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Encode what was never encoded before, and lay the vectors out in row order."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tasks.stage import build, stage_task
 
 
 @stage_task("evaluate")
-def evaluate(spec: EvaluationSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def evaluate(spec: EvaluationSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Retrieve over the whole corpus and measure."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tasks.stage import build, stage_task
 
 
 @stage_task("ingest")
-def ingest(spec: DatasetSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def ingest(spec: DatasetSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Read the source into a data set artifact."""
     from nv_retriever.data.build import write_dataset
 

@@ -26,7 +26,7 @@ def run_id(ref: ArtifactRef) -> str:
 
 
 @stage_task("mine")
-def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def mine(spec: MiningSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Mine the triples."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def mine(spec: MiningSpec, home: str, runtime: Runtime, upstream: list[ArtifactR
 
 
 @stage_task("mine")
-def draw(spec: LabelledSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def draw(spec: LabelledSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Draw samples from the labels of a classification, clustering or similarity set."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:

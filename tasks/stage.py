@@ -84,19 +84,18 @@ def run_stage(
     spec: Spec,
     home: str,
     runtime: Runtime,
-    upstream: list[ArtifactRef],
     storage: LocalFileSystem,
-    prepare: Callable[[Spec], list[ArtifactRef]] = lambda spec: [],
+    prepare: Callable[[Spec], dict[str, Any]],
 ) -> StageReport:
     """Call the stage's task within a flow, and report what became of it.
 
-    What is not cached is prepared first: elsewhere, as far as the references that `prepare` returns.
+    What is not cached is prepared first, on a cluster's workers; `prepare` returns what the task is told of that.
     """
     cached = ArtifactStore(home).is_complete(spec.ref)
     logger.info("%s %s: %s", spec.stage, spec.ref, "from the cache" if cached else "started")
     started = time.perf_counter()
-    parts = [] if cached else prepare(spec)
-    stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, upstream=[*upstream, *parts])
+    prepared = {} if cached else prepare(spec)
+    stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, **prepared)
     seconds = 0.0 if cached else time.perf_counter() - started
     if not cached:
         logger.info("%s %s: done in %.1f s", spec.stage, spec.ref, seconds)

@@ -22,7 +22,7 @@ from tasks.stage import build, stage_task
 
 
 @stage_task("train")
-def make_student(spec: StudentSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def make_student(spec: StudentSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Write the untrained student as a plain sentence-transformers folder."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def make_student(spec: StudentSpec, home: str, runtime: Runtime, upstream: list[
 
 
 @stage_task("train")
-def train(spec: CheckpointSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def train(spec: CheckpointSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Train the student on mined triples, with its curves in MLflow."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def train(spec: CheckpointSpec, home: str, runtime: Runtime, upstream: list[Arti
 
 
 @stage_task("train")
-def train_stage(spec: BlendedCheckpointSpec, home: str, runtime: Runtime, upstream: list[ArtifactRef]) -> ArtifactRef:
+def train_stage(spec: BlendedCheckpointSpec, home: str, runtime: Runtime) -> ArtifactRef:
     """Train one stage of a blend, every batch of one of its sources."""
 
     def write(folder: Path, store: ArtifactStore) -> dict[str, Any]:

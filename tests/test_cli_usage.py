@@ -13,6 +13,7 @@ from flows.auditing import auditing
 from flows.cli import start
 from flows.evaluation import evaluation
 from flows.mining import mining
+from flows.options import Common
 from flows.pipeline import pipeline
 from flows.training import training
 from nv_retriever.data.config import DatasetConfig
@@ -92,15 +93,14 @@ def test_broken_input_is_one_line_and_exit_code_2(mistake, small_beir, tmp_path)
 def test_the_head_of_an_input_is_looked_at_before_a_server_starts(small_beir):
     break_corpus_json(small_beir)
     with pytest.raises(InputError, match=r"corpus\.jsonl line 5: expected a JSON object"):
-        start("no.such.module:flow", PipelineConfig(dataset=DatasetConfig(source=str(small_beir))), [])
+        start("no.such.module:flow", Common(), PipelineConfig(dataset=DatasetConfig(source=str(small_beir))), [])
 
 
 @pytest.mark.parametrize("name", ["./gone", "cross-encoder:./gone", "vectors:gone"])
 def test_a_model_that_is_not_there_is_told_before_a_server_starts(small_beir, name):
     with pytest.raises(InputError, match=r"gone.*no such folder"):
-        start(
-            "no.such.module:flow", PipelineConfig(dataset=DatasetConfig(source=str(small_beir))), [TeacherConfig(name=name)]
-        )
+        config = PipelineConfig(dataset=DatasetConfig(source=str(small_beir)))
+        start("no.such.module:flow", Common(), config, [TeacherConfig(name=name)])
 
 
 @pytest.mark.parametrize(

@@ -356,18 +356,19 @@ def test_23_leakage_is_found_by_text_and_stops_the_flow(tmp_path):
     leakage = find_leakage(dataset, "train", dataset, "test")
     assert leakage and [dataset.query_ids[row] for row in leakage.queries] == ["q2"]
     from nv_retriever.data.config import DatasetConfig
-    from nv_retriever.plan.specifications import dataset_spec
+    from nv_retriever.plan.config import PipelineConfig
+    from nv_retriever.plan.specifications import dataset_spec, evaluation_spec
+    from nv_retriever.teachers.config import TeacherConfig
     from tasks.checks import check_leakage
 
-    store, spec = (
-        ArtifactStore(tmp_path / "home"),
-        dataset_spec(DatasetConfig(source=str(tmp_path / "beir"), on_leak="keep")),
-    )
+    store = ArtifactStore(tmp_path / "home")
+    spec = dataset_spec(DatasetConfig(source=str(tmp_path / "beir"), on_leak="keep"))
+    measured = evaluation_spec(PipelineConfig(), spec, "bm25", TeacherConfig(name="bm25"))
     with store.build(spec.ref) as build:
         shutil.copytree(dataset.folder, build.folder, dirs_exist_ok=True)
     with pytest.raises(GateError, match="leakage"):
-        check_leakage(spec, "train", spec, "test", str(store.home), "fail")
-    assert check_leakage(spec, "train", spec, "test", str(store.home), "allow")["queries"] == 1
+        check_leakage(spec, "train", measured, str(store.home), "fail")
+    assert check_leakage(spec, "train", measured, str(store.home), "allow")["queries"] == 1
 
 
 def test_24_exports_hold_ids_and_no_infinity(tmp_path, small):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.files import read_json
 from nv_retriever.plan.stages import AuditSpec, EvaluationSpec
 from tasks.tracking.client import find_or_create, log_dataset, log_metrics, log_params, open_client
 from tasks.tracking.names import metric_name
 from tasks.tracking.record import note_run, one_at_a_time, recorded_run
 
 
-def track_evaluation(spec: EvaluationSpec, home: str, extra: dict[str, float] | None = None) -> str:
+def track_evaluation(spec: EvaluationSpec, home: str) -> str:
     """Return the id of the evaluation's run, after logging scores, data set, and the per-query values."""
     if known := recorded_run(spec, home):
         return known
     folder, source = ArtifactStore(home).open(spec.ref), spec.dataset.config.source
-    scores = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | (extra or {})
+    scores = read_json(folder / "metrics.json")
     metrics = {metric_name(f"{source}/{name}"): value for name, value in scores.items()}
     name, context = f"evaluate {spec.system} on {source}", f"evaluation {spec.evaluation.split}"
     files = [folder / "metrics.json", folder / "per_query.parquet"]
@@ -31,7 +31,7 @@ def track_audit(spec: AuditSpec, home: str) -> str:
     folder, source = ArtifactStore(home).open(spec.ref), spec.dataset.config.source
     metrics = {
         metric_name(f"{row['teacher']}/{row['rule']}") + f"/{key}": row[key]
-        for row in json.loads((folder / "audit.json").read_text(encoding="utf-8"))["rows"]
+        for row in read_json(folder / "audit.json")["rows"]
         for key in ("rate", "hardness", "coverage")
         if row[key] is not None
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.files import read_json
 from nv_retriever.plan.stages import CheckpointSpec, EvaluationSpec
 from tasks.tracking.client import log_metrics, open_client
 from tasks.tracking.names import metric_name
@@ -23,7 +23,7 @@ def track_cell(spec: CheckpointSpec, evaluations: Sequence[EvaluationSpec], home
     if not measured.keys() <= set(record.get("scored", [])):
         scores: dict[str, float] = {}
         for one in evaluations:
-            found = json.loads((ArtifactStore(home).open(one.ref) / "metrics.json").read_text(encoding="utf-8"))
+            found = read_json(ArtifactStore(home).open(one.ref) / "metrics.json")
             scores |= {metric_name(f"{one.dataset.config.source}/{name}"): v for name, v in found.items()}
         log_metrics(open_client(home)[0], run_id, scores)
         note_run(spec, home, run_id, scored=sorted({*record.get("scored", []), *measured}))
