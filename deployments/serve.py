@@ -82,8 +82,8 @@ def make_deployments(parameters: dict[str, Any]) -> list[RunnerDeployment]:
     nightly = Cron(NIGHTLY, timezone="UTC", active=False, slug="nightly")
     deployments: list[Any] = []
     for name, flow in served_flows().items():
-        said = said_of(f"{flow.name}/{name}") or {"schedules": [nightly] if name == "run" else []}
-        deployments.append(flow.to_deployment(name=name, parameters=parameters, **said))
+        kept = settings_of_people(f"{flow.name}/{name}") or {"schedules": [nightly] if name == "run" else []}
+        deployments.append(flow.to_deployment(name=name, parameters=parameters, **kept))
     return deployments
 
 
@@ -98,7 +98,7 @@ def served_flows() -> dict[str, Flow[..., dict[str, Any]]]:
     return {"run": pipeline, "mine": mining, "train": training, "evaluate": evaluation, "audit": auditing}
 
 
-def said_of(name: str) -> dict[str, Any] | None:
+def settings_of_people(name: str) -> dict[str, Any] | None:
     """Return what people set on a deployment's page, which registering would set back; None for an unknown one."""
     from prefect import get_client
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -111,11 +111,11 @@ def said_of(name: str) -> dict[str, Any] | None:
         except ObjectNotFound:
             return None
     fields = {"schedule", "active", "parameters", "slug"}
-    said: dict[str, Any] = {
+    kept: dict[str, Any] = {
         "paused": known.paused,
         "schedules": [DeploymentScheduleCreate.model_validate(one.model_dump(include=fields)) for one in known.schedules],
     }
     if known.global_concurrency_limit:
         options = known.concurrency_options.model_dump() if known.concurrency_options else {}
-        said["concurrency_limit"] = ConcurrencyLimitConfig(limit=known.global_concurrency_limit.limit, **options)
-    return said
+        kept["concurrency_limit"] = ConcurrencyLimitConfig(limit=known.global_concurrency_limit.limit, **options)
+    return kept

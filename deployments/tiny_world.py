@@ -8,9 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from nv_retriever.data.dataset import Dataset
+
+Row = Mapping[str, object]
 CLASSES = ("os", "socket", "asyncio", "decimal", "email", "ast")
 CLUSTERS = ("tkinter", "unittest", "logging", "pathlib", "threading", "datetime")
 LENGTH = 300
@@ -30,7 +35,7 @@ def write_mistral(folder: Path) -> None:
     MistralModel(MistralConfig(vocab_size=len(tokenizer), num_key_value_heads=2, **sizes)).save_pretrained(folder)
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write one JSON object a line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
@@ -44,32 +49,35 @@ def write_sets(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         write_dataset(Path(place), DatasetConfig(source="stdlib"))
         dataset = Dataset.open(place)
-        ids, texts = dataset.document_ids.tolist(), dataset.document_texts()
-        labels = {split: dataset.positives(split) for split in ("train", "test")}
-        questions = dataset.query_texts()
-    bodies = {name: text.removeprefix(name).strip()[:LENGTH] for name, text in zip(ids, texts, strict=True)}
-    modules = {name: name.partition(".")[0] for name in ids}
-    known = {name: body for name, body in bodies.items() if len(body) > 40}
-    asked: list[dict[str, object]] = []
-    for split, every in (("train", 8), ("test", 4)):
-        found = zip(labels[split].query_rows.tolist(), labels[split].document_rows.tolist(), strict=True)
-        rows = [{"query": questions[query], "positive": texts[row][:LENGTH], "split": split} for query, row in found]
-        asked += rows[::every]
+        asked = [*questions(dataset, "train", every=8), *questions(dataset, "test", every=4)]
+        texts = dict(zip(dataset.document_ids.tolist(), dataset.document_texts(), strict=True))
     write_rows(folder / "questions.jsonl", asked)
-    ask = [{"query": name.replace(".", " ").replace("_", " "), "positive": known[name]} for name in list(known)[::20]]
-    write_rows(folder / "names.jsonl", ask)
-    for task, wanted in (("classes", CLASSES), ("clusters", CLUSTERS)):
-        labelled = [{"text": body, "label": modules[name]} for name, body in known.items() if modules[name] in wanted]
+    bodies = {name: text.removeprefix(name).strip()[:LENGTH] for name, text in texts.items()}
+    known = {name: body for name, body in bodies.items() if len(body) > 40}
+    names = [{"query": name.replace(".", " ").replace("_", " "), "positive": known[name]} for name in list(known)[::20]]
+    write_rows(folder / "names.jsonl", names)
+    for task, modules in (("classes", CLASSES), ("clusters", CLUSTERS)):
+        labels = {name: name.partition(".")[0] for name in known}
+        labelled = [{"text": known[name], "label": label} for name, label in labels.items() if label in modules]
         write_rows(folder / f"{task}.jsonl", labelled[::4])
-    pairs = [(name, name.replace("posixpath.", "ntpath.")) for name in known if name.startswith("posixpath.")]
-    alike: list[dict[str, object]] = [
-        {"first": f"{a} {known[a]}", "second": f"{b} {known[b]}", "score": 5} for a, b in pairs if b in known
+    write_rows(folder / "similar.jsonl", scored_pairs(known))
+
+
+def questions(dataset: Dataset, split: str, every: int) -> list[Row]:
+    """Return a split's labelled questions, one in `every`, with its answer."""
+    labels, queries, documents = dataset.positives(split), dataset.query_texts(), dataset.document_texts()
+    pairs = list(zip(labels.query_rows.tolist(), labels.document_rows.tolist(), strict=True))[::every]
+    return [{"query": queries[query], "positive": documents[row][:LENGTH], "split": split} for query, row in pairs]
+
+
+def scored_pairs(known: dict[str, str]) -> list[Row]:
+    """Return near-duplicates (posixpath and ntpath), scored 5, and unrelated texts, scored 1."""
+    twins = [(name, name.replace("posixpath.", "ntpath.")) for name in known if name.startswith("posixpath.")]
+    alike: list[Row] = [
+        {"first": f"{a} {known[a]}", "second": f"{b} {known[b]}", "score": 5} for a, b in twins if b in known
     ]
     others = list(known.values())[::40]
-    far: list[dict[str, object]] = [
-        {"first": a, "second": b, "score": 1} for a, b in zip(others[::2], others[1::2], strict=False)
-    ]
-    write_rows(folder / "similar.jsonl", alike + far)
+    return alike + [{"first": a, "second": b, "score": 1} for a, b in zip(others[::2], others[1::2], strict=False)]
 
 
 def main(place: str = "tiny") -> None:

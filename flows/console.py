@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 Json = dict[str, Any]
-SHORT = {
+SHORT_REASONS = {
     "exhausted": "the corpus has no more documents below their limits",
     "not-searched": "no teacher was at hand to search below the table",
     "positive-not-scored": "the teacher gave their positive no score",
@@ -78,7 +78,7 @@ def show_mined(console: Console, mining: Json) -> None:
         f"run {mining['run_id']} in {mining['database']}"
     )
     if mining["short"]:
-        reasons = ", ".join(f"{SHORT.get(name, name)} ({n:,})" for name, n in mining["short_reasons"].items())
+        reasons = ", ".join(f"{SHORT_REASONS.get(name, name)} ({n:,})" for name, n in mining["short_reasons"].items())
         fillers = ", ".join(f"{mining['reasons'][why]:,} {why}" for why in ("relaxed", "random") if why in mining["reasons"])
         filled = f"; filled up with {fillers} negatives" if fillers else ""
         console.print(f"{mining['short']:,} of {mining['samples']:,} samples found fewer than asked: {reasons}{filled}")

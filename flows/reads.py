@@ -29,12 +29,12 @@ READS: dict[str, tuple[str, ...]] = {
     "serve": (*_RUN, "audit"),
 }
 """The settings of every command, each with all that is below it."""
-BUT: dict[str, tuple[str, ...]] = {
+EXCEPT: dict[str, tuple[str, ...]] = {
     "evaluate": ("student.encoder.model", "evaluation.resamples"),  # --model; it compares nothing
     # ablation.ensembles says it; it audits its methods, and has no gate; its intervals are not of resamples
     "ablate": ("mining.ensemble", "audit.rules", "audit.max_rate", "evaluation.resamples"),
 }
-"""What is below it, but not read."""
+"""Settings below these that are not read after all."""
 
 
 def warn_of_unread(command: str, common: Common) -> None:
@@ -58,7 +58,7 @@ def _reads(command: str, place: str) -> bool:
         """Return whether the setting is one of these, or below one."""
         return any(place == path or place.startswith(f"{path}.") for path in paths)
 
-    return below(READS[command]) and not below(BUT.get(command, ()))
+    return below(READS[command]) and not below(EXCEPT.get(command, ()))
 
 
 def _leaves(path: str, value: Any) -> Iterator[str]:

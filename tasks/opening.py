@@ -95,11 +95,11 @@ def open_remembered_scorer(spec: CandidatesSpec, store: ArtifactStore, runtime: 
 
     content = store.manifest(spec.ref)["files"][SCORES]["sha256"]
     folder = store.root / "searches" / spec.ref.fingerprint / content[:16]
-    forget_searches(store, folder)
+    remove_stale_searches(store, folder)
     return RememberedScorer(open_scorer(spec, store, runtime), folder)
 
 
-def forget_searches(store: ArtifactStore, folder: Path) -> None:
+def remove_stale_searches(store: ArtifactStore, folder: Path) -> None:
     """Remove the searches of candidate tables that are gone, and those of other contents of the table of `folder`."""
     for table in (store.root / "searches").glob("*"):
         if table != folder.parent and not (store.root / CandidatesSpec.kind / table.name / MANIFEST).exists():

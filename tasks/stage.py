@@ -39,7 +39,7 @@ class StageReport(Frozen):
     """Wall time of the stage's own work."""
 
 
-def forget_exception(stage: StageTask, run: TaskRun, state: State[Any]) -> None:
+def remove_failure_record(stage: StageTask, run: TaskRun, state: State[Any]) -> None:
     """Remove Prefect's record of why a task failed: a file with a random name among the artifacts, which nothing reads."""
     storage, record = stage.result_storage, cast(Any, state.data)
     if isinstance(storage, LocalFileSystem):
@@ -54,7 +54,7 @@ def stage_task(name: str) -> Callable[[Callable[..., ArtifactRef]], StageTask]:
         cache_policy=ArtifactCachePolicy(),
         persist_result=True,
         result_serializer="json",
-        on_failure=[forget_exception],
+        on_failure=[remove_failure_record],
         retries=0,
     )
 

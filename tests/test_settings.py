@@ -4,7 +4,7 @@ import pytest
 
 from flows.cli import app
 from flows.options import Common
-from flows.reads import BUT, READS, warn_of_unread
+from flows.reads import EXCEPT, READS, warn_of_unread
 from flows.settings import build_ablation, build_config, load_config, load_yaml, parse_assignment
 from nv_retriever.errors import InputError
 from nv_retriever.plan.specifications import mining_spec
@@ -184,7 +184,7 @@ def test_what_a_command_reads_is_not_warned_about(caplog):
     warn_of_unread("mine", Common(set_=["teachers.0.encoder.precision=fp32", "unknown.key=1"]))  # whose error lists the keys
     assert not caplog.messages
     names = {command.callback.__name__ for command in app.registered_commands}
-    assert READS.keys() == names and BUT.keys() < names
+    assert READS.keys() == names and EXCEPT.keys() < names
 
 
 def test_a_common_option_that_a_command_does_not_read_is_warned_about(caplog):
