@@ -5,7 +5,6 @@ import signal
 import sys
 from pathlib import Path
 
-from sharded_worker import shard_over_cpus
 from training_data import run_training
 
 from nv_retriever.config import Runtime
@@ -18,18 +17,8 @@ def main(folder: str, dataset: str, mining: str, model: str, config: str, last: 
         if step >= last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    settings = TrainingConfig.model_validate_json(config)
-    if settings.strategy == "fsdp":
-        shard_over_cpus(setattr)
-    run_training(
-        Path(folder),
-        Dataset.open(dataset),
-        Path(mining),
-        Path(model),
-        settings,
-        Runtime(device="cpu", workers=1),
-        on_log,
-    )
+    settings, runtime = TrainingConfig.model_validate_json(config), Runtime(device="cpu", workers=1)
+    run_training(Path(folder), Dataset.open(dataset), Path(mining), Path(model), settings, runtime, on_log)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ measure, end_step = EarlyStopping.measure, EarlyStopping.on_step_end
 
 def late() -> None:
     if os.environ["RANK"] == "1":
-        time.sleep(4)
+        time.sleep(1)
 
 
 def save_late(self: Trainer, folder: str) -> None:

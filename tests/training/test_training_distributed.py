@@ -23,7 +23,6 @@ from nv_retriever.config import Runtime
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import InputError
 from nv_retriever.training import launch
-from nv_retriever.training.build import run_training_job
 from nv_retriever.training.config import EarlyStoppingConfig, LoraConfig, NodesConfig, TrainingConfig
 from nv_retriever.training.job import Mined, TrainingJob
 
@@ -57,41 +56,22 @@ def sharded_over_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("sharded_over_cpus")
 def test_shards_are_trained_as_whole_models_are(animals: Dataset, bert: Path, tmp_path: Path) -> None:
     """The two processes have 5 and 4 micro-batches in the first step: all of them gather a layer's weights equally often."""
-    mining, logs = make_mining(tmp_path / "mining", animals, ragged=True), list[list[dict[str, float]]]()
-    steps = {"max_steps": 2, "batch_size": 4, "log_every": 1, "learning_rate": 1e-3, "precision": "fp32"}
-    for strategy, cached in (("ddp", False), ("fsdp", False), ("fsdp", True)):
-        config = TrainingConfig(
-            **steps, processes=2, strategy=strategy, micro_batch_tokens=64, gradient_caching=cached, save_every=9
-        )
-        out = tmp_path / f"{strategy}-{cached}"
-        info = run_training(out, animals, mining, bert, config, Runtime(device="cpu", workers=1))
-        check_trained(out, info, bert, 2)
-        logs.append([json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()])
-    for name in ("loss", "grad_norm"):
-        whole, *sharded = (torch.tensor([line[name] for line in log]) for log in logs)
-        for values in sharded:
-            torch.testing.assert_close(values, whole, rtol=1e-4, atol=1e-4)
+    mining, runtime = make_mining(tmp_path / "mining", animals, ragged=True), Runtime(device="cpu", workers=1)
+    steps = {"max_steps": 2, "log_every": 1, "save_every": 9, "learning_rate": 1e-3, "micro_batch_tokens": 64}
+    settings = {**steps, "precision": "fp32", "dropout": 0.0}
+    run_training(tmp_path / "whole", animals, mining, bert, TrainingConfig(**settings, batch_size=8), runtime)
+    whole = logged(tmp_path / "whole")
+    for cached in (False, True):
+        config = TrainingConfig(**settings, batch_size=4, processes=2, strategy="fsdp", gradient_caching=cached)
+        out = tmp_path / f"cached-{cached}"
+        check_trained(out, run_training(out, animals, mining, bert, config, runtime), bert, 2)
+        sharded = logged(out)
+        for name in ("loss", "grad_norm"):
+            assert [line[name] for line in sharded] == pytest.approx([line[name] for line in whole], rel=1e-4, abs=1e-4)
 
 
-def test_training_in_two_processes(
-    animals: Dataset,
-    mined: Path,
-    bert: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
-    caplog.set_level(logging.INFO, "nv_retriever.progress")
-    lines: list[tuple[int, dict[str, float]]] = []
-    steps = {"epochs": 2, "batch_size": 4, "log_every": 1, "save_every": 2, "learning_rate": 1e-3}
-    config = TrainingConfig(**steps, early_stopping=EarlyStoppingConfig(every=2), processes=2)
-    job = TrainingJob([Mined(animals, "train", mined)], bert, config, 0, Runtime(device="cpu", workers=1))
-    info = run_training_job(tmp_path / "out", job, lambda *line: lines.append(line))
-    assert [step for step, values in lines if "loss" in values] == [1, 2, 3, 4, 5, 6]
-    assert "train: 6 steps" in caplog.messages
-    assert lines[-1][1]
-    check_trained(tmp_path / "out", info, bert, 6)
+def logged(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def check_trained(out: Path, info: dict[str, Any], bert: Path, steps: int) -> None:
@@ -114,14 +94,20 @@ def test_a_wrong_input_that_a_process_finds_is_told_in_one_line(
         run_training(tmp_path / "out", animals, mined, bert, config, runtime)
 
 
-STEPS = {"max_steps": 40, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
+STEPS = {"max_steps": 24, "epochs": 99, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "log_every": 1}
 
 
 def test_a_training_whose_starter_was_killed_leaves_no_process_behind_and_goes_on(
-    animals: Dataset, mined: Path, bert: Path, tmp_path: Path
+    animals: Dataset,
+    mined: Path,
+    bert: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lora = LoraConfig(rank=2, dropout=0.1)
-    config = TrainingConfig(**{**STEPS, "max_steps": 12}, lora=lora, gradient_checkpointing=True, processes=2, dropout=0.2)
+    own = {"lora": LoraConfig(rank=2, dropout=0.1), "gradient_checkpointing": True, "dropout": 0.2, "processes": 2}
+    stopping = EarlyStoppingConfig(every=3, patience=9)
+    config = TrainingConfig(**{**STEPS, "max_steps": 12}, **own, early_stopping=stopping)
     killed = tmp_path / "killed"
     arguments = [str(killed), str(animals.folder), str(mined), str(bert), config.model_dump_json(), "4"]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
@@ -133,7 +119,13 @@ def test_a_training_whose_starter_was_killed_leaves_no_process_behind_and_goes_o
         assert time.monotonic() < deadline, "the processes outlive the one that started them"
         time.sleep(0.05)
     assert list((killed / "steps").glob("checkpoint-*")) and not (killed / "model").exists()
-    check_resumed(killed, animals, mined, bert, config)
+    monkeypatch.setattr(progress, "LOG_EVERY_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, "nv_retriever.progress")
+    info, lines = check_resumed(killed, animals, mined, bert, config)
+    check_trained(tmp_path / "whole", info, bert, 12)
+    assert [step for step, values in lines if "loss" in values] == list(range(1, 13))
+    assert "train: 12 steps" in caplog.messages
+    assert lines[-1][1]
 
 
 @pytest.mark.usefixtures("sharded_over_cpus")
@@ -159,15 +151,18 @@ def test_a_sharded_training_of_which_a_process_was_killed_ends_and_goes_on(
     check_resumed(killed, animals, mined, bert, config)
 
 
-def check_resumed(killed: Path, animals: Dataset, mined: Path, bert: Path, config: TrainingConfig) -> None:
-    """Going on ends with exactly the weights, and the log, of a training that nobody killed."""
-    whole = killed.parent / "whole"
-    for folder in (killed, whole):
-        run_training(folder, animals, mined, bert, config, Runtime(device="cpu", workers=1))
+def check_resumed(
+    killed: Path, animals: Dataset, mined: Path, bert: Path, config: TrainingConfig
+) -> tuple[dict[str, Any], list[tuple[int, dict[str, float]]]]:
+    """Going on ends with exactly the weights, and the log, of a training that nobody killed; return what that one said."""
+    whole, runtime, lines = killed.parent / "whole", Runtime(device="cpu", workers=1), list[tuple[int, dict[str, float]]]()
+    run_training(killed, animals, mined, bert, config, runtime)
+    info = run_training(whole, animals, mined, bert, config, runtime, lambda *line: lines.append(line))
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(first[name], second[name]) for name in first), "exactly the same weights"
     assert (whole / "log.jsonl").read_text() == (killed / "log.jsonl").read_text()
     assert {path.name for path in killed.iterdir()} == {"log.jsonl", "model", "training.json"}
+    return info, lines
 
 
 def test_the_process_that_failed_by_itself_is_told(
