@@ -1,6 +1,5 @@
 """Wrong usage and wrong input: exit code 2 and one line that says where, what was expected, what was found."""
 
-import json
 import os
 import subprocess
 import sys
@@ -38,28 +37,9 @@ def break_corpus_json(folder: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def repeat_document(folder: Path) -> None:
-    path = folder / "corpus.jsonl"
-    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
-
-
 def name_unknown_document(folder: Path) -> None:
     with (folder / "qrels" / "train.tsv").open("a") as file:
         file.write("q-otter-food\tnobody\t1\n")
-
-
-def empty_text(folder: Path) -> None:
-    with (folder / "corpus.jsonl").open("a") as file:
-        file.write(json.dumps({"_id": "blank", "title": "", "text": "  "}) + "\n")
-
-
-def remove_labels(folder: Path) -> None:
-    for path in (folder / "qrels").iterdir():
-        path.unlink()
-
-
-def remove_corpus(folder: Path) -> None:
-    (folder / "corpus.jsonl").unlink()
 
 
 def remove_train(folder: Path) -> None:
@@ -68,13 +48,10 @@ def remove_train(folder: Path) -> None:
 
 BROKEN = {
     break_corpus_json: ("corpus.jsonl", "5"),
-    repeat_document: ("corpus.jsonl", "otter-food", "41"),
     name_unknown_document: ("train.tsv", "nobody", "22"),
-    empty_text: ("corpus.jsonl", "41"),
-    remove_labels: ("qrels",),
-    remove_corpus: ("corpus.jsonl",),
     remove_train: ("train", "dev", "test"),
 }
+"""Found in the first records, by ingestion, and after it; tests/data/test_wrong_input.py has the messages of all."""
 
 
 @pytest.mark.parametrize("mistake", BROKEN, ids=lambda mistake: mistake.__name__)

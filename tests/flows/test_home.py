@@ -25,8 +25,10 @@ def run_deployed(flow: Any, **parameters: Any) -> Any:
     return run_flow(flow, flow_run=run, parameters=flow.validate_parameters(parameters))
 
 
-@pytest.mark.parametrize("flow", [pipeline, mining, training, evaluation, auditing], ids=lambda flow: flow.name)
-@pytest.mark.parametrize("home", [None, "", "relative"])
+FLOWS = [(flow, None) for flow in (pipeline, training, evaluation, auditing)]
+
+
+@pytest.mark.parametrize(("flow", "home"), [*FLOWS, *((mining, home) for home in (None, "", "relative"))])
 def test_a_deployed_run_without_a_home_stops_and_writes_nothing(flow, home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NVR_HOME", raising=False)
