@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent / "mining"))  # the small worlds of the miner's tests
+from beir_folders import ingest
 from matrix import MatrixScorer
-from mining_world import ingest, score_matrix, search
+from mining_world import score_matrix, search
 
 from nv_retriever import mine
 from nv_retriever.artifacts import ArtifactRef, ArtifactStore

@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from mining_world import ingest, search
+from beir_folders import ingest
+from mining_world import search
 
 from nv_retriever.errors import InputError
 from nv_retriever.evaluation.false_negatives import FalseNegatives, count_false_negatives

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from beir_folders import ingest
 from matrix import MatrixScorer
-from mining_world import ingest, search
+from mining_world import search
 from rich.console import Console
 
 from nv_retriever import progress

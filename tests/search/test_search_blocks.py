@@ -1,15 +1,10 @@
 """Blocks of queries searched elsewhere: put together they are the table, bit by bit, and what is missing is searched."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from beir_folders import ingest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-from datasets_on_disk import dataset_of
 
 from nv_retriever.config import Runtime
 from nv_retriever.embedding.shards import Vectors
@@ -30,7 +25,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(3)
     vectors = [Vectors.from_array(rng.standard_normal((n, 8)).astype(np.float32)) for n in (10, 40)]
-    dataset, scorer = dataset_of(folder, documents, queries, qrels), VectorScorer(*vectors, "dot", Runtime(device="cpu"))
+    dataset, scorer = ingest(folder, documents, queries, qrels), VectorScorer(*vectors, "dot", Runtime(device="cpu"))
     return dataset, scorer, table(folder / "whole", scorer, dataset)
 
 

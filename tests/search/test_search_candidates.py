@@ -8,7 +8,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from datasets_on_disk import dataset_of
+from beir_folders import ingest
 from vector_worlds import brute_force
 
 from nv_retriever.config import Runtime
@@ -33,7 +33,7 @@ def world(tmp_path):
         "train": [(f"q{i:02}", f"d{3 * i % 40:03}", 1 + i % 2) for i in range(10)] + [("q00", "d011", 1)],
         "test": [("q10", "d001", 1), ("q00", "d005", 2)],
     }
-    dataset = dataset_of(tmp_path, documents, queries, qrels)
+    dataset = ingest(tmp_path, documents, queries, qrels, on_leak="keep")
     rng = np.random.default_rng(3)
     of_documents = rng.standard_normal((40, 8)).astype(np.float32)
     of_queries = rng.standard_normal((10, 8)).astype(np.float32)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from datasets_on_disk import dataset_of
+from beir_folders import ingest
 
 from nv_retriever.data.text import normalise
 from nv_retriever.search.exclusions import build_exclusions
@@ -67,7 +67,7 @@ def collections(draw):
 @given(collections(), st.booleans())
 def test_exclusions_equal_a_brute_force(collection, exclude_same_id):
     with tempfile.TemporaryDirectory() as folder:
-        dataset = dataset_of(Path(folder), *collection)
+        dataset = ingest(Path(folder), *collection, on_leak="keep")
         for split in dataset.splits:
             exclusions = build_exclusions(dataset, split, exclude_same_id)
             expected = brute_force(dataset, split, exclude_same_id)
@@ -79,7 +79,7 @@ def test_exclusions_equal_a_brute_force(collection, exclude_same_id):
 
 def test_labels_of_grade_0_are_judged_negatives_not_exclusions(tmp_path):
     documents = {"x": ("", "one"), "y": ("", "two")}
-    dataset = dataset_of(tmp_path, documents, {"q": "three"}, {"train": [("q", "x", 1), ("q", "y", 0)]})
+    dataset = ingest(tmp_path, documents, {"q": "three"}, {"train": [("q", "x", 1), ("q", "y", 0)]})
     assert reasons_of(build_exclusions(dataset, "train"), 0) == {0: Reason.POSITIVE}
 
 
@@ -87,7 +87,7 @@ def test_positives_of_other_splits_and_of_queries_beyond_the_limit_are_excluded(
     documents = {str(i): ("", f"text {i}") for i in range(6)}
     queries = {"q": "same", "r": "Same", "s": "other"}
     qrels = {"train": [("q", "0", 1), ("r", "1", 1), ("s", "2", 1)], "test": [("q", "3", 1)]}
-    dataset = dataset_of(tmp_path, documents, queries, qrels, limit=1)
+    dataset = ingest(tmp_path, documents, queries, qrels, limit=1, on_leak="keep")
     for row, query in enumerate(dataset.query_ids[dataset.query_rows("train")]):
         found = reasons_of(build_exclusions(dataset, "train"), row)
         if query == "s":
