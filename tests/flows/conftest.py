@@ -2,8 +2,15 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where servers that tests start as processes keep their database, one for all: making its tables takes longest."""
+    return tmp_path_factory.mktemp("prefect")
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ NVR = [sys.executable, "-m", "flows.cli"]
 PATIENCE_SECONDS = 600
 
 
-def start(*arguments: str, home: Path, **options) -> subprocess.Popen[str]:
+def start(*arguments: str, home: Path, prefect_home: Path, **options) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PYTHONUNBUFFERED")}
-    environment |= {"NVR_HOME": str(home), "PREFECT_HOME": str(home.parent / "prefect")}
+    environment |= {"NVR_HOME": str(home), "PREFECT_HOME": str(prefect_home)}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen([*NVR, *arguments], cwd=ROOT, env=environment, text=True, **options)
 
@@ -33,8 +33,8 @@ def wait_for_line(process: subprocess.Popen[str], part: str) -> None:
         pytest.fail(f"ended before it said {part!r}")
 
 
-def test_sigterm_ends_a_run_with_one_line_its_code_and_no_children(small_beir, tmp_path):
-    process = start("mine", "--dataset", str(small_beir), home=tmp_path / "home")
+def test_sigterm_ends_a_run_with_one_line_its_code_and_no_children(small_beir, tmp_path, prefect_home):
+    process = start("mine", "--dataset", str(small_beir), home=tmp_path / "home", prefect_home=prefect_home)
     wait_for_line(process, "embed embeddings/")
     children = psutil.Process(process.pid).children(recursive=True)
     assert children, "the server that a command starts for itself"
@@ -103,10 +103,12 @@ def test_an_error_that_a_signal_brought_about_is_told_as_the_signal(ending, numb
 
 
 @pytest.mark.parametrize("arguments", [["plan"], ["plan", "--json"], ["plan", "--help"]], ids=" ".join)
-def test_a_reader_who_goes_away_hears_and_makes_no_noise(small_beir, tmp_path, arguments):
+def test_a_reader_who_goes_away_hears_and_makes_no_noise(small_beir, tmp_path, prefect_home, arguments):
     reading, writing = os.pipe()
     os.close(reading)
-    process = start(*arguments, "--dataset", str(small_beir), home=tmp_path / "home", stdout=writing)
+    process = start(
+        *arguments, "--dataset", str(small_beir), home=tmp_path / "home", prefect_home=prefect_home, stdout=writing
+    )
     os.close(writing)
     _, told = process.communicate()
     assert (process.returncode, told) == (-signal.SIGPIPE, "")
@@ -114,9 +116,11 @@ def test_a_reader_who_goes_away_hears_and_makes_no_noise(small_beir, tmp_path, a
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("arguments", [["plan"], ["plan", "--json"]], ids=" ".join)
-def test_a_result_that_cannot_be_written_is_a_failure(small_beir, tmp_path, arguments):
+def test_a_result_that_cannot_be_written_is_a_failure(small_beir, tmp_path, prefect_home, arguments):
     with Path("/dev/full").open("w") as full:
-        process = start(*arguments, "--dataset", str(small_beir), home=tmp_path / "home", stdout=full)
+        process = start(
+            *arguments, "--dataset", str(small_beir), home=tmp_path / "home", prefect_home=prefect_home, stdout=full
+        )
         _, told = process.communicate()
     assert process.returncode == 1
     assert told.startswith("nvr: standard output: No space left on device; make room there") and told.count("\n") == 1
@@ -160,9 +164,9 @@ except Terminated:
 
 
 @pytest.mark.parametrize("moment", ["forked", "waits", "answers"])
-def test_sigterm_to_serve_ends_the_server_that_it_started(moment, tmp_path):
+def test_sigterm_to_serve_ends_the_server_that_it_started(moment, prefect_home):
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    environment |= {"PREFECT_HOME": str(tmp_path)}
+    environment |= {"PREFECT_HOME": str(prefect_home)}
     command = [sys.executable, "-c", SERVE, moment]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout == "left: []\n", done.stderr

@@ -39,8 +39,8 @@ def start_command(home: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 @pytest.mark.parametrize("ending", ["orderly", "kill -9"])
-def test_the_server_ends_with_its_command(tmp_path: Path, ending: str) -> None:
-    process, url = start_command(tmp_path)
+def test_the_server_ends_with_its_command(prefect_home: Path, ending: str) -> None:
+    process, url = start_command(prefect_home)
     assert url.startswith("http://127.0.0.1:")
     assert is_healthy(url)
     if ending == "kill -9":
