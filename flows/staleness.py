@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from nv_retriever.artifacts import MANIFEST, ArtifactStore
 from nv_retriever.data.head import check_head
+from nv_retriever.files import read_json
 from nv_retriever.plan.config import PipelineConfig
 from nv_retriever.plan.pipeline import plan_run
 from nv_retriever.plan.stages import DatasetSpec, Spec
@@ -55,7 +55,7 @@ def known_specs(folder: Path) -> list[dict[str, Any]]:
     specs = []
     for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
         try:
-            specs.append(json.loads(manifest.read_text(encoding="utf-8"))["spec"])
+            specs.append(read_json(manifest)["spec"])
         except (ValueError, KeyError, OSError):
             continue
     return specs

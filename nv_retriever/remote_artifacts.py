@@ -16,7 +16,7 @@ from typing import Any
 from nv_retriever.artifacts import MANIFEST, parse_manifest
 from nv_retriever.disk import place_named
 from nv_retriever.errors import ArtifactError
-from nv_retriever.files import write_json
+from nv_retriever.files import read_json, write_json
 from nv_retriever.fingerprint import file_digest, fingerprint
 from nv_retriever.remote_store import RemoteStore, origin
 
@@ -144,8 +144,8 @@ class RemoteArtifacts(RemoteStore):
 
     def _damaged(self, name: str) -> str | None:
         try:
-            return self._note(name).read_text(encoding="utf-8").strip().strip('"')
-        except FileNotFoundError:
+            return str(read_json(self._note(name)))
+        except (FileNotFoundError, ValueError):
             return None
 
 

@@ -7,7 +7,6 @@ commits it (`manifest.json` of an artifact, `NAME.keys.npy` of a vector shard) a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import uuid
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from nv_retriever.artifacts import MANIFEST
 from nv_retriever.errors import InputError
-from nv_retriever.files import aside_of, write_json
+from nv_retriever.files import aside_of, read_json, write_json
 
 ORIGIN = "origin.json"
 COMMITS = (MANIFEST, ".keys.npy")
@@ -50,7 +49,7 @@ def resolve_home(home: str | None = None) -> str:
 def origin(home: str | Path) -> str | None:
     """Return the URL that a local home is the copy of; None for an ordinary home."""
     try:
-        return str(json.loads((Path(home) / ORIGIN).read_text(encoding="utf-8"))["url"])
+        return str(read_json(Path(home) / ORIGIN)["url"])
     except FileNotFoundError:
         return None
 

@@ -46,7 +46,7 @@ def check_trainings(planned: Sequence[Spec], home: str, runtime: Runtime) -> Non
     """Raise InputError for a training that is still to be done and that this machine cannot do."""
     store = ArtifactStore(home)
     for spec in planned:
-        if isinstance(spec, TrainedSpec) and not store.is_complete(spec.ref):
+        if isinstance(spec, TrainedSpec) and not store.exists(spec.ref):
             check_hardware(spec.training, runtime)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from nv_retriever.data.splits import split_order
 from nv_retriever.data.text import HASH_BYTES, HashArray, TextView
 from nv_retriever.errors import ArtifactError, InputError
+from nv_retriever.files import read_json
 
 IntArray = npt.NDArray[np.int32]
 Rows = Sequence[int] | npt.NDArray[np.integer]
@@ -58,7 +58,7 @@ class Dataset:
         """Open the folder that `write_dataset` filled; raises ArtifactError where it is incomplete."""
         path = Path(folder)
         try:
-            info = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+            info = read_json(path / "dataset.json")
             return cls(path, info)
         except (OSError, ValueError, KeyError) as error:
             raise ArtifactError(f"{path} is no complete data set: {error!r}") from None

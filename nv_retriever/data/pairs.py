@@ -1,8 +1,7 @@
 """Rows of (query, positive), (query, positive, negative …) or (query, document, score) as documents, queries and labels.
 
-Cells may hold a text, a list of texts
-(FlagEmbedding's `pos`, `neg`; with a list of scores sentence-transformers' labeled lists), or objects with `text`, `title`,
-`docid` (Tevatron's `positive_passages`, DPR's `positive_ctxs`).
+Cells may hold a text, a list of texts (FlagEmbedding's `pos`, `neg`; with a list of scores sentence-transformers' labeled
+lists), or objects with `text`, `title`, `docid` (Tevatron's `positive_passages`, DPR's `positive_ctxs`).
 """
 
 from __future__ import annotations

@@ -7,14 +7,13 @@ after a small change of the corpus. Cosines are remembered per text, so that a r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nv_retriever.files import write_json
+from nv_retriever.files import read_json, write_json
 from nv_retriever.search.types import FloatArray
 
 SAMPLE_TEXTS = 64
@@ -77,7 +76,7 @@ class Recorded:
 
     def _read(self) -> dict[str, float]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8")) if self.path else {}
+            content = read_json(self.path) if self.path else {}
             return {str(key): float(value) for key, value in content.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}

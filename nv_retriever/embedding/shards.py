@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import ArtifactError, InputError
-from nv_retriever.files import write_aside, write_json
+from nv_retriever.files import read_json, write_aside, write_json
 from nv_retriever.mapped_file import create_mapped
 from nv_retriever.search.types import FloatArray, ScoreKind
 
@@ -35,7 +34,7 @@ class Vectors:
         """Open an embeddings artifact, memory-mapped; raises ArtifactError where it is incomplete."""
         path = Path(folder)
         try:
-            info = json.loads((path / INFO).read_text(encoding="utf-8"))
+            info = read_json(path / INFO)
             n, dim, kind = info["rows"], info["dim"], info["score_kind"]
             parts = [_map(path / shard_name(number)) for number in range(-(-n // SHARD_ROWS))]
             if sum(map(len, parts)) != n or any(part.shape[1:] != (dim,) or part.dtype != np.float32 for part in parts):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import ArtifactError, InputError
+from nv_retriever.files import read_json
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EvaluationResult:
     def open(cls, folder: Path) -> EvaluationResult:
         """Open an evaluation's folder; raises ArtifactError where it is incomplete."""
         try:
-            info = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+            info = read_json(folder / "evaluation.json")
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{folder} holds no readable evaluation: {error}") from error
         return cls(folder, info)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,8 +32,8 @@ class PipelineConfig(Frozen):
     """The candidate tables."""
     mining: MiningConfig = MiningConfig()
     """Which candidates become negatives."""
-    student: StudentConfig = StudentConfig(layers=2)
-    """The model that is trained; by default the first two layers of the packaged MiniLM, a model that is named whole."""
+    student: StudentConfig = StudentConfig()
+    """The model that is trained; by default the first two layers of the packaged MiniLM."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
     blend: BlendConfig | None = None
@@ -49,17 +49,6 @@ class PipelineConfig(Frozen):
     """The one seed."""
     runtime: Runtime = Runtime()
     """How the run is carried out; changes no result."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _the_default_student_stays_small(cls, values: Any) -> Any:
-        """A prompt or a precision alone is no other model: one that is named is trained whole, the default one is not."""
-        student = values.get("student") if isinstance(values, dict) else None
-        if isinstance(student, dict) and "layers" not in student:
-            encoder = student.get("encoder", {})
-            if isinstance(encoder, dict) and "model" not in encoder:
-                return values | {"student": student | {"layers": cls.model_fields["student"].default.layers}}
-        return values
 
     @model_validator(mode="after")
     def _an_audit_mines_as_the_run(self) -> Self:

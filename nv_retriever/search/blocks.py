@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nv_retriever.data.dataset import Dataset
-from nv_retriever.files import write_aside, write_json
+from nv_retriever.files import read_json, write_aside, write_json
 from nv_retriever.search.candidate_table import DOCUMENTS, SCORES
 from nv_retriever.search.config import SearchConfig
 from nv_retriever.search.exclusions import build_exclusions
@@ -36,7 +35,7 @@ class Block:
     @staticmethod
     def open(folder: Path) -> Block:
         """Read what `write_block` wrote."""
-        where = json.loads((folder / BLOCK).read_text(encoding="utf-8"))
+        where = read_json(folder / BLOCK)
         arrays = [np.load(folder / name, allow_pickle=False) for name in (DOCUMENTS, SCORES, EXCLUDED_SCORES)]
         return Block(where["start"], where["stop"], *arrays)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import ArtifactError
+from nv_retriever.files import read_json
 from nv_retriever.ragged import row_offsets
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, OffsetArray, ScoreKind
 
@@ -74,7 +74,7 @@ class Candidates:
 
         path = Path(folder)
         try:
-            info = json.loads((path / INFO).read_text(encoding="utf-8"))
+            info = read_json(path / INFO)
             documents: IntArray = np.asarray(np.load(path / DOCUMENTS, mmap_mode="r", allow_pickle=False))
             scores: FloatArray = np.asarray(np.load(path / SCORES, mmap_mode="r", allow_pickle=False))
             table = pq.read_table(path / EXCLUDED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.errors import GateError, InputError
-from nv_retriever.files import write_aside, write_json
+from nv_retriever.files import read_json, write_aside, write_json
 from nv_retriever.mapped_file import create_mapped
 from nv_retriever.progress import progress
 from nv_retriever.search.blocks import EXCLUDED_SCORES, Block, search_block
@@ -130,7 +129,7 @@ class _Work:
 
     def _finished(self) -> list[int]:
         try:
-            state = json.loads((self.folder / DONE).read_text(encoding="utf-8"))
+            state = read_json(self.folder / DONE)
             there = all((self.folder / name).exists() for name in (DOCUMENTS, SCORES, EXCLUDED_SCORES))
             return list(state["done"]) if there and state["layout"] == self.layout else []
         except (OSError, ValueError, KeyError, TypeError):

@@ -34,7 +34,7 @@ def precision_below(
 
     Searches `query_rows` (n,) with `limits` (n,); those of one query share its products.
     """
-    formats = [FP32] if float_precision(device) is FP32 else [FP32, float_precision(device)]
+    formats = list(dict.fromkeys([FP32, float_precision(device)]))
     if device == "cpu" and int8_products.fast():
         formats.append(INT8)
     n_queries = len(np.unique(query_rows))

@@ -11,6 +11,7 @@ from typing import Any
 
 from nv_retriever.artifacts import MANIFEST
 from nv_retriever.errors import ArtifactError
+from nv_retriever.files import read_json
 from nv_retriever.fingerprint import file_digest
 
 RUN = "run.json"
@@ -68,7 +69,7 @@ class MiningArtifact:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing") from None
     except ValueError as error:

@@ -19,7 +19,7 @@ from nv_retriever.errors import InputError
 from nv_retriever.progress import progress
 from nv_retriever.search.types import Exclusions, FloatArray, ScoreKind, TopK
 from nv_retriever.teachers.config import BM25Config
-from nv_retriever.teachers.selection import empty_top_k, fill_row
+from nv_retriever.teachers.selection import fill_row
 
 logger = logging.getLogger(__name__)
 READ_TEXTS = 8192
@@ -56,7 +56,7 @@ class BM25Scorer:
         self, query_rows: npt.NDArray[np.integer], k: int, excluded: Exclusions, limits: FloatArray | None = None
     ) -> TopK:
         """Return the k best allowed documents of each query, strictly below its limit where limits are given."""
-        result = empty_top_k(len(query_rows), k)
+        result = TopK.empty(len(query_rows), k)
         allowed = np.ones(self.n_documents, bool)
         with progress("search bm25", len(query_rows), "queries") as bar:
             for row, query in enumerate(query_rows.tolist()):

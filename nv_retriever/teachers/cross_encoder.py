@@ -26,7 +26,7 @@ from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.model_folder import DEFAULT_LENGTH, ModelFolder, content_digest, locate_model, read_model_folder
 from nv_retriever.teachers.pair_model import CrossEncoderIdentity, PairModel
 from nv_retriever.teachers.pair_scores import PairScores, pair_keys
-from nv_retriever.teachers.selection import empty_top_k, fill_row
+from nv_retriever.teachers.selection import fill_row
 from nv_retriever.window import WindowSize
 
 FIRST, FEWEST, MOST = 1 << 10, 1 << 10, 1 << 16
@@ -95,7 +95,7 @@ class CrossEncoderScorer:
         sizes = np.array([len(pool) for pool in pools], np.int64)
         documents = np.concatenate([*pools, np.empty(0, np.int64)]).astype(np.int64)
         scores = self.score_pairs(np.repeat(np.asarray(query_rows), sizes), documents)
-        result = empty_top_k(len(pools), k)
+        result = TopK.empty(len(pools), k)
         ends = np.cumsum(sizes)
         for row, (pool, stop) in enumerate(zip(pools, ends.tolist(), strict=True)):
             limit = None if limits is None else float(limits[row])

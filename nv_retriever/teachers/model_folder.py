@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nv_retriever.errors import InputError
+from nv_retriever.files import read_json
 from nv_retriever.fingerprint import file_digest, files_below
 from nv_retriever.teachers.identity import Pooling
 
@@ -259,7 +260,7 @@ def _pooling_mode(config: dict[str, Any]) -> Pooling | None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:

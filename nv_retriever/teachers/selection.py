@@ -8,12 +8,6 @@ from nv_retriever.ragged import Index
 from nv_retriever.search.types import FloatArray, TopK
 
 
-def empty_top_k(n_queries: int, k: int) -> TopK:
-    """Return a result without documents, to be filled row by row."""
-    documents = np.full((n_queries, k), -1, np.int32)
-    return TopK(documents, np.full((n_queries, k), np.nan, np.float32), np.zeros(n_queries, np.int64))
-
-
 def fill_row(result: TopK, row: int, documents: Index, scores: FloatArray, limit: float | None) -> None:
     """Write the best of one query's allowed documents (n,), ascending, with scores (n,) into a row of `result`.
 

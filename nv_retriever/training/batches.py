@@ -139,10 +139,12 @@ class Batches(torch.utils.data.Dataset[dict[str, Any]]):
 
     def _texts(self, source: Source, share: IndexArray, documents: IntArray) -> dict[str, Any]:
         queries, query_index = np.unique(source.samples.query_rows[share], return_inverse=True)
-        parts = [(source.queries.take(queries), source.queries.prompt_length, 0)]
-        parts.append((source.documents.take(documents), source.documents.prompt_length, len(queries)))
-        if source.queries.prompt_length == source.documents.prompt_length:
-            parts = [(parts[0][0] + parts[1][0], source.queries.prompt_length, 0)]
+        query_texts, query_prompt = source.queries.take(queries), source.queries.prompt_length
+        document_texts, document_prompt = source.documents.take(documents), source.documents.prompt_length
+        if query_prompt == document_prompt:
+            parts = [(query_texts + document_texts, query_prompt, 0)]
+        else:  # a micro-batch has one prompt
+            parts = [(query_texts, query_prompt, 0), (document_texts, document_prompt, len(queries))]
         chunks, places = [], []
         for texts, prompt_length, offset in parts:
             for chunk, members in micro_batches(texts, self._tokens, self._pad, prompt_length):

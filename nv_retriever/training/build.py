@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nv_retriever.files import write_json
+from nv_retriever.files import read_json, write_json
 from nv_retriever.training.config import StudentConfig
 from nv_retriever.training.job import TrainingJob
 
@@ -69,7 +68,7 @@ def run_training_process(folder: Path, job: TrainingJob, on_log: OnLog | None = 
             write_json(done, {"base_model": base, **info, "train_seconds": round(time.monotonic() - started, 3)})
         PartialState().wait_for_everyone()  # the others may still be at work in the steps
     shutil.rmtree(folder / "steps", ignore_errors=True)
-    result: dict[str, Any] = json.loads(done.read_text())
+    result: dict[str, Any] = read_json(done)
     return result
 
 
@@ -78,5 +77,5 @@ def _base_model(model_folder: Path) -> str:
     for name in ("student.json", DONE):
         path = model_folder.parent / name
         if path.exists():
-            return str(json.loads(path.read_text())["base_model"])
+            return str(read_json(path)["base_model"])
     return model_folder.name

@@ -20,7 +20,10 @@ class KnownPositives:
     """
 
     def __init__(self, dataset: Dataset, query_rows: IntArray | None = None, positive_rows: IntArray | None = None) -> None:
-        """Read the labels; `query_rows` and `positive_rows` (n,) are further known pairs (what a judge did not keep)."""
+        """Read the labels; `query_rows` and `positive_rows` (n,) are pairs known beyond them.
+
+        Such are the samples' own pairs, and those that a judge did not keep.
+        """
         hashes = np.asarray(dataset.query_hashes)
         _, self._classes = np.unique(hashes, return_inverse=True)
         self.groups = np.asarray(dataset.groups)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nv_retriever.errors import InputError
-from nv_retriever.files import write_json
+from nv_retriever.files import read_json, write_json
 from nv_retriever.progress import Progress, progress
 from nv_retriever.training.build import DONE
 from nv_retriever.training.config import NodesConfig
@@ -54,13 +54,13 @@ def launch_training_job(
                 process.terminate()
         follower.follow()
     if process.returncode and wrong.exists():
-        raise InputError(**json.loads(wrong.read_text()))
+        raise InputError(**read_json(wrong))
     if process.returncode:
         reason = failed.read_text() if failed.exists() else f"torchrun ended with exit code {process.returncode}"
         raise RuntimeError(f"training in {job.config.processes} processes: {reason}; what they said is in {output}")
     path.unlink()
     output.unlink()
-    result: dict[str, Any] = json.loads((folder / DONE).read_text())
+    result: dict[str, Any] = read_json(folder / DONE)
     return result
 
 

@@ -13,6 +13,7 @@ import torch
 from transformers import set_seed
 
 from nv_retriever.errors import InputError
+from nv_retriever.files import read_json
 from nv_retriever.progress import progress
 from nv_retriever.training.batches import Batches, BatchOrder
 from nv_retriever.training.biencoder import BiEncoder
@@ -181,7 +182,7 @@ class Run:
         mining = []
         for mined in self.mined:
             run = mined.mining_folder / "run.json"
-            said = json.loads(run.read_text()) if run.exists() else {"folder": mined.mining_folder.name}
+            said = read_json(run) if run.exists() else {"folder": mined.mining_folder.name}
             mining.append(said | ({} if mined.query_prompt is None else {"query_prompt": mined.query_prompt}))
         student = {"layers": encoder[0].auto_model.config.num_hidden_layers, "prompts": encoder.prompts}
         recipe = {"student": student, "training": self.config.model_dump(mode="json"), "seed": self.seed, "mining": mining}

@@ -42,11 +42,12 @@ class SourceReader:
     def source(self, name: str, mined: Mined, samples: Samples) -> Source:
         """Return what batches need of a source."""
         queries, documents = self.tokens(name, mined, np.unique(samples.query_rows), samples.document_rows())
-        judged = judged_away(mined.dataset, mined.mining_folder)
-        own = (samples.query_rows, samples.positive_rows)
+        judged_queries, judged_positives = judged_away(mined.dataset, mined.mining_folder)
+        known_queries = np.concatenate([samples.query_rows, judged_queries])
+        known_positives = np.concatenate([samples.positive_rows, judged_positives])
         return Source(
             samples=samples,
-            known=KnownPositives(mined.dataset, *map(np.concatenate, zip(own, judged, strict=True))),
+            known=KnownPositives(mined.dataset, known_queries, known_positives),
             queries=queries,
             documents=documents,
             in_batch=self._in_batch(mined),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -11,7 +10,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from nv_retriever.errors import InputError
-from nv_retriever.files import write_json
+from nv_retriever.files import read_json, write_json
 from nv_retriever.training.build import run_training_process
 from nv_retriever.training.job import TrainingJob
 
@@ -24,7 +23,7 @@ def main(path: str) -> None:
     """
     # Not sys.stdin.read(): a daemon thread that holds the lock of a buffered stream may make Python abort at exit.
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-    spec = json.loads(Path(path).read_text(encoding="utf-8"))
+    spec = read_json(Path(path))
     try:
         run_training_process(Path(spec["folder"]), TrainingJob.from_json(spec["job"]))
     except InputError as error:

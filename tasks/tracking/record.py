@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from filelock import FileLock
 
 from nv_retriever.artifacts import TRACKING_RECORD, ArtifactStore
 from nv_retriever.disk import place_named
-from nv_retriever.files import write_json
+from nv_retriever.files import read_json, write_json
 from nv_retriever.plan.stages import Spec
 
 EXPERIMENT = "nv-retriever"
@@ -37,7 +36,7 @@ def tracking_uri(home: str) -> str:
 def read_record(spec: Spec, home: str) -> dict[str, Any]:
     """Return what is noted beside the artifact for the current tracking store, without opening the store; else nothing."""
     try:
-        record: dict[str, Any] = json.loads((ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD).read_text("utf-8"))
+        record: dict[str, Any] = read_json(ArtifactStore(home).folder(spec.ref) / TRACKING_RECORD)
     except (OSError, ValueError):
         return {}
     uri = tracking_uri(home)

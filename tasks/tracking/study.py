@@ -11,7 +11,7 @@ from nv_retriever.files import read_json
 from nv_retriever.plan.stages import CheckpointSpec, EvaluationSpec
 from tasks.tracking.client import log_metrics, open_client
 from tasks.tracking.names import metric_name
-from tasks.tracking.record import note_run, read_record
+from tasks.tracking.record import note_run, one_at_a_time, read_record
 from tasks.tracking.training import track_training
 
 
@@ -35,11 +35,12 @@ def nest_runs(name: str, children: Sequence[tuple[str, str]], written: dict[str,
 
     `children` are (run id, cell); a run is called by the first of its cells: rules alone do not tell `oracle` from `topk`.
     """
-    client, experiment = open_client(home)
     report = str(Path(written["html"]).parent.name)
-    found = client.search_runs([experiment], f"tags.`nvr.report` = '{report}'", max_results=1)
     tags = {"nvr.report": report, "nvr.stage": "ablate"}
-    run = found[0] if found else client.create_run(experiment, run_name=name, tags=tags)
+    with one_at_a_time(home):
+        client, experiment = open_client(home)
+        found = client.search_runs([experiment], f"tags.`nvr.report` = '{report}'", max_results=1)
+        run = found[0] if found else client.create_run(experiment, run_name=name, tags=tags)
     run_id = str(run.info.run_id)
     cells: dict[str, list[str]] = {}
     for child, cell in children:

@@ -21,10 +21,11 @@ class TrainingRun:
     """The MLflow run of one training: curves while it runs, everything else when it is done."""
 
     def __init__(self, spec: TrainedSpec, home: str) -> None:
-        self.client, experiment = open_client(home)
-        name, tags = describe_training(spec)
-        self.run_id = find_or_create(self.client, experiment, spec, name, tags)
         self.spec, self.home = spec, home
+        name, tags = describe_training(spec)
+        with one_at_a_time(home):
+            self.client, experiment = open_client(home)
+            self.run_id = find_or_create(self.client, experiment, spec, name, tags)
         self._points: list[Any] = []
         self._last_step = self._logged_steps()
 

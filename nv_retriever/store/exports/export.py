@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nv_retriever.disk import place_named
 from nv_retriever.errors import InputError
-from nv_retriever.files import aside_of, local_path
+from nv_retriever.files import aside_of, local_path, read_json
 from nv_retriever.store.exports import (
     flagembedding,
     labeled_list,
@@ -134,7 +134,7 @@ def _check_place(form: Format, out: Path, alone: bool) -> None:
 
 def _marked(marker: Path) -> set[str]:
     try:
-        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
+        files = read_json(marker)["files"]
         return {marker.name, *(str(name) for name in files)}
     except (OSError, ValueError, KeyError, TypeError):
         return {marker.name}
