@@ -220,7 +220,7 @@ def build_ablation(
             "'pipeline'",
             "its settings stand beside the group `ablation`",
         )
-    several = len(config.teachers) > 1
+    several = len(config.choosing_teachers) > 1
     tree: Tree = {
         "teachers": config.teachers if several else (),
         "ensembles": ("cross-sample", "intra-sample", "intra-sample-dedup") if several else (),
@@ -232,7 +232,7 @@ def build_ablation(
         "evaluate_on": [{"source": source} for source in evaluate_on] if evaluate_on else None,
     }
     tree |= study | {name: value for name, value in options.items() if value is not None}
-    tree["pipeline"] = alone(config, config.teachers[0])
+    tree["pipeline"] = alone(config, config.choosing_teachers[0])
     try:
         return AblationConfig.model_validate(tree)
     except ValidationError as error:

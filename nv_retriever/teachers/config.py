@@ -78,6 +78,8 @@ class TeacherConfig(Frozen):
     latter of given vectors, prompts, length and precision of a cross-encoder. Setting more is an error."""
     bm25: BM25Config = BM25Config()
     """Details of the teacher `bm25`."""
+    only_retrieves: bool = False
+    """Of the first teacher: it finds the candidates that the cross-encoders behind it rescore, and chooses no negatives."""
 
     @property
     def kind(self) -> TeacherKind:

