@@ -29,7 +29,7 @@ def test_wrong_values_say_what_was_expected_and_found():
 def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_settings():
     with pytest.raises(InputError, match=r"teachers: expected a list, found 'bm25'"):
         build_config({"teachers": "bm25"}, "x.yaml")
-    group = r"teachers\.0: expected a group of settings \(alias, bm25, encoder, name\), found 'bm25'"
+    group = r"teachers\.0: expected a group of settings \(alias, bm25, encoder, name, only_retrieves\), found 'bm25'"
     with pytest.raises(InputError, match=group):
         build_config({"teachers": ["bm25"]}, "x.yaml")
 
@@ -40,17 +40,20 @@ def test_the_role_of_a_column_is_known_for_every_kind_of_source():
 
 
 @pytest.mark.parametrize(
-    ("student", "layers"),
+    ("tree", "layers"),
     [
-        ({"encoder": {"query_prompt": "query: "}}, 2),
-        ({"dtype": "bfloat16"}, 2),
-        ({"encoder": {"query_prompt": "query: "}, "layers": None}, None),
-        ({"encoder": {"model": "minilm"}}, None),
+        ({}, 2),
+        ({"dataset": {"limit": 9, "source": "stdlib"}}, 2),
+        ({"dataset": {"source": "some/folder"}}, None),
+        ({"dataset": {"source": "some/folder"}, "student": {"layers": 2}}, 2),
+        ({"student": {"encoder": {"query_prompt": "query: "}}}, 2),
+        ({"student": {"dtype": "bfloat16"}}, 2),
+        ({"student": {"encoder": {"query_prompt": "query: "}, "layers": None}}, None),
+        ({"student": {"encoder": {"model": "minilm"}}}, None),
     ],
 )
-def test_another_setting_of_the_default_student_leaves_its_layers(student, layers):
-    assert build_config({}, "--set").student.layers == 2
-    assert build_config({"student": student}, "--set").student.layers == layers
+def test_the_student_is_small_where_model_and_data_set_are_the_default_ones(tree, layers):
+    assert build_config(tree, "--set").student.layers == layers
 
 
 @pytest.mark.parametrize("text", ["training.epochs", "=3", "a=[1"])

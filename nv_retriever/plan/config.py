@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,7 +33,7 @@ class PipelineConfig(Frozen):
     mining: MiningConfig = MiningConfig()
     """Which candidates become negatives."""
     student: StudentConfig = StudentConfig()
-    """The model that is trained; by default the first two layers of the packaged MiniLM."""
+    """The model that is trained."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
     blend: BlendConfig | None = None
@@ -49,6 +49,19 @@ class PipelineConfig(Frozen):
     """The one seed."""
     runtime: Runtime = Runtime()
     """How the run is carried out; changes no result."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_default_run_takes_minutes(cls, values: Any) -> Any:
+        """Train two layers of the default model on the default data set, unless something else is said."""
+        if not isinstance(values, dict):
+            return values
+        dataset, student = values.get("dataset", {}), values.get("student", {})
+        encoder = student.get("encoder", {}) if isinstance(student, dict) else None
+        if not isinstance(dataset, dict) or not isinstance(encoder, dict):
+            return values
+        by_default = "model" not in encoder and dataset.get("source") in (None, DatasetConfig().source)
+        return values | {"student": {"layers": 2, **student}} if by_default else values
 
     @model_validator(mode="after")
     def _an_audit_mines_as_the_run(self) -> Self:

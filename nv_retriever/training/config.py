@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from nv_retriever.config import Frozen
 from nv_retriever.teachers.config import EncoderConfig
-
-DEFAULT_LAYERS = 2
-"""Of the default student, the packaged MiniLM: trained on two cores in minutes."""
 
 
 class StudentConfig(Frozen):
@@ -19,22 +16,14 @@ class StudentConfig(Frozen):
     encoder: EncoderConfig = EncoderConfig()
     """Where it starts from."""
     layers: int | None = Field(default=None, ge=1)
-    """Keep only the first layers: by default 2 of the default encoder, and all of one that is named."""
+    """Keep only the first layers (a small student from a larger model); by default 2 where both model and data set are the
+    default ones, which shows a whole run in minutes, else all."""
     bidirectional: bool = False
     """Let every token of a decoder attend to every other one; written to the model's own configuration."""
     pool_prompt: bool = True
     """Whether the prompt's tokens take part in the pooling; they are attended to in any case."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the stored weights; bfloat16 halves a large frozen base under LoRA."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _the_default_student_is_small(cls, values: Any) -> Any:
-        """A prompt or a precision alone names no other model."""
-        encoder = values.get("encoder", {}) if isinstance(values, dict) else None
-        if isinstance(encoder, dict) and "model" not in encoder:
-            return {"layers": DEFAULT_LAYERS, **values}
-        return values
 
 
 class LoraConfig(Frozen):
