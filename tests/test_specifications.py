@@ -193,3 +193,13 @@ def test_in_a_study_a_cross_encoder_rescores_the_first_teachers_candidates(small
     assert [table.ref] == alone and table.first and [table.first.ref] == first
     with pytest.raises(InputError, match=r"none for one, found none with 2 .*teachers\.0\.only_retrieves=true lets"):
         plan_run(build_config(tree, "test"))
+
+
+@pytest.mark.parametrize("changed", [{}, {"layers": 6}, {"pool_prompt": False}, {"dtype": "bfloat16"}])
+def test_an_untrained_student_of_which_nothing_was_changed_has_its_encoders_vectors(small_beir, changed):
+    teacher = {"name": "minilm", "encoder": {"precision": "fp32"}}
+    tree = {"dataset": {"source": str(small_beir)}, "teachers": [teacher], "student": changed}
+    plan = plan_run(build_config(tree, "test"))
+    (taught,) = plan.checkpoint.mining.candidates
+    assert (plan.base.documents.ref == taught.documents.ref) == (not changed)
+    assert plan.trained.documents.ref != taught.documents.ref

@@ -192,7 +192,8 @@ def evaluation_spec(
     """Return the specification of one system's scores on the evaluation split; a benchmark's name brings its own rules.
 
     The resamples of comparisons are left out: they change no score. An encoder whose precision is left to `auto` is
-    measured in fp32: scores are then the published ones, on every machine.
+    measured in fp32: scores are then the published ones, on every machine. An untrained student of which nothing was
+    changed is its encoder: where that teaches too, the documents have its vectors already.
     """
     from nv_retriever.teachers.names import teacher_digest
 
@@ -201,6 +202,8 @@ def evaluation_spec(
     split = evaluation.split
     documents: EmbeddingSpec | None
     queries: EmbeddingSpec | None
+    if isinstance(model, StudentSpec) and model.as_given:
+        model = TeacherConfig(name=config.student.encoder.model, encoder=config.student.encoder)
     if isinstance(model, TeacherConfig):
         if model.kind == "cross-encoder":
             expected = "a model that retrieves (an encoder, bm25, an endpoint, vectors)"

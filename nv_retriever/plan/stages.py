@@ -116,6 +116,11 @@ class StudentSpec(Spec):
     dtype: Literal["float32", "bfloat16"] = "float32"
     location: Location
 
+    @property
+    def as_given(self) -> bool:
+        """Whether it is its encoder with nothing changed, so that its vectors are the encoder's."""
+        return self.layers is None and not self.bidirectional and self.pool_prompt and self.dtype == "float32"
+
 
 class EmbeddingSpec(Spec):
     """Vectors of a data set's documents, or of the queries of one split."""
