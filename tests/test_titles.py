@@ -5,6 +5,7 @@ from nv_retriever.plan.iteration import plan_rounds
 from nv_retriever.plan.pipeline import ordered, plan_run
 from nv_retriever.plan.specifications import audit_spec
 from nv_retriever.plan.titles import title
+from nv_retriever.training.config import StudentConfig
 
 
 def test_every_row_of_a_plan_says_whose_it_is_and_of_which_data_set(small_beir):
@@ -22,13 +23,15 @@ def test_every_row_of_a_plan_says_whose_it_is_and_of_which_data_set(small_beir):
     assert [text for stage, text in titles if stage == "embed"] == [
         "animals documents by minilm",
         "animals train queries by minilm",
-        "animals documents by untrained student",
-        "animals test queries by untrained student",
+        "animals documents by minilm in fp32",
+        "animals test queries by minilm in fp32",
         "animals documents by trained student",
         "animals test queries by trained student",
     ]
     assert ("index", "animals train by bm25") in titles and ("evaluate", "trained on animals test") in titles
     assert title(audit_spec(config)) == "animals train"
+    small = ordered([plan_run(config.model_copy(update={"student": StudentConfig(layers=2)})).base])
+    assert "animals documents by untrained student" in map(title, small)
 
 
 def test_the_table_of_a_second_round_is_the_first_student_s(small_beir):

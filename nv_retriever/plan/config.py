@@ -33,7 +33,7 @@ class PipelineConfig(Frozen):
     mining: MiningConfig = MiningConfig()
     """Which candidates become negatives."""
     student: StudentConfig = StudentConfig()
-    """The model that is trained."""
+    """The model that is trained: the packaged MiniLM, whole; on the default data set its first two layers."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
     blend: BlendConfig | None = None

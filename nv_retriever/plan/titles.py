@@ -35,5 +35,8 @@ def title(spec: Spec) -> str:
 
 
 def _model_title(spec: EmbeddingSpec) -> str:
-    """Return who embeds."""
-    return title(spec.model) if isinstance(spec.model, Spec) else TeacherConfig(name=spec.location.source).label
+    """Return who embeds; a model as it is given may mine in one precision and be measured in another."""
+    if isinstance(spec.model, Spec):
+        return title(spec.model)
+    label = TeacherConfig(name=spec.location.source).label
+    return label if spec.precision == "auto" else f"{label} in {spec.precision}"
