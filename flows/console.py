@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from nv_retriever.data.config import DatasetConfig
 
 Json = dict[str, Any]
 SHORT_REASONS = {
@@ -67,7 +70,15 @@ def show_run(result: Json, dataset: str) -> None:
     console.print(table)
     console.print("Trained: " + ", ".join(f"{name} {value}" for name, value in difference.items()))
     console.print(f"Checkpoint: {result['checkpoint']}\nMLflow run: {result['mlflow_run_id']}")
-    console.print("Next: nvr plan · nvr run --method 'topk-marginpos(0.05)' · nvr run --dataset FOLDER · nvr serve")
+    console.print(f"Next: {next_steps(dataset)}")
+
+
+def next_steps(dataset: str) -> str:
+    """Return what to try after a run; on the default data set that is one's own."""
+    if dataset == DatasetConfig().source:
+        return "nvr plan · nvr run --dataset FOLDER, with your own data · nvr serve"
+    own = f"--dataset {shlex.quote(dataset)}"
+    return f"nvr audit {own}, how many negatives are false · the same with --method 'topk-marginpos(0.05)' · nvr serve"
 
 
 def show_mined(console: Console, mining: Json) -> None:

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flows.console import difference_cells, show_ablation, show_audit, show_mined, show_plan, show_run
+from flows.console import difference_cells, next_steps, show_ablation, show_audit, show_mined, show_plan, show_run
 
 COUNTS = {"triples": 1200, "queries": 310, "samples": 320, "run_id": "abc", "database": "home/triples.duckdb"}
 COUNTS |= {"empty": 0, "reasons": {"kept": 1150, "deepened": 50}}
@@ -96,6 +96,11 @@ def test_names_with_brackets_and_long_paths_are_printed_as_they_are(capsys, monk
     found = run_shown(capsys, monkeypatch, "80")
     assert RUN["mining"]["database"] in found
     assert "Retrieval on data/[v2]/pairs: 431 queries" in found and "Checkpoint: /home/[v2]/model" in found
+
+
+def test_after_a_run_on_ones_own_data_the_next_steps_are_about_them(capsys, monkeypatch):
+    assert "Next: nvr audit --dataset 'data/[v2]/pairs', how" in " ".join(run_shown(capsys, monkeypatch, "200").split())
+    assert "nvr run --dataset FOLDER" in next_steps("stdlib")
 
 
 def test_a_plan_shows_what_changed_in_full(capsys, monkeypatch):
