@@ -48,12 +48,22 @@ def test_the_role_of_a_column_is_known_for_every_kind_of_source():
         ({"dataset": {"source": "some/folder"}, "student": {"layers": 2}}, 2),
         ({"student": {"encoder": {"query_prompt": "query: "}}}, 2),
         ({"student": {"dtype": "bfloat16"}}, 2),
-        ({"student": {"encoder": {"query_prompt": "query: "}, "layers": None}}, None),
-        ({"student": {"encoder": {"model": "minilm"}}}, None),
+        ({"student": {"encoder": {"model": "minilm"}, "layers": None}}, 2),
+        ({"student": {"layers": 6}}, 6),
+        ({"student": {"encoder": {"model": "some/folder"}}}, None),
     ],
 )
 def test_the_student_is_small_where_model_and_data_set_are_the_default_ones(tree, layers):
-    assert build_config(tree, "--set").student.layers == layers
+    config = build_config(tree, "--set")
+    assert config.untrained.layers == layers
+    again = build_config(config.model_dump(mode="json"), "a form that says everything")
+    assert again.untrained == config.untrained
+
+
+def test_a_form_that_says_every_default_trains_the_whole_model_on_the_data_set_that_is_put_in():
+    form = build_config({}, "form").model_dump(mode="json")
+    form["dataset"]["source"] = "some/folder"
+    assert build_config(form, "form").untrained.layers is None
 
 
 @pytest.mark.parametrize("text", ["training.epochs", "=3", "a=[1"])

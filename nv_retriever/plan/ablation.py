@@ -193,7 +193,7 @@ def plan_references(config: AblationConfig) -> list[EvaluationSpec]:
         return []
     pipeline = config.pipeline
     measured = [dataset_spec(one) for one in (pipeline.dataset, *config.evaluate_on)]
-    student, teacher = student_spec(pipeline.student), pipeline.teachers[0]
+    student, teacher = student_spec(pipeline.untrained), pipeline.teachers[0]
     return [evaluation_spec(pipeline, one, "untrained student", student) for one in measured] + [
         evaluation_spec(pipeline, one, f"teacher {teacher.label}", teacher) for one in measured
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ from nv_retriever.teachers.config import TeacherConfig
 from nv_retriever.teachers.names import check_labels
 from nv_retriever.training.blend import BlendConfig
 from nv_retriever.training.config import StudentConfig, TrainingConfig
+
+_DEFAULTS = (DatasetConfig().source, StudentConfig().encoder.model)
 
 
 class PipelineConfig(Frozen):
@@ -49,19 +51,6 @@ class PipelineConfig(Frozen):
     """The one seed."""
     runtime: Runtime = Runtime()
     """How the run is carried out; changes no result."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _the_default_run_takes_minutes(cls, values: Any) -> Any:
-        """Train two layers of the default model on the default data set, unless something else is said."""
-        if not isinstance(values, dict):
-            return values
-        dataset, student = values.get("dataset", {}), values.get("student", {})
-        encoder = student.get("encoder", {}) if isinstance(student, dict) else None
-        if not isinstance(dataset, dict) or not isinstance(encoder, dict):
-            return values
-        by_default = "model" not in encoder and dataset.get("source") in (None, DatasetConfig().source)
-        return values | {"student": {"layers": 2, **student}} if by_default else values
 
     @model_validator(mode="after")
     def _an_audit_mines_as_the_run(self) -> Self:
@@ -100,6 +89,13 @@ class PipelineConfig(Frozen):
                 found = ", ".join(one.name for one in self.teachers)
                 raise InputError(f"teachers.{place}.only_retrieves", expected, found)
         return self
+
+    @property
+    def untrained(self) -> StudentConfig:
+        """The student as it is trained: two layers of the default model on the default data set, unless a number is said."""
+        if self.student.layers is None and (self.dataset.source, self.student.encoder.model) == _DEFAULTS:
+            return self.student.model_copy(update={"layers": 2})
+        return self.student
 
     @property
     def choosing_teachers(self) -> tuple[TeacherConfig, ...]:

@@ -33,12 +33,12 @@ def checkpoint_spec(config: PipelineConfig, dataset: DatasetSpec | None = None) 
     mining = mining_spec(config, dataset)
     check_training(config, config.training, config.mining.selection)
     student = model_folder(config.student.encoder)
-    check_layers(config.student, student)
+    check_layers(config.untrained, student)
     check_lengths(config.training, student)
     return CheckpointSpec(
         dataset=mining.dataset,
         mining=mining,
-        student=student_spec(config.student),
+        student=student_spec(config.untrained),
         training=config.training,
         seed=config.seed,
     )
@@ -67,9 +67,9 @@ def check_training(config: PipelineConfig, training: TrainingConfig, selection: 
 def blended_spec(config: PipelineConfig, blend: BlendConfig) -> BlendedCheckpointSpec:
     """Return the specification of the last stage of a blend, with everything upstream of it."""
     datasets = {source.name: blend_dataset(source) for source in blend.sources if source.task == "retrieval"}
-    start: StudentSpec | BlendedCheckpointSpec = student_spec(config.student)
+    start: StudentSpec | BlendedCheckpointSpec = student_spec(config.untrained)
     student = model_folder(config.student.encoder)
-    check_layers(config.student, student)
+    check_layers(config.untrained, student)
     for stage in blend.stages:
         chosen = blend.of(stage)
         check_lengths(stage.training, student)
