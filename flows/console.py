@@ -15,7 +15,7 @@ from nv_retriever.data.config import DatasetConfig
 Json = dict[str, Any]
 SHORT_REASONS = {
     "exhausted": "the corpus has no more documents below their limits",
-    "not-searched": "no teacher was at hand to search below the table",
+    "not-searched": "a cross-encoder sees no more than the first teacher found (search.depth)",
     "positive-not-scored": "the teacher gave their positive no score",
 }
 """Why a sample is short, in words."""
