@@ -151,6 +151,27 @@ def sweep() -> Table:
     return Table(columns, rows, caption, digits=1)
 
 
+def gain() -> Table:
+    """Return what a run with the defaults gives."""
+    found = result("gain")
+    rows = [
+        [
+            one["dataset"],
+            one["samples"],
+            one["queries"],
+            *(one[system] for system in ("base", "bm25", "trained")),
+            "{:+.3f} [{:+.3f}, {:+.3f}]".format(one["gain"], *one["ci95"]),
+        ]
+        for one in found["rows"]
+    ]
+    columns = ["", "training samples", "test queries", "all-MiniLM-L6-v2", "BM25", "trained", "gain, 95 % interval"]
+    caption = (
+        f"`python benchmarks/gain.py --data FOLDER`, {found['metric']}: `nvr run --dataset` with its defaults, at most "
+        f"{found['train_limit']:,} training queries"
+    )
+    return Table(columns, rows, caption, digits=3)
+
+
 def machine(name: str) -> str:
     """Return what a result says of its machine."""
     found = result(name)["machine"]
@@ -165,6 +186,7 @@ def page() -> Page:
         "ratios of encoding the median; the others ran once. A result is of the code at its file's last commit. Times vary "
         "by 15 % from run to run: look at ratios. [What was tried, and what failed](log.md)."
     )
+    made.add_heading("A run with the defaults on data sets of one's own").add_table(gain())
     made.add_heading("Mining, from vectors on disk to triples in a database; FAISS only searches")
     made.add_table(mining("mining", "python benchmarks/mining.py"))
     made.add_table(mining("mining-bible-parallel", "python benchmarks/mining.py --dataset FOLDER"))
