@@ -80,7 +80,7 @@ class ChatJudge:
                 continue
             if answer.status_code in RETRIED:
                 problem, asked = f"HTTP {answer.status_code}", retry_after(answer.headers.get("Retry-After"))
-                pause = pause if asked is None else min(asked, _LONGEST_PAUSE)
+                pause = min(max(pause, asked or 0.0), _LONGEST_PAUSE)
                 continue
             if answer.status_code != 200:
                 raise InputError(f"judge {self._url}", "HTTP 200", f"HTTP {answer.status_code}: {answer.text[:200]}")

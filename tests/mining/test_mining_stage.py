@@ -323,13 +323,17 @@ def test_verdicts_of_another_prompt_are_asked_for_again(tmp_path, dataset, endpo
     assert handler.seen[-1][2]["messages"][0]["content"].startswith("query number")
 
 
-def test_chat_judge_waits_as_long_as_it_is_asked_to(endpoint, monkeypatch):
+def test_chat_judge_waits_as_long_as_it_is_asked_to_and_longer_each_time(endpoint, monkeypatch):
     url, handler = endpoint
     pauses = []
     monkeypatch.setattr("nv_retriever.mining.chat_judge.time", SimpleNamespace(sleep=pauses.append))
     handler.answers += [(503, ""), (429, "", "7"), (429, "", "3600"), (529, "", "soon"), (200, "No")]
     assert ChatJudge(url, "m", workers=1).judge([Case("q", "p", "a")]) == [Judgement("keep")]
     assert pauses == [0, 1, 7, 60, 8]
+    pauses.clear()
+    handler.answers += [(429, "", "0"), (429, "", "0"), (200, "No")]
+    ChatJudge(url, "m", workers=1).judge([Case("q", "p", "a")])
+    assert pauses == [0, 1, 2]
     handler.answers += [(503, "")] * 5
     with pytest.raises(InputError, match=r"within 5 attempts, found HTTP 503$"):
         ChatJudge(url, "m", workers=1).judge([Case("q", "p", "a")])
