@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -26,11 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.machine import describe, peak_mb
+from benchmarks.mining_peers import DEPTH, MARGIN, NEGATIVES, faiss_alone, hn_mine, sentence_transformers
+from benchmarks.mining_world import DIM, prepare
 
-DIM, DEPTH, NEGATIVES, MARGIN = 384, 112, 10, 0.95
 SIDES = ("nv-retriever", "faiss", "st", "st-faiss", "hn_mine")
 NAMES = {
     "nv-retriever": "nv-retriever, to rows in DuckDB",
@@ -39,59 +37,6 @@ NAMES = {
     "st-faiss": "sentence-transformers, use_faiss",
     "hn_mine": "FlagEmbedding's hn_mine algorithm",
 }
-
-
-def prepare(folder: Path, options: argparse.Namespace) -> None:
-    """Ingest the data set and write its vectors: an embeddings artifact each for documents and queries."""
-    from nv_retriever.data.build import write_dataset
-    from nv_retriever.data.config import DatasetConfig
-    from nv_retriever.data.dataset import Dataset
-
-    source = options.dataset or synthetic_source(folder / "source", options.queries, options.documents)
-    (folder / "dataset").mkdir()
-    write_dataset(folder / "dataset", DatasetConfig(source=str(source)))
-    write_clusters(folder, Dataset.open(folder / "dataset"))
-
-
-def synthetic_source(folder: Path, queries: int, documents: int) -> Path:
-    """Write a BEIR folder of numbered texts; query i's positive is document i."""
-    (folder / "qrels").mkdir(parents=True)
-    for name, kind, n in (("corpus", "document", documents), ("queries", "query", queries)):
-        rows = [{"_id": f"{kind[0]}{i:06}", "title": "", "text": f"The {kind} of number {i}"} for i in range(n)]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    labels = "".join(f"q{i:06}\td{i % documents:06}\t1\n" for i in range(queries))
-    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + labels)
-    return folder
-
-
-def write_clusters(folder: Path, dataset: Any) -> None:
-    """Write vectors: groups of clusters, clusters around a query's positives, documents around clusters, queries near."""
-    from nv_retriever.embedding.shards import write_vectors
-
-    rng = np.random.default_rng(0)
-    rows, labels = dataset.query_rows("train"), dataset.positives("train")
-    cluster = np.full(dataset.n_documents, -1, np.int64)
-    known = dataset.positives()
-    cluster[known.document_rows] = known.query_rows
-    size = max(1, round(len(known.document_rows) / max(1, len(np.unique(known.query_rows)))))
-    rest = np.flatnonzero(cluster < 0)
-    cluster[rest] = dataset.n_queries + np.arange(len(rest)) // size
-    centres = near(rng, noise(rng, -(-int(cluster.max() + 1) // 20))[np.arange(cluster.max() + 1) // 20], 0.35)
-    documents = near(rng, centres[cluster], 0.7 if size > 1 else 0.0)
-    first = labels.document_rows[np.searchsorted(labels.query_rows, rows)]
-    queries = near(rng, documents[first], 1.0)
-    for name, array in (("documents", documents), ("queries", queries)):
-        write_vectors(folder / name, len(array), DIM, lambda a, b, array=array: array[a:b], {"score_kind": "cosine"})
-
-
-def noise(rng: np.random.Generator, n: int) -> np.ndarray:
-    return near(rng, np.zeros((n, DIM), np.float32), 1.0)
-
-
-def near(rng: np.random.Generator, centres: np.ndarray, distance: float) -> np.ndarray:
-    """Return unit vectors around others."""
-    rows = centres + np.float32(distance / DIM**0.5) * rng.standard_normal(centres.shape, dtype=np.float32)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def ours(folder: Path, scratch: Path) -> tuple[Callable[[], None], Callable[[], int]]:
@@ -134,115 +79,6 @@ def timed(name: str, function: Callable[[], Any]) -> None:
     start = time.perf_counter()
     function()
     STEPS[name] = round(time.perf_counter() - start, 3)
-
-
-def faiss_alone(folder: Path, scratch: Path) -> tuple[Callable[[], None], Callable[[], int]]:
-    import faiss
-
-    from nv_retriever.embedding.shards import Vectors
-
-    found: list[Any] = []
-
-    def run() -> None:
-        index = faiss.IndexFlatIP(DIM)
-        for _, block in Vectors.open(folder / "documents").blocks(1 << 16):
-            index.add(np.ascontiguousarray(block))
-        for _, block in Vectors.open(folder / "queries").blocks(1 << 16):
-            found.append(index.search(np.ascontiguousarray(block), DEPTH))
-
-    return run, lambda: sum(indices.size for _, indices in found)
-
-
-def texts_of(folder: Path) -> tuple[list[str], list[str], Any]:
-    """Return queries' and documents' texts, different ones, and the labels."""
-    from nv_retriever.data.dataset import Dataset
-
-    dataset = Dataset.open(folder / "dataset")
-    rows, labels = dataset.query_rows("train"), dataset.positives("train")
-    queries, documents = dataset.query_texts(rows), dataset.document_texts()
-    return queries, documents, (np.searchsorted(rows, labels.query_rows), labels.document_rows)
-
-
-def sentence_transformers(folder: Path, scratch: Path, use_faiss: bool) -> tuple[Callable[[], None], Callable[[], int]]:
-    """The peer's own function; a text's vector is that of the last row with this text."""
-    import torch
-    from datasets import Dataset
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.util import mine_hard_negatives
-
-    from nv_retriever.embedding.shards import Vectors
-
-    if use_faiss:
-        import faiss  # noqa: F401
-
-    class Given(SentenceTransformer):
-        """A model that has all vectors already."""
-
-        def __init__(self, tables: dict[str, tuple[dict[str, int], Path]]) -> None:
-            super().__init__(modules=[torch.nn.Identity()], device="cpu", similarity_fn_name="cosine")
-            self.tables = tables
-
-        def get_embedding_dimension(self) -> int:
-            return DIM
-
-        def _given(self, kind: str, texts: list[str]) -> np.ndarray:
-            rows, place = self.tables[kind]
-            return Vectors.open(place).take([rows[text] for text in texts])
-
-        def encode_query(self, sentences: Any, **_: Any) -> np.ndarray:
-            return self._given("queries", sentences)
-
-        def encode_document(self, sentences: Any, **_: Any) -> np.ndarray:
-            return self._given("documents", sentences)
-
-    queries, documents, (query_of, document_of) = texts_of(folder)
-    rows = {
-        "queries": {text: i for i, text in enumerate(queries)},
-        "documents": {text: i for i, text in enumerate(documents)},
-    }
-    model = Given({name: (found, folder / name) for name, found in rows.items()})
-    pairs = Dataset.from_dict({"anchor": [queries[i] for i in query_of], "positive": [documents[i] for i in document_of]})
-    most = int(np.bincount(query_of).max())
-    found: list[Any] = []
-
-    def run() -> None:
-        found.append(
-            mine_hard_negatives(
-                pairs, model, corpus=documents, range_max=DEPTH - most, relative_margin=1 - MARGIN,
-                num_negatives=NEGATIVES, output_format="triplet", use_faiss=use_faiss, verbose=False,
-            )
-        )  # fmt: skip
-
-    return run, lambda: len(found[0])
-
-
-def hn_mine(folder: Path, scratch: Path) -> tuple[Callable[[], None], Callable[[], int]]:
-    """What FlagEmbedding's scripts/hn_mine.py does once it has vectors."""
-    import faiss
-
-    from nv_retriever.embedding.shards import Vectors
-
-    queries, documents, (query_of, document_of) = texts_of(folder)
-    data: list[dict[str, Any]] = [{"query": text, "pos": []} for text in queries]
-    for i, j in zip(query_of.tolist(), document_of.tolist(), strict=True):
-        data[i]["pos"].append(documents[j])
-
-    def run() -> None:
-        index = faiss.IndexFlatIP(DIM)
-        for _, block in Vectors.open(folder / "documents").blocks(1 << 16):
-            index.add(np.ascontiguousarray(block))
-        found: list[list[int]] = []
-        for _, block in Vectors.open(folder / "queries").blocks(64):
-            found.extend(index.search(np.ascontiguousarray(block), DEPTH)[1].tolist())
-        for row, places in zip(data, found, strict=True):
-            kept = [place for place in places if documents[place] not in row["pos"] and documents[place] != row["query"]]
-            kept = random.sample(kept, NEGATIVES) if len(kept) > NEGATIVES else kept
-            row["neg"] = [documents[place] for place in kept]
-        with (scratch / "mined.jsonl").open("w") as file:
-            for row in data:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    return run, lambda: sum(len(row["neg"]) for row in data)
 
 
 def child(side: str, folder: Path) -> None:
