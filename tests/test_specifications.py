@@ -187,6 +187,10 @@ def test_in_a_study_a_cross_encoder_rescores_the_first_teachers_candidates(small
     first, alone, both = found["teachers", "minilm"], found["teachers", "reader"], found["ensembles", "cross-sample"]
     assert found["ensembles", "single"] == first and both == first + alone
 
+    other = build_ablation(build_config(tree | {"teachers": [{"name": "bm25"}]}, "test"), study | {"teachers": teachers})
+    cells = {cell.name: cell.checkpoint.mining.candidates for cell in plan_ablation(other) if cell.question == "teachers"}
+    assert [one.ref for one in cells["reader"]] == alone, "of the study's own teachers, whoever mines for its methods"
+
     chosen = [teachers[0] | {"only_retrieves": True}, teachers[1]]
     (cell,) = plan_ablation(build_ablation(build_config(tree | {"teachers": chosen}, "test"), study | {"ensembles": []}))
     (table,) = cell.checkpoint.mining.candidates

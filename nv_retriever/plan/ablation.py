@@ -18,7 +18,7 @@ from nv_retriever.plan.config import PipelineConfig
 from nv_retriever.plan.specifications import audit_spec, dataset_spec, evaluation_spec, student_spec
 from nv_retriever.plan.stages import AuditSpec, CheckpointSpec, EvaluationSpec
 from nv_retriever.plan.trained_specifications import checkpoint_spec
-from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.teachers.config import TeacherConfig, choosing
 
 logger = logging.getLogger(__name__)
 
@@ -138,15 +138,15 @@ def variants(config: AblationConfig) -> list[tuple[str, str, PipelineConfig]]:
     for name in config.selections if len(config.selections) > 1 else ():
         mining = base.mining.model_copy(update={"selection": name})
         found.append(("selections", name, base.model_copy(update={"mining": mining})))
-    choosing = [teacher for teacher in config.teachers if not teacher.only_retrieves]
-    for teacher in choosing if len(choosing) > 1 else ():
-        found.append(("teachers", teacher.label, alone(base, teacher)))
-    ensembles = config.ensembles if len(choosing) > 1 else ()
+    together, several = base.model_copy(update={"teachers": config.teachers}), len(choosing(config.teachers)) > 1
+    for teacher in together.choosing_teachers if several else ():
+        found.append(("teachers", teacher.label, alone(together, teacher)))
+    ensembles = config.ensembles if several else ()
     if ensembles:
         found.append(("ensembles", SINGLE, alone(base, base.choosing_teachers[0])))
     for name in ensembles:
         mining = base.mining.model_copy(update={"ensemble": name})
-        found.append(("ensembles", name, base.model_copy(update={"teachers": config.teachers, "mining": mining})))
+        found.append(("ensembles", name, together.model_copy(update={"mining": mining})))
     return found
 
 

