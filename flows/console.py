@@ -69,8 +69,23 @@ def show_run(result: Json, dataset: str) -> None:
         table.add_row(system, *(f"{evaluation[system][metric]:.4f}" for metric in metrics))
     console.print(table)
     console.print("Trained: " + ", ".join(f"{name} {value}" for name, value in difference.items()))
+    console.print(verdict(result))
     console.print(f"Checkpoint: {result['checkpoint']}\nMLflow run: {result['mlflow_run_id']}")
     console.print(f"Next: {next_steps(dataset)}")
+
+
+def verdict(result: Json) -> str:
+    """Return in words whether the training paid, and whether its model was made the registered `champion`."""
+    evaluation = result["evaluation"]
+    metric, *_ = evaluation["trained"]
+    low, high = evaluation["difference"]["ci95"]
+    if low is not None and low > 0:
+        kept = "a `champion` that scored higher on these queries stays"
+        found = f"Better than its base: {'made `champion` in MLflow' if result['promoted'] else kept}"
+    else:
+        found = "Worse than its base" if high is not None and high < 0 else "Not shown to be better than its base"
+        found += ": not made `champion`"
+    return found + ("; BM25 scores higher" if evaluation["bm25"][metric] > evaluation["trained"][metric] else "")
 
 
 def next_steps(dataset: str) -> str:

@@ -23,8 +23,9 @@ from nv_retriever.plan.config import PipelineConfig
 from nv_retriever.plan.pipeline import minings, plan_run, trainings
 from tasks.checks import check_leakage, compare_json
 from tasks.mine import add_to_database
+from tasks.tracking.champion import promote
 from tasks.tracking.finished import track_evaluation
-from tasks.tracking.training import promote, track_training
+from tasks.tracking.training import track_training
 
 
 @flow(name="nv-retriever", flow_run_name="{config.dataset.source} {config.mining.rule}")
@@ -51,8 +52,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
     systems = {spec.system: metrics_json(spec, home) for spec in plan.evaluations}
     difference = compare_json(plan.base, plan.trained, home, config.evaluation.resamples, config.seed)
     low, _ = difference["ci95"]
-    if low is not None and low > 0:
-        promote(plan.checkpoint, home)
+    promoted = low is not None and low > 0 and promote(plan.checkpoint, plan.trained, home)
     stage_table(reports)
     for one in mined:
         mining_table(one, home)
@@ -63,6 +63,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
         "mining": minings_json(mined, home),
         "checkpoint": str(ArtifactStore(home).open(plan.checkpoint.ref) / "model"),
         "evaluation": {**systems, "difference": difference},
+        "promoted": promoted,
         "leakage": leakage,
         "flow_run_id": flow_run_id(),
         "mlflow_run_id": mlflow_run,

@@ -38,6 +38,8 @@ REGIMES = {
     "Incomplete labels, four times the training": ("pubmedqa-incomplete-long", "bible-incomplete-long"),
     "Labels as they are": ("pubmedqa-complete", "bible-complete", "squad-complete"),
     "Labels as they are, four times the training": ("squad-complete-long",),
+    "Incomplete labels, the whole MiniLM trained": ("pubmedqa-incomplete-minilm", "bible-incomplete-minilm"),
+    "Labels as they are, the whole MiniLM trained": ("squad-complete-minilm",),
 }
 PERCPOS = "topk-percpos(0.95)"
 Study = tuple[dict[str, list[Cell]], dict[str, Any]]
@@ -51,11 +53,13 @@ def read_study(name: str) -> Study:
 
 
 def add_studies(page: Page, title: str, names: Sequence[str]) -> dict[str, Study]:
-    """Add a heading and what each study was trained on; return the studies."""
+    """Add a heading, what each study was trained on, and what was there before; return the studies."""
     studies = {name: read_study(name) for name in names}
     page.add_heading(title)
     for name, (_, info) in studies.items():
-        page.add_text(f"`{name}`: {info['subtitle']}.")
+        own = {system: next(iter(scores.values())) for system, scores in info["references"].items()}
+        before = ", ".join(f"{system} {score:.4f}" for system, score in own.items())
+        page.add_text(f"`{name}`: {info['subtitle']}. nDCG@10 on its own test queries: {before}.")
     return studies
 
 

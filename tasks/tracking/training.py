@@ -1,4 +1,4 @@
-"""Trainings in MLflow: curves while they run, then the registered model and its aliases."""
+"""Trainings in MLflow: curves while they run, then the registered model."""
 
 from __future__ import annotations
 
@@ -92,16 +92,3 @@ def _complete(spec: TrainedSpec, home: str, register: bool) -> str:
             register_model(run.client, run.run_id, folder / "model", registered_name(spec), home)
     note_run(spec, home, run.run_id, registered=register)
     return run.run_id
-
-
-def promote(spec: TrainedSpec, home: str) -> None:
-    """Give the checkpoint's registered model the alias `champion`, once."""
-    if read_record(spec, home).get("promoted"):
-        return
-    run_id = track_training(spec, home)
-    client, _ = open_client(home)
-    name = registered_name(spec)
-    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    if versions:
-        client.set_registered_model_alias(name, "champion", versions[0].version)
-    note_run(spec, home, run_id, promoted=True)

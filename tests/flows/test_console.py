@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flows.console import difference_cells, next_steps, show_ablation, show_audit, show_mined, show_plan, show_run
+from flows.console import difference_cells, next_steps, show_ablation, show_audit, show_mined, show_plan, show_run, verdict
 
 COUNTS = {"triples": 1200, "queries": 310, "samples": 320, "run_id": "abc", "database": "home/triples.duckdb"}
 COUNTS |= {"empty": 0, "reasons": {"kept": 1150, "deepened": 50}}
@@ -70,6 +70,7 @@ RUN = {
     "mining": COUNTS | {"database": "/long/" * 20 + "[bold]home/triples.duckdb", "short": 0, "short_reasons": {}},
     "evaluation": dict.fromkeys(("base", "bm25", "trained"), SCORES)
     | {"difference": {"nDCG@10": 0.0169, "ci95": [0.0112, 0.0244], "p": 0.0001, "queries": 431}},
+    "promoted": True,
     "checkpoint": "/home/[v2]/model",
     "mlflow_run_id": "f00d",
 }
@@ -101,6 +102,26 @@ def test_names_with_brackets_and_long_paths_are_printed_as_they_are(capsys, monk
 def test_after_a_run_on_ones_own_data_the_next_steps_are_about_them(capsys, monkeypatch):
     assert "Next: nvr audit --dataset 'data/[v2]/pairs', how" in " ".join(run_shown(capsys, monkeypatch, "200").split())
     assert "nvr run --dataset FOLDER" in next_steps("stdlib")
+
+
+@pytest.mark.parametrize(
+    ("ci95", "champion", "bm25", "said"),
+    [
+        ([0.01, 0.02], True, 0.2, "Better than its base: made `champion` in MLflow"),
+        (
+            [0.01, 0.02],
+            False,
+            0.3,
+            "Better than its base: a `champion` that scored higher on these queries stays; BM25 scores higher",
+        ),
+        ([-0.01, 0.02], False, 0.2, "Not shown to be better than its base: not made `champion`"),
+        ([None, None], False, 0.2, "Not shown to be better than its base: not made `champion`"),
+        ([-0.02, -0.01], False, 0.2, "Worse than its base: not made `champion`"),
+    ],
+)
+def test_a_run_ends_with_a_verdict_in_words(ci95, champion, bm25, said):
+    evaluation = {"trained": {"nDCG@10": 0.25}, "bm25": {"nDCG@10": bm25}, "difference": {"ci95": ci95}}
+    assert verdict({"evaluation": evaluation, "promoted": champion}) == said
 
 
 def test_a_plan_shows_what_changed_in_full(capsys, monkeypatch):

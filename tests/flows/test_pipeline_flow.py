@@ -20,6 +20,8 @@ from nv_retriever.artifacts import CACHE_RECORD, TRACKING_RECORD, ArtifactStore
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.plan.pipeline import plan_run
 from nv_retriever.search.candidate_table import Candidates
+from tasks.tracking.champion import MEASURED_ON, SCORE, promote
+from tasks.tracking.record import note_run, recorded_run
 from tasks.tracking.training import TrainingRun, track_training
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -248,6 +250,39 @@ def test_one_test_query_gives_no_interval_and_no_champion(folder, tmp_path):
     assert (difference["ci95"], difference["queries"]) == ([None, None], 1)
     client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
     assert set(client.get_registered_model("nv-retriever-one").aliases) == {"newest"}
+
+
+def test_the_champion_is_the_best_on_the_same_queries(first, folder, home):
+    from mlflow.tracking import MlflowClient
+
+    changed = config(folder, mining__rule="topk-marginpos(0.05)")
+    name, client = "nv-retriever-animals", MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    one, other = (plan_run(config(folder)), first), (plan_run(changed), pipeline(changed, str(home)))
+    for plan, _ in (one, other):
+        note_run(plan.checkpoint, str(home), recorded_run(plan.checkpoint, str(home)), promoted=None)
+
+    def promoted(version):
+        """Return whether the checkpoint is said to be the champion, and whether it is."""
+        plan, result = version
+        said = promote(plan.checkpoint, plan.trained, str(home))
+        return said, client.get_model_version_by_alias(name, "champion").run_id == result["mlflow_run_id"]
+
+    def say_of_champion(tag, value):
+        client.set_model_version_tag(name, client.get_model_version_by_alias(name, "champion").version, tag, value)
+
+    client.delete_registered_model_alias(name, "champion")
+    assert promoted(one) == (True, True)
+    say_of_champion(SCORE, "1.5")
+    assert promoted(other) == (False, False)
+    say_of_champion(SCORE, "0.5")
+    assert promoted(other) == (False, False)  # decided once: a run from the cache changes nothing
+    note_run(other[0].checkpoint, str(home), other[1]["mlflow_run_id"], promoted=None)
+    assert promoted(other) == (True, True)
+    assert promoted(one) == (True, False)
+    say_of_champion(SCORE, "1.5")
+    say_of_champion(MEASURED_ON, "the queries of last month")
+    note_run(one[0].checkpoint, str(home), one[1]["mlflow_run_id"], promoted=None)
+    assert promoted(one) == (True, True)
 
 
 def test_a_failing_input_fails_the_run(folder, home):

@@ -1,0 +1,53 @@
+"""The alias `champion` of a registered model: the best version among those that were measured on the same queries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nv_retriever.artifacts import ArtifactStore
+from nv_retriever.files import read_json
+from nv_retriever.fingerprint import fingerprint
+from nv_retriever.plan.stages import EvaluationSpec, TrainedSpec
+from tasks.tracking.client import open_client
+from tasks.tracking.names import registered_name
+from tasks.tracking.record import note_run, one_at_a_time, read_record
+from tasks.tracking.training import track_training
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+ALIAS = "champion"
+MEASURED_ON, SCORE = "nvr.measured_on", "nvr.score"
+"""A champion's tags: the fingerprint of the data set and the metrics, and the first metric's value."""
+
+
+def promote(spec: TrainedSpec, evaluation: EvaluationSpec, home: str) -> bool:
+    """Return whether the checkpoint's version became the champion; asked again, what was decided the first time.
+
+    A champion that scored higher in the same evaluation keeps its alias; one that was measured on other queries gives way.
+    """
+    decided = read_record(spec, home).get("promoted")
+    if decided is not None:
+        return bool(decided)
+    measured_on = fingerprint([evaluation.dataset, evaluation.evaluation])
+    score = read_json(ArtifactStore(home).open(evaluation.ref) / "metrics.json")[evaluation.evaluation.metrics[0]]
+    with one_at_a_time(home):
+        run_id, name = track_training(spec, home), registered_name(spec)
+        client, _ = open_client(home)
+        champion = _champion(client, name)
+        beaten = champion is None or champion.tags.get(MEASURED_ON) != measured_on or float(champion.tags[SCORE]) <= score
+        versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        promoted = beaten and bool(versions)
+        if promoted:
+            for tag, value in ((MEASURED_ON, measured_on), (SCORE, repr(score))):
+                client.set_model_version_tag(name, versions[0].version, tag, value)
+            client.set_registered_model_alias(name, ALIAS, versions[0].version)
+        note_run(spec, home, run_id, promoted=promoted)
+    return promoted
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    """Return the version that has the alias."""
+    version = client.get_registered_model(name).aliases.get(ALIAS)
+    return client.get_model_version(name, version) if version else None
