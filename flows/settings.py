@@ -10,7 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.plan.ablation import AblationConfig, alone
 from nv_retriever.plan.config import PipelineConfig
 
@@ -78,7 +78,7 @@ def load_yaml(path: Path) -> Tree:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path} line {mark.line + 1}" if mark else str(path)
-        raise InputError(where, "YAML", str(getattr(error, "problem", error)).splitlines()[0]) from None
+        raise InputError(where, "YAML", first_line(getattr(error, "problem", error))) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):

@@ -16,6 +16,16 @@ class InputError(ValueError):
         super().__init__(f"{message}; {hint}" if hint else message)
 
 
+def first_line(error: object) -> str:
+    """Return the first line of what an error says, or its type where it says nothing.
+
+    >>> first_line(ValueError("no such file\\nTraceback ...")), first_line(KeyboardInterrupt())
+    ('no such file', 'KeyboardInterrupt')
+    """
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class ArtifactError(RuntimeError):
     """An artifact is missing, incomplete or damaged."""
 

@@ -1,20 +1,13 @@
 """Ranges and joins equal what loops over lists give."""
 
-import doctest
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nv_retriever import ragged
 from nv_retriever.ragged import join, owners, ranges, row_offsets
 
 values = st.lists(st.integers(0, 5), max_size=12)
 columns = values.map(lambda rows: np.array(rows, np.int64))
-
-
-def test_examples():
-    assert doctest.testmod(ragged).failed == 0
 
 
 @given(values)

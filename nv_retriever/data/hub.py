@@ -10,7 +10,7 @@ from nv_retriever.data.config import DatasetConfig
 from nv_retriever.data.pair_columns import detect_columns
 from nv_retriever.data.pairs import PairSource, Row
 from nv_retriever.data.records import Document, Label, Place, Problems, Query, parse_grade, split_name
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.fingerprint import folder_digest
 
 _QRELS_CONFIGS = ("qrels", "default")
@@ -39,7 +39,7 @@ def is_saved(folder: Path) -> bool:
 
 def _unreachable(repository: str, what: str, error: Exception) -> InputError:
     """Return the one-line error for whatever the `datasets` library says about a repository."""
-    found = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+    found = f"{type(error).__name__}: {first_line(error)}"
     hint = "check the name and the network (HF_HUB_OFFLINE, HF_ENDPOINT), or give a local folder"
     return InputError(f"hub data set {repository}", what, found[:200], hint)
 

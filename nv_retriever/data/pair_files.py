@@ -17,7 +17,7 @@ from nv_retriever.data.lines import files_digest, iter_json, iter_lines, read_by
 from nv_retriever.data.pair_columns import RecordColumns, detect_columns
 from nv_retriever.data.pairs import PairSource, Row
 from nv_retriever.data.records import Place, Problems, shorten, split_name
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ABOUT = "dataset_infos.json"
@@ -109,7 +109,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[Place, list[str], Mapping[str, A
                     number += 1
                     yield Place(str(path), number, "row"), names, record
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(str(path), "a parquet file", str(error).splitlines()[0]) from None
+        raise InputError(str(path), "a parquet file", first_line(error)) from None
 
 
 def _read_csv(path: Path, delimiter: str, problems: Problems) -> Iterator[tuple[Place, list[str], Mapping[str, Any]]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nv_retriever.config import Runtime
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.hardware import device_kind
 from nv_retriever.search.types import FloatArray
 from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
@@ -33,9 +33,8 @@ class SentenceTransformersLoop:
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
             )
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
-            reason = str(error).strip().split("\n")[0]
             expected = "a model that sentence-transformers can load"
-            raise InputError(f"model {files.path}", expected, type(error).__name__, reason) from error
+            raise InputError(f"model {files.path}", expected, type(error).__name__, first_line(error)) from error
         self.own_length = self.model.max_seq_length
 
     def tokens(self, texts: Sequence[str], role: Role) -> Sequence[str]:

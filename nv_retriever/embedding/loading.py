@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from nv_retriever.embedding.equal_lengths import EqualLengths
 from nv_retriever.embedding.packed_bert import PackedBert
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 from nv_retriever.teachers.model_folder import ModelFolder
 
@@ -81,10 +81,8 @@ def load_forward(
         model = _load_model(files.transformer, precision, options)
         return tokenizer, [EqualLengths(model, identity, precision, device) for device in devices]
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"model {files.path}", "a model that transformers can load", type(error).__name__, reason
-        ) from error
+        expected = "a model that transformers can load"
+        raise InputError(f"model {files.path}", expected, type(error).__name__, first_line(error)) from error
     finally:
         if shown:
             messages.enable_progress_bar()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nv_retriever.disk import DISK_ERRORS
-from nv_retriever.errors import ArtifactError, InputError
+from nv_retriever.errors import ArtifactError, InputError, first_line
 
 if TYPE_CHECKING:
     import duckdb
@@ -95,8 +95,3 @@ def damaged(path: Path, error: Exception) -> StoreDamagedError:
         f"{path} cannot be read as the database of mined triples ({first_line(error)}); the mining artifacts hold the "
         f"same rows: TripleStore(path).rebuild(TripleStore(path).mining_folders()) writes it anew"
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from nv_retriever.artifacts import MANIFEST
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.files import aside_of
 from nv_retriever.store import schema
 from nv_retriever.store.connection import (
@@ -21,7 +21,6 @@ from nv_retriever.store.connection import (
     StoreOutdatedError,
     connect,
     damaged,
-    first_line,
     is_damage,
     refusal,
 )

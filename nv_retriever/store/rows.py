@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nv_retriever.errors import ArtifactError
+from nv_retriever.errors import ArtifactError, first_line
 from nv_retriever.store import schema
-from nv_retriever.store.connection import first_line
 from nv_retriever.store.mining_artifact import MiningArtifact
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.files import read_json
 from nv_retriever.fingerprint import file_digest, files_below
 from nv_retriever.teachers.identity import Pooling
@@ -137,8 +137,7 @@ def _from_hub(model: str, revision: str | None, trust_remote_code: bool) -> Path
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns, ignore_patterns=UNUSED))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        hint = f"the hub says: {reason}" if reason else "is there a network?"
+        hint = f"the hub says: {first_line(error)}"
         name = f"{model} at revision {revision}" if revision else model
         raise InputError(
             f"model {name}", "a folder or a model that the hub or its local cache has", "neither", hint

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nv_retriever.config import Frozen, Runtime
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.hardware import device_kind, warn_of_emulation
 from nv_retriever.search.types import FloatArray
 
@@ -47,8 +47,8 @@ class PairModel:
                 str(path), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(f"cross-encoder {path}", "a sequence classifier", type(error).__name__, reason) from error
+            found = type(error).__name__
+            raise InputError(f"cross-encoder {path}", "a sequence classifier", found, first_line(error)) from error
         if missing := sorted(loaded["missing_keys"]):  # which transformers fills with random numbers
             raise InputError(f"cross-encoder {path}", "a sequence classifier", f"no weights for {', '.join(missing)}")
         if model.config.num_labels != 1:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nv_retriever.data.dataset import Dataset
 from nv_retriever.embedding.shards import unit_length, write_vectors
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.fingerprint import file_digest
 from nv_retriever.search.types import FloatArray, ScoreKind
 
@@ -108,7 +108,7 @@ def _from_parquet(path: Path) -> _Table:
         table = pq.read_table(path)
         columns = {name.lower(): table.column(name).combine_chunks() for name in table.column_names}
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(str(path), "a parquet file", str(error).split("\n")[0]) from None
+        raise InputError(str(path), "a parquet file", first_line(error)) from None
     vector = next((columns[name] for name in ("vector", "embedding", "values") if name in columns), None)
     if vector is None or "id" not in columns:
         raise InputError(str(path), "the columns id and vector", ", ".join(table.column_names))

@@ -10,7 +10,7 @@ from typing import Any
 
 from nv_retriever.data.pair_files import read_records
 from nv_retriever.data.records import Problems
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.fingerprint import file_digest
 from nv_retriever.training.blend import BlendSource
 from nv_retriever.training.labelled import ContrastiveSample, class_samples, similarity_samples, text_id
@@ -107,7 +107,7 @@ def _rows(source: str) -> Iterator[tuple[str, Row]]:
         try:
             table = load_dataset(repository, subset or None, split="train")
         except Exception as error:
-            raise InputError(f"hub data set {repository}", "a train split", str(error).strip().split("\n")[0]) from None
+            raise InputError(f"hub data set {repository}", "a train split", first_line(error)) from None
         yield from ((source, row) for row in table)
         return
     problems = Problems()

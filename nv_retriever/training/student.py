@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from nv_retriever.errors import InputError
+from nv_retriever.errors import InputError, first_line
 from nv_retriever.files import aside_of
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import resolve_encoder
@@ -60,8 +60,8 @@ def _open(config: EncoderConfig, dtype: Any) -> Any:
             str(folder), device="cpu", trust_remote_code=config.trust_remote_code, model_kwargs={"dtype": dtype}
         )
     except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError("student", "a sentence-transformers or transformers encoder", repr(config.model), reason) from None
+        expected = "a sentence-transformers or transformers encoder"
+        raise InputError("student", expected, repr(config.model), first_line(error)) from None
 
 
 def _write_identity(encoder: Any, identity: EncoderIdentity, config: StudentConfig) -> None:

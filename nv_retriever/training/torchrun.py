@@ -11,6 +11,8 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.run import parse_args, run
 
+from nv_retriever.errors import first_line
+
 
 def main(arguments: list[str]) -> None:
     """Run torchrun with its own arguments, the last of which is the job's file; ends with 1 where a process failed."""
@@ -44,7 +46,7 @@ def _time(failure: ProcessFailure) -> float:
 def _exception(failure: ProcessFailure) -> str:
     """Return the first line of the exception that a process recorded."""
     recorded: Any = failure.error_file_data["message"]  # text where it recorded none
-    return str(recorded["message"]).splitlines()[0] if isinstance(recorded, dict) else f"exit code {failure.exitcode}"
+    return first_line(recorded["message"]) if isinstance(recorded, dict) else f"exit code {failure.exitcode}"
 
 
 if __name__ == "__main__":
