@@ -71,15 +71,21 @@ def show_run(result: Json, dataset: str) -> None:
     console.print("Trained: " + ", ".join(f"{name} {value}" for name, value in difference.items()))
     console.print(verdict(result))
     console.print(f"Checkpoint: {result['checkpoint']}\nMLflow run: {result['mlflow_run_id']}")
-    console.print(f"Next: {next_steps(dataset)}")
+    console.print(f"Next: {next_steps(dataset, better(evaluation['difference']))}")
+
+
+def better(difference: Json) -> bool:
+    """Return whether the interval of the difference to the base lies above zero."""
+    low, _ = difference["ci95"]
+    return low is not None and low > 0
 
 
 def verdict(result: Json) -> str:
     """Return in words whether the training paid, and whether its model was made the registered `champion`."""
     evaluation = result["evaluation"]
     metric, *_ = evaluation["trained"]
-    low, high = evaluation["difference"]["ci95"]
-    if low is not None and low > 0:
+    _, high = evaluation["difference"]["ci95"]
+    if better(evaluation["difference"]):
         kept = "a `champion` that scored higher on these queries stays"
         found = f"Better than its base: {'made `champion` in MLflow' if result['promoted'] else kept}"
     else:
@@ -88,12 +94,13 @@ def verdict(result: Json) -> str:
     return found + ("; BM25 scores higher" if evaluation["bm25"][metric] > evaluation["trained"][metric] else "")
 
 
-def next_steps(dataset: str) -> str:
-    """Return what to try after a run; on the default data set that is one's own."""
+def next_steps(dataset: str, paid: bool) -> str:
+    """Return what to try after a run, by whether it made a better model; on the default data set that is one's own."""
     if dataset == DatasetConfig().source:
         return "nvr plan · nvr run --dataset FOLDER, with your own data · nvr serve"
     own = f"--dataset {shlex.quote(dataset)}"
-    return f"nvr audit {own}, how many negatives are false · the same with --method 'topk-marginpos(0.05)' · nvr serve"
+    other = "--method 'topk-marginpos(0.05)'" if paid else "--set training.epochs=3, which trains longer"
+    return f"nvr audit {own}, how many negatives are false · the same with {other} · nvr serve"
 
 
 def show_mined(console: Console, mining: Json) -> None:

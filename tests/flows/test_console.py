@@ -101,7 +101,9 @@ def test_names_with_brackets_and_long_paths_are_printed_as_they_are(capsys, monk
 
 def test_after_a_run_on_ones_own_data_the_next_steps_are_about_them(capsys, monkeypatch):
     assert "Next: nvr audit --dataset 'data/[v2]/pairs', how" in " ".join(run_shown(capsys, monkeypatch, "200").split())
-    assert "nvr run --dataset FOLDER" in next_steps("stdlib")
+    assert "nvr run --dataset FOLDER" in next_steps("stdlib", paid=True)
+    assert "topk-marginpos(0.05)" in next_steps("pairs", paid=True) and "epochs" not in next_steps("pairs", paid=True)
+    assert "--set training.epochs=3" in next_steps("pairs", paid=False)
 
 
 @pytest.mark.parametrize(
