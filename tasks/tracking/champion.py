@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nv_retriever.artifacts import ArtifactStore
 from nv_retriever.files import read_json
 from nv_retriever.fingerprint import fingerprint
@@ -12,10 +10,6 @@ from tasks.tracking.client import open_client
 from tasks.tracking.names import registered_name
 from tasks.tracking.record import note_run, one_at_a_time, read_record
 from tasks.tracking.training import track_training
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 ALIAS = "champion"
 MEASURED_ON, SCORE = "nvr.measured_on", "nvr.score"
@@ -35,8 +29,9 @@ def promote(spec: TrainedSpec, evaluation: EvaluationSpec, home: str) -> bool:
     with one_at_a_time(home):
         run_id, name = track_training(spec, home), registered_name(spec)
         client, _ = open_client(home)
-        champion = _champion(client, name)
-        beaten = champion is None or champion.tags.get(MEASURED_ON) != measured_on or float(champion.tags[SCORE]) <= score
+        champion = client.get_registered_model(name).aliases.get(ALIAS)
+        tags = client.get_model_version(name, champion).tags if champion else {}
+        beaten = tags.get(MEASURED_ON) != measured_on or float(tags[SCORE]) <= score
         versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
         promoted = beaten and bool(versions)
         if promoted:
@@ -45,9 +40,3 @@ def promote(spec: TrainedSpec, evaluation: EvaluationSpec, home: str) -> bool:
             client.set_registered_model_alias(name, ALIAS, versions[0].version)
         note_run(spec, home, run_id, promoted=promoted)
     return promoted
-
-
-def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    """Return the version that has the alias."""
-    version = client.get_registered_model(name).aliases.get(ALIAS)
-    return client.get_model_version(name, version) if version else None
