@@ -29,11 +29,10 @@ def promote(spec: TrainedSpec, evaluation: EvaluationSpec, home: str) -> bool:
     with one_at_a_time(home):
         run_id, name = track_training(spec, home), registered_name(spec)
         client, _ = open_client(home)
-        champion = client.get_registered_model(name).aliases.get(ALIAS)
+        versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")  # none: somebody deleted it
+        champion = client.get_registered_model(name).aliases.get(ALIAS) if versions else None
         tags = client.get_model_version(name, champion).tags if champion else {}
-        beaten = tags.get(MEASURED_ON) != measured_on or float(tags[SCORE]) <= score
-        versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-        promoted = beaten and bool(versions)
+        promoted = bool(versions) and (tags.get(MEASURED_ON) != measured_on or float(tags[SCORE]) <= score)
         if promoted:
             for tag, value in ((MEASURED_ON, measured_on), (SCORE, repr(score))):
                 client.set_model_version_tag(name, versions[0].version, tag, value)
