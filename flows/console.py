@@ -71,13 +71,7 @@ def show_run(result: Json, dataset: str) -> None:
     console.print("Trained: " + ", ".join(f"{name} {value}" for name, value in difference.items()))
     console.print(verdict(result))
     console.print(f"Checkpoint: {result['checkpoint']}\nMLflow run: {result['mlflow_run_id']}")
-    console.print(f"Next: {next_steps(dataset, better(evaluation['difference']))}")
-
-
-def better(difference: Json) -> bool:
-    """Return whether the interval of the difference to the base lies above zero."""
-    low, _ = difference["ci95"]
-    return low is not None and low > 0
+    console.print(f"Next: {next_steps(dataset, evaluation['difference']['better'])}")
 
 
 def verdict(result: Json) -> str:
@@ -85,8 +79,8 @@ def verdict(result: Json) -> str:
     evaluation = result["evaluation"]
     metric, *_ = evaluation["trained"]
     _, high = evaluation["difference"]["ci95"]
-    if better(evaluation["difference"]):
-        kept = "a `champion` that scored higher on these queries stays"
+    if evaluation["difference"]["better"]:
+        kept = "a `champion` that scored higher on the same data stays"
         found = f"Better than its base: {'made `champion` in MLflow' if result['promoted'] else kept}"
     else:
         found = "Worse than its base" if high is not None and high < 0 else "Not shown to be better than its base"
@@ -99,7 +93,7 @@ def next_steps(dataset: str, paid: bool) -> str:
     if dataset == DatasetConfig().source:
         return "nvr plan · nvr run --dataset FOLDER, with your own data · nvr serve"
     own = f"--dataset {shlex.quote(dataset)}"
-    other = "--method 'topk-marginpos(0.05)'" if paid else "--set training.epochs=3, which trains longer"
+    other = "--method 'topk-marginpos(0.05)'" if paid else "more training.epochs"
     return f"nvr audit {own}, how many negatives are false · the same with {other} · nvr serve"
 
 

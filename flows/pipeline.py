@@ -6,7 +6,6 @@ from typing import Any
 
 from prefect import flow
 
-from flows.console import better
 from flows.execution import execute
 from flows.home import home_of_run
 from flows.summary import (
@@ -52,7 +51,7 @@ def pipeline(config: PipelineConfig = PipelineConfig(), home: str | None = None)
         track_evaluation(spec, home)
     systems = {spec.system: metrics_json(spec, home) for spec in plan.evaluations}
     difference = compare_json(plan.base, plan.trained, home, config.evaluation.resamples, config.seed)
-    promoted = better(difference) and promote(plan.checkpoint, plan.trained, home)
+    promoted = difference["better"] and promote(plan.checkpoint, plan.trained, home)
     stage_table(reports)
     for one in mined:
         mining_table(one, home)

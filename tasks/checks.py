@@ -69,13 +69,14 @@ def check_leakage(
 
 
 def compare_json(base: EvaluationSpec, trained: EvaluationSpec, home: str, resamples: int, seed: int) -> dict[str, Any]:
-    """Return difference, 95 % interval and p-value of the first metric, trained minus base, paired by query."""
+    """Return difference, 95 % interval, p-value and verdict on the first metric, trained minus base, paired by query."""
     from nv_retriever.evaluation.compare import compare
 
     store = ArtifactStore(home)
     metric = trained.evaluation.metrics[0]
     result = compare(store.open(base.ref), store.open(trained.ref), metric, resamples, seed)
-    return {metric: result.difference, "ci95": [result.low, result.high], "p": result.p, "queries": result.queries}
+    interval = {"ci95": [result.low, result.high], "p": result.p, "queries": result.queries}
+    return {metric: result.difference, **interval, "better": result.better}
 
 
 def check_false_negatives(audit: dict[str, Any], rule: str, max_rate: float | None, report: Path) -> None:

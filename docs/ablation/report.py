@@ -56,6 +56,7 @@ def add_studies(page: Page, title: str, names: Sequence[str]) -> dict[str, Study
     studies = {name: read_study(name) for name in names}
     page.add_heading(title)
     for name, (_, info) in studies.items():
+        # A study measures its own data set first.
         own = {system: next(iter(scores.values())) for system, scores in info["references"].items()}
         before = ", ".join(f"{system} {score:.4f}" for system, score in own.items())
         page.add_text(f"`{name}`: {info['subtitle']}. nDCG@10 on its own test queries: {before}.")
@@ -90,7 +91,7 @@ def add_regime(page: Page, title: str, names: Sequence[str]) -> None:
         page.add_plot(*difference_plot(question))
         if some is own:
             against = Question("Against PercPos", question.ablation, PERCPOS, paper)
-            page.add_plot(*difference_plot(against))
+            page.add_table(results_table(against)).add_plot(*difference_plot(against))
         page.add_table(datasets_table(question))
         if seeds > 1:
             page.add_table(power_table(question.ablation.power("topk")))

@@ -26,6 +26,11 @@ class Comparison(Frozen):
     """Of the two-sided paired randomisation test."""
     queries: int
 
+    @property
+    def better(self) -> bool:
+        """Whether the interval of the difference lies above zero."""
+        return self.low is not None and self.low > 0
+
 
 def compare(
     a_folder: Path, b_folder: Path, metric: str, resamples: int, seed: int = 0, confidence: float = 0.95

@@ -1,4 +1,4 @@
-"""The alias `champion` of a registered model: the best version among those that were measured on the same queries."""
+"""The alias `champion` of a registered model: the best version among those that were measured on the same data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEASURED_ON, SCORE = "nvr.measured_on", "nvr.score"
 def promote(spec: TrainedSpec, evaluation: EvaluationSpec, home: str) -> bool:
     """Return whether the checkpoint's version became the champion; asked again, what was decided the first time.
 
-    A champion that scored higher in the same evaluation keeps its alias; one that was measured on other queries gives way.
+    A champion that scored higher in the same evaluation keeps its alias; one that was measured on other data gives way.
     """
     decided = read_record(spec, home).get("promoted")
     if decided is not None:

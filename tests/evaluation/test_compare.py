@@ -35,7 +35,8 @@ def test_the_difference_is_the_second_minus_the_first(folders):
     base, better = (EvaluationResult.open(folders[name]) for name in ("base", "better"))
     assert (found.a, found.b) == pytest.approx((base.metrics["nDCG@10"], better.metrics["nDCG@10"]))
     assert found.difference == pytest.approx(found.b - found.a)
-    assert 0 < found.low < found.difference < found.high
+    assert 0 < found.low < found.difference < found.high and found.better
+    assert not compare(folders["better"], folders["base"], "nDCG@10", CONFIG.resamples).better
     differences = better.per_query("nDCG@10")[1] - base.per_query("nDCG@10")[1]
     assert found.p == randomisation_test(differences, 2000) < 0.01
     assert found.queries == 40
@@ -44,7 +45,7 @@ def test_the_difference_is_the_second_minus_the_first(folders):
 
 def test_a_system_compared_with_itself(folders):
     found = compare(folders["base"], folders["same"], "RR@10", CONFIG.resamples)
-    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (found.difference, found.low, found.high, found.p, found.better) == (0.0, 0.0, 0.0, 1.0, False)
 
 
 def test_other_queries_and_unknown_metrics_are_refused(folders, tmp_path):
@@ -58,6 +59,7 @@ def test_other_queries_and_unknown_metrics_are_refused(folders, tmp_path):
     with pytest.raises(ArtifactError):
         compare(folders["base"], tmp_path / "nothing", "nDCG@10", CONFIG.resamples)
     lone = compare(tmp_path / "other", tmp_path / "other", "nDCG@10", CONFIG.resamples)
+    assert not lone.better
     assert (lone.low, lone.high, lone.p) == (None, None, 1.0)
 
 

@@ -252,7 +252,7 @@ def test_one_test_query_gives_no_interval_and_no_champion(folder, tmp_path):
     assert set(client.get_registered_model("nv-retriever-one").aliases) == {"newest"}
 
 
-def test_the_champion_is_the_best_on_the_same_queries(first, folder, home):
+def test_the_champion_is_the_best_on_the_same_data(first, folder, home):
     from mlflow.tracking import MlflowClient
 
     changed = config(folder, mining__rule="topk-marginpos(0.05)")
@@ -280,7 +280,7 @@ def test_the_champion_is_the_best_on_the_same_queries(first, folder, home):
     assert promoted(other) == (True, True)
     assert promoted(one) == (True, False)
     say_of_champion(SCORE, "1.5")
-    say_of_champion(MEASURED_ON, "the queries of last month")
+    say_of_champion(MEASURED_ON, "the data of last month")
     note_run(one[0].checkpoint, str(home), one[1]["mlflow_run_id"], promoted=None)
     assert promoted(one) == (True, True)
 
