@@ -43,7 +43,7 @@ def why_stale(spec: Spec, store: ArtifactStore) -> str:
         return f"damaged: {store.check(spec.ref)}"
     if folder.exists():
         return "unfinished: a run was stopped here and will go on"
-    differences = [compare(spec.describe(), other) for other in known_specs(folder.parent)]
+    differences = [compare_specs(spec.describe(), other) for other in known_specs(folder.parent)]
     if not differences:
         return "never built"
     closest = min(differences, key=len)
@@ -59,6 +59,18 @@ def known_specs(folder: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, OSError):
             continue
     return specs
+
+
+def compare_specs(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
+    """Return what differs between two artifacts: who made them, then their settings.
+
+    >>> compare_specs({"version": 4, "seed": 1}, {"version": 3, "seed": 0})
+    ['made by another version of nvr (3 → 4)', 'seed: 0 → 1']
+    """
+    lines = compare({**new, "version": None}, {**old, "version": None})
+    versions = old.get("version"), new.get("version")
+    made = [f"made by another version of nvr ({versions[0]} → {versions[1]})"] if versions[0] != versions[1] else []
+    return [*made, *lines]
 
 
 def compare(new: Any, old: Any, path: str = "") -> list[str]:

@@ -23,7 +23,7 @@ from filelock import FileLock
 from nv_retriever.config import Frozen
 from nv_retriever.disk import place_named
 from nv_retriever.errors import ArtifactError
-from nv_retriever.files import write_json
+from nv_retriever.files import note_use, write_json
 from nv_retriever.fingerprint import file_digest
 
 if TYPE_CHECKING:
@@ -154,6 +154,10 @@ class ArtifactStore:
         found = names | set(self.remote.names(kind) if self.remote else ())
         references = [ArtifactRef(kind=kind, fingerprint=name) for name in sorted(found)]
         return [ref for ref in references if self.check(ref) is None]
+
+    def note_use(self, ref: ArtifactRef) -> None:
+        """Set the time of an artifact's folder to now: by it people tell what no run has used for long, and remove it."""
+        note_use(self.folder(ref))
 
     def discard(self, ref: ArtifactRef) -> None:
         """Remove an artifact, here and on shared storage."""

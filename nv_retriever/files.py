@@ -64,3 +64,9 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
         with suppress(FileNotFoundError):  # a living writer renames its file, another process tidies as well
             if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                 path.unlink()
+
+
+def note_use(folder: Path) -> None:
+    """Set a folder's time to now, where it may be changed: a home that is read-only is used too."""
+    with suppress(OSError):
+        os.utime(folder)

@@ -91,11 +91,13 @@ def run_stage(
 
     What is not cached is prepared first, on a cluster's workers; `prepare` returns what the task is told of that.
     """
-    cached = ArtifactStore(home).is_complete(spec.ref)
+    store = ArtifactStore(home)
+    cached = store.is_complete(spec.ref)
     logger.info("%s %s: %s", spec.stage, spec.ref, "from the cache" if cached else "started")
     started = time.perf_counter()
     prepared = {} if cached else prepare(spec)
     stage.with_options(result_storage=storage)(spec=spec, home=home, runtime=runtime, **prepared)
+    store.note_use(spec.ref)
     seconds = 0.0 if cached else time.perf_counter() - started
     if not cached:
         logger.info("%s %s: done in %.1f s", spec.stage, spec.ref, seconds)

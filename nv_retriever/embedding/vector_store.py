@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nv_retriever.errors import InputError
-from nv_retriever.files import remove_abandoned, write_aside
+from nv_retriever.files import note_use, remove_abandoned, write_aside
 from nv_retriever.search.types import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,8 @@ class VectorStore:
         self.refresh()
 
     def clean(self) -> None:
-        """Remove what killed writers left more than a day ago."""
+        """Remove what killed writers left more than a day ago, and note that the space is used."""
+        note_use(self.folder)
         remove_abandoned(self.folder.glob(".*.part"))
         committed = {path.name.replace(".keys.npy", ".vectors.npy") for path in self.folder.glob("*.keys.npy")}
         remove_abandoned(path for path in self.folder.glob("*.vectors.npy") if path.name not in committed)

@@ -116,6 +116,13 @@ VectorStore(Path(sys.argv[1]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["big.keys.npy", "big.vectors.npy"]
 
 
+def test_a_space_that_is_used_has_the_time_of_its_use(tmp_path):
+    fill(tmp_path, ["a"])
+    os.utime(tmp_path, (0, 0))
+    VectorStore(tmp_path).clean()
+    assert tmp_path.stat().st_mtime > 0
+
+
 def test_vectors_without_keys_are_no_shard_and_go_when_old(tmp_path):
     fill(tmp_path, ["a"])
     next(tmp_path.glob("*.keys.npy")).unlink()

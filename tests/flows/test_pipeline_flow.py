@@ -1,6 +1,7 @@
 """The whole pipeline in Prefect's test harness: the cache contract, the database, the tracking."""
 
 import json
+import os
 import shutil
 import signal
 from collections import Counter
@@ -85,9 +86,13 @@ def test_the_precision_of_an_evaluation_trains_nothing_again(folder):
     assert fast.trained.documents.location.encoder.precision == "bf16"  # what the evaluation's encoder is opened with
 
 
-def test_second_run_is_cached(first, folder, home):
+def test_second_run_is_cached_and_notes_what_it_used(first, folder, home):
+    used = {home / "artifacts" / stage["artifact"] for stage in first["stages"]}
+    for artifact in used:
+        os.utime(artifact, (0, 0))
     again = pipeline(config(folder), str(home))
     assert ran(again) == Counter()
+    assert all(artifact.stat().st_mtime > 0 for artifact in used)
     assert again["mining"] == first["mining"] and again["evaluation"] == first["evaluation"]
     assert again["mlflow_run_id"] == first["mlflow_run_id"]
 
