@@ -75,7 +75,7 @@ class ChatJudge:
             pause = self._wait * 2.0**attempt
             try:
                 answer = post(self._client, self._url, body)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 problem = str(error) or type(error).__name__
                 continue
             if answer.status_code in RETRIED:

@@ -148,7 +148,7 @@ class EndpointEmbedder:
                 pause = max(pause, retry_after(reply.headers.get("Retry-After")) or 0.0)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise InputError(f"endpoint {self.label}", "a URL", str(error)) from None
-            except (httpx.TransportError, _BadReplyError) as error:
+            except (httpx.TransportError, httpx.DecodingError, _BadReplyError) as error:
                 problem = f"{type(error).__name__.lstrip('_')}: {error}"
             except (ValueError, RecursionError) as error:
                 if isinstance(error, InputError):
