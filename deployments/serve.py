@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.ending import signals_held_back
-from flows.server import api_url, is_healthy, wait_until_healthy
+from flows.server import api_url, is_healthy, only_own_pages, wait_until_healthy
 from nv_retriever.plan.config import PipelineConfig
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def server_at(port: int) -> Iterator[str]:
     if is_healthy(url):
         yield url
         return
-    environment = os.environ | {"PREFECT_UI_API_URL": url}
+    environment = os.environ | only_own_pages(url) | {"PREFECT_UI_API_URL": url}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = None
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from flows.ending import guarded, whole_output
+from flows.ending import PlainFormatter, guarded, whole_output
 from flows.options import Common
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def prepare_environment(common: Common) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a result that is done is not lost to a locale without "→"
         sys.stdout.reconfigure(errors="replace")
     own = logging.getLogger("nv_retriever")
-    own.addHandler(logging.StreamHandler(sys.stderr))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter())
+    own.addHandler(handler)
     own.setLevel(logging.WARNING if common.quiet else logging.INFO)
 
 

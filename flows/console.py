@@ -9,8 +9,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nv_retriever.data.config import DatasetConfig
+from nv_retriever.errors import printable
 
 Json = dict[str, Any]
 SHORT_REASONS = {
@@ -23,12 +25,20 @@ _FINGERPRINT = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
 """A fingerprint, and what is shown of it."""
 
 
+class _Console(Console):
+    """Shows names and reasons, whoever wrote them, and obeys none."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text or cell for printing."""
+        return super().render_str(printable(text), **options)
+
+
 def open_console() -> Console:
     """Return the console: names are printed as they are, paths in one piece; a file or pipe is as wide as its tables.
 
     Tables are never squeezed below 80 characters, where numbers and names would be broken: a narrower terminal wraps lines.
     """
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = _Console(markup=False, highlight=False, soft_wrap=True)
     console.width = max(console.width, 80) if console.is_terminal or "COLUMNS" in os.environ else 1000
     return console
 

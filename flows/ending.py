@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,7 +14,15 @@ from typing import Any
 import typer
 
 from nv_retriever.disk import FULL
-from nv_retriever.errors import GateError, InputError
+from nv_retriever.errors import GateError, InputError, printable
+
+
+class PlainFormatter(logging.Formatter):
+    """Shows what a message repeats of names, texts and answers; a terminal obeys none of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return printable(super().format(record))
 
 
 class Terminated(KeyboardInterrupt):
@@ -64,7 +73,7 @@ def guarded(run: Callable[[], None], debug: bool) -> None:
             exec("")
         else:
             assert isinstance(error, Exception)
-            print(f"nvr: {one_line(error)}", file=sys.stderr)
+            print(f"nvr: {printable(one_line(error))}", file=sys.stderr)
             code = 2 if isinstance(error, InputError) else 1
         raise typer.Exit(code) from None
 

@@ -23,6 +23,19 @@ def api_url(port: int) -> str:
     return f"http://127.0.0.1:{port}/api"
 
 
+def only_own_pages(url: str) -> dict[str, str]:
+    """Return the environment of a server at `url` that answers its own pages only, unless Prefect's settings say whose else.
+
+    By default Prefect lets every page that a browser shows read it and start runs, with what model the page likes.
+    """
+    from prefect.settings import PREFECT_SERVER_CORS_ALLOWED_ORIGINS
+
+    if PREFECT_SERVER_CORS_ALLOWED_ORIGINS.value() != "*":
+        return {}
+    own = url.removesuffix("/api")
+    return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{own},{own.replace('127.0.0.1', 'localhost')}"}
+
+
 def is_healthy(url: str) -> bool:
     """Return whether a Prefect server answers."""
     try:
@@ -55,7 +68,8 @@ def free_port() -> int:
 def start_temporary_server() -> tuple[subprocess.Popen[bytes], str]:
     """Start a server without UI and background services as a process of its own; return it, and where it will answer."""
     port = free_port()
-    environment = os.environ | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    environment = os.environ | only_own_pages(api_url(port))
+    environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     # It is not to see Ctrl-C, which ends the flow in an orderly way first: a session of its own.
     server = subprocess.Popen(
         [sys.executable, "-m", "flows.server", str(port)],

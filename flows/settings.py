@@ -51,6 +51,7 @@ def merged(base: Any, over: Any, where: str) -> Any:
 
 
 _MERGE = "tag:yaml.org,2002:merge"
+_MOST_VALUES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -68,6 +69,25 @@ class _Loader(yaml.SafeLoader):
             seen.append(name)
         return super().construct_mapping(node, deep)
 
+    def get_single_node(self) -> yaml.Node | None:
+        """Return the file's root; raises YAMLError where aliases make few lines more than a configuration can be."""
+        root: yaml.Node | None = super().get_single_node()
+        if root is not None:
+            _size(root, {})
+        return root
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return the number of values of a node, aliases written out; raises YAMLError for too many, or for endless ones."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES  # until it is known: a group that contains itself
+        below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        parts = [] if isinstance(node, yaml.ScalarNode) else below
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    if known[id(node)] >= _MOST_VALUES:
+        raise yaml.MarkedYAMLError(problem=f"more than {_MOST_VALUES:,} values", problem_mark=node.start_mark)
+    return known[id(node)]
+
 
 def load_yaml(path: Path) -> Tree:
     """Return the settings of a YAML file; raises InputError with the line of a mistake."""
@@ -75,7 +95,7 @@ def load_yaml(path: Path) -> Tree:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(str(path), "a configuration file", str(error.strerror).lower()) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of numbers and dates YAML lets Python's errors through
         mark = getattr(error, "problem_mark", None)
         where = f"{path} line {mark.line + 1}" if mark else str(path)
         raise InputError(where, "YAML", first_line(getattr(error, "problem", error))) from None
@@ -103,9 +123,9 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     if value.strip() not in ("", "~", "null") and value.lstrip()[0] not in "\"'" and _is_text(path):
         return path, value.lstrip()
     try:
-        return path, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}", "a value in YAML", str(getattr(error, "problem", error))) from None
+        return path, yaml.load(value, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"--set {text:.200}", "a value in YAML", str(getattr(error, "problem", error))) from None
 
 
 def _is_text(path: list[str]) -> bool:

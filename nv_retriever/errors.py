@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class InputError(ValueError):
     """A wrong input or wrong usage: the command line prints one line and exits with 2.
@@ -24,6 +28,15 @@ def first_line(error: object) -> str:
     """
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal: what it would obey instead of show (controls, changes of direction) is spelled out.
+
+    >>> print(printable("red \\x1b[31m, reversed \\u202e"))
+    red \\x1b[31m, reversed \\u202e
+    """
+    return _OBEYED.sub(lambda found: repr(found.group())[1:-1], text)
 
 
 class ArtifactError(RuntimeError):

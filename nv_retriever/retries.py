@@ -6,11 +6,40 @@ import email.utils
 import os
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nv_retriever.errors import InputError
 
+if TYPE_CHECKING:
+    import httpx
+
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Status codes of troubles that pass: time-outs, conflicts, too many requests, a server that is down or busy."""
+
+
+LARGEST_REPLY = 1 << 30
+"""Bytes, unpacked: several times what 2,048 vectors of 8,192 numbers are in JSON."""
+
+
+def post(client: httpx.Client, url: str, body: object) -> httpx.Response:
+    """Return the answer to a JSON body, read whole; raises InputError for one that would fill the memory.
+
+    Whoever answers with another address is not followed: the key is for this one.
+    """
+    import httpx
+
+    with client.stream("POST", url, json=body, follow_redirects=False) as reply:
+        content = bytearray()
+        for part in reply.iter_bytes():
+            content += part
+            if len(content) > LARGEST_REPLY:
+                raise InputError(url, f"an answer of at most {LARGEST_REPLY:,} bytes", "more")
+    return httpx.Response(reply.status_code, headers=_unpacked(reply.headers), content=bytes(content))
+
+
+def _unpacked(headers: httpx.Headers) -> list[tuple[str, str]]:
+    """Return the headers of an answer without those of its transport."""
+    return [(name, value) for name, value in headers.items() if not name.startswith(("content-encoding", "transfer-"))]
 
 
 def authorization(variables: Sequence[str]) -> dict[str, str]:

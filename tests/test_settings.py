@@ -282,3 +282,32 @@ def test_teachers_that_no_table_could_tell_apart_are_refused(names):
 def test_an_alias_is_a_name():
     with pytest.raises(InputError, match="alias"):
         build_config({"teachers": [{"name": "bm25", "alias": " "}]}, "test")
+
+
+WRONG_YAML = {
+    "no date": ("seed: 2024-99-99", "month must be in 1..12"),
+    "no number": (f"seed: {'9' * 5000}", "Exceeds the limit"),
+    "a tower": (f"seed: {'[' * 3000}", "recursion"),
+    "a group in itself": ("dataset: &a {source: *a}", "more than 100,000 values"),
+    "lists of lists": (
+        "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)) + "dataset: *a39",
+        "more than 100,000 values",
+    ),
+    "an object": ("seed: !!python/object/apply:os.system [exit]", "could not determine a constructor"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_YAML)
+def test_a_file_that_python_or_the_memory_cannot_hold_is_one_line(tmp_path, name):
+    text, message = WRONG_YAML[name]
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"x\.yaml.*: expected YAML, found .*{message}"):
+        load_config(tmp_path / "x.yaml")
+    if "\n" not in text:
+        with pytest.raises(InputError, match=rf"--set .*: expected a value in YAML, found .*{message}"):
+            parse_assignment(f"group={text.partition(': ')[2] if 'dataset' not in text else '&a [*a]'}")
+
+
+def test_aliases_of_a_few_settings_are_fine(tmp_path):
+    (tmp_path / "x.yaml").write_text("student: &s {layers: 2}\ntraining: {epochs: 1}\nother: {<<: *s, pool_prompt: true}\n")
+    assert load_config(tmp_path / "x.yaml")["other"] == {"layers": 2, "pool_prompt": True}

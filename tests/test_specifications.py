@@ -58,6 +58,10 @@ def test_a_training_that_wants_what_there_is_not(small_beir, settings, expected)
         ({"teachers": [{"name": "bm25", "bm25": {"stemmer": "klingon"}}]}, r"bm25\.stemmer: .*found 'klingon'"),
         ({"mining": {"judge": "gpt"}}, r"mining\.judge: expected cross-encoder:MODEL or chat:URL#MODEL, found 'gpt'"),
         ({"mining": {"judge": "chat:http://host/v1"}}, r"mining\.judge: .*found 'chat:http://host/v1'"),
+        (
+            {"mining": {"judge": "chat:https://me:secret@host/v1#m"}},
+            r"^mining\.judge chat:…#m: expected a URL without a password, found one with; set NVR_JUDGE_API_KEY for a key$",
+        ),
     ],
 )
 def test_a_name_that_means_nothing_costs_no_embedding(small_beir, settings, expected):

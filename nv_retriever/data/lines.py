@@ -16,6 +16,8 @@ from nv_retriever.fingerprint import file_digest
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+LONGEST_LINE = 1 << 28
+"""Bytes: more is no record, and a few kilobytes of gzip data might fill the memory with it."""
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
@@ -38,8 +40,10 @@ def iter_lines(path: Path, problems: Problems) -> Iterator[tuple[Place, str]]:
     name, number = str(path), 0
     with open_binary(path) as file:
         try:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
                 place = Place(name, number)
+                if len(raw) > LONGEST_LINE:
+                    raise InputError(str(place), f"a line of at most {LONGEST_LINE:,} bytes", "more")
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:

@@ -47,7 +47,7 @@ LABELS = pa.schema(
         *_PLACE,
     ]
 )
-_BAD_IN_ID = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_BAD_IN_ID = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _EMPTY_HINT = "--set dataset.on_empty=skip leaves such rows out and counts them"
 

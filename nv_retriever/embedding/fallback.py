@@ -32,7 +32,7 @@ class SentenceTransformersLoop:
                 local_files_only=True,
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
             )
-        except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
+        except Exception as error:  # whatever the libraries raise over a folder that somebody else made
             expected = "a model that sentence-transformers can load"
             raise InputError(f"model {files.path}", expected, type(error).__name__, first_line(error)) from error
         self.own_length = self.model.max_seq_length

@@ -52,12 +52,15 @@ class PackedBert:
         precision: Precision,
         device: torch.device,
     ) -> None:
-        """Take the model's transformers configuration and tensors; raises KeyError where one is missing."""
+        """Take the model's transformers configuration and tensors; raises KeyError or ValueError where they do not fit."""
         self.identity, self.device = identity, device
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.heads, self.width, self.eps = config.num_attention_heads, config.hidden_size, config.layer_norm_eps
         self.gelu = ACTIVATIONS[config.hidden_act]
         self.words = self._keep(weights["embeddings.word_embeddings.weight"])
+        if self.words.shape != (config.vocab_size, self.width):
+            expected = f"a word embedding for each of {config.vocab_size} words, of {self.width} numbers"
+            raise ValueError(f"{expected}, found an array of {tuple(self.words.shape)}")
         first_type = self._keep(weights["embeddings.token_type_embeddings.weight"][0])
         self.positions = self._keep(weights["embeddings.position_embeddings.weight"]) + first_type
         self.padding = None if config.model_type == "bert" else int(config.pad_token_id)

@@ -49,7 +49,13 @@ def open_for_mteb(teacher: TeacherConfig) -> Any:
     identity, config = check_for_mteb(teacher), teacher.encoder_config()
     path = locate_model(config.model, config.revision, config.trust_remote_code)
     prompts = {"query": identity.query_prompt, "document": identity.document_prompt}
-    model = SentenceTransformer(str(path), prompts=prompts, trust_remote_code=config.trust_remote_code)
+    model = SentenceTransformer(
+        str(path),
+        prompts=prompts,
+        trust_remote_code=config.trust_remote_code,
+        local_files_only=not config.trust_remote_code,  # code may lie in a repository of its own
+        model_kwargs={"use_safetensors": True},
+    )
     if identity.query_max_length:
         model.max_seq_length = identity.query_max_length
     return model

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
 from nv_retriever.mining.judge import Case, Judgement, Verdict
-from nv_retriever.retries import RETRIED, authorization, retry_after
+from nv_retriever.retries import RETRIED, authorization, post, retry_after
 
 if TYPE_CHECKING:
     import httpx
@@ -74,8 +74,8 @@ class ChatJudge:
             time.sleep(pause)
             pause = self._wait * 2.0**attempt
             try:
-                answer = self._client.post(self._url, json=body)
-            except httpx.TransportError as error:
+                answer = post(self._client, self._url, body)
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 problem = str(error) or type(error).__name__
                 continue
             if answer.status_code in RETRIED:
@@ -91,5 +91,5 @@ class ChatJudge:
 def _content(answer: httpx.Response, url: str) -> str:
     try:
         return str(answer.json()["choices"][0]["message"]["content"] or "")
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise InputError(f"judge {url}", "JSON with choices[0].message.content", answer.text[:200]) from None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from nv_retriever.errors import printable
 from nv_retriever.mining.explain import Explanation
 from nv_retriever.mining.explain_rows import Row
 
@@ -31,10 +32,12 @@ def render(explanation: Explanation) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    head = Text.assemble(("query ", "bold"), f"{explanation.query_id}: {explanation.query}")
+    head = Text.assemble(("query ", "bold"), printable(f"{explanation.query_id}: {explanation.query}"))
     rule = Text.assemble(("rule ", "bold"), explanation.rule, (" selection ", "bold"), explanation.selection)
     tables = [_table(rows, explanation) for rows in _groups(explanation.rows)]
-    short = [Text(f"{positive} is short: {reason}", style="yellow") for positive, reason in explanation.short.items()]
+    short = [
+        Text(printable(f"{positive} is short: {reason}"), style="yellow") for positive, reason in explanation.short.items()
+    ]
     return Group(head, rule, *tables, *short)
 
 
@@ -43,16 +46,17 @@ def page(explanation: Explanation) -> Page:
     from nv_retriever.report.html import Page
     from nv_retriever.report.table import Table
 
-    found = Page(f"Query {explanation.query_id}", explanation.query)
+    found = Page(f"Query {explanation.query_id}").add_quote(explanation.query)
     found.add_text(f"Rule `{explanation.rule}`, selection `{explanation.selection}`.")
     for rows in _groups(explanation.rows):
         kind, text = _positive(rows[0], explanation)
-        found.add_heading(f"{kind.capitalize()} {rows[0].positive_id}").add_text(_cut(text, _PAGE_WIDTH))
+        found.add_heading(f"{kind.capitalize()} {rows[0].positive_id}").add_quote(_cut(text, _PAGE_WIDTH))
         columns = _columns(rows)
         body = [_cells(row, columns, _PAGE_WIDTH) for row in rows]
         kept = [(i, column) for i, row in enumerate(rows) if row.position is not None for column in range(len(columns))]
         found.add_table(Table(columns, body, _caption(rows[0]), strong=kept))
-    found.add_list([f"{positive} is short: {reason}" for positive, reason in explanation.short.items()])
+    for positive, reason in explanation.short.items():
+        found.add_quote(f"{positive} is short: {reason}")
     return found
 
 
@@ -99,13 +103,13 @@ def _table(rows: list[Row], explanation: Explanation) -> Table:
 
     kind, text = _positive(rows[0], explanation)
     title = f"{kind} {rows[0].positive_id}: {_cut(text, _TERMINAL_WIDTH)}\n{_caption(rows[0])}"
-    table = Table(title=Text(title), title_justify="left", pad_edge=False, expand=False)
+    table = Table(title=Text(printable(title)), title_justify="left", pad_edge=False, expand=False)
     columns = _columns(rows)
     for column in columns:
         table.add_column(column, justify="right" if column in ("#", "rank", "score") else "left", overflow="fold")
     for row in rows:
         style = "bold green" if row.position is not None else "dim"
-        table.add_row(*(Text(cell) for cell in _cells(row, columns, _TERMINAL_WIDTH)), style=style)
+        table.add_row(*(Text(printable(cell)) for cell in _cells(row, columns, _TERMINAL_WIDTH)), style=style)
     return table
 
 

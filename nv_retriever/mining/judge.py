@@ -100,6 +100,9 @@ def _parts(name: str) -> tuple[str, str]:
         return kind, rest.strip()
     url, _, model = rest.rpartition("#")
     if kind == "chat" and url.startswith(("http://", "https://")) and model:
+        if "@" in url.split("/")[2]:  # a judge's name stands beside its verdicts in tables, logs and reports
+            hint = "set NVR_JUDGE_API_KEY for a key"
+            raise InputError(f"mining.judge chat:…#{model}", "a URL without a password", "one with", hint)
         return kind, rest
     raise InputError("mining.judge", "cross-encoder:MODEL or chat:URL#MODEL", repr(name))
 

@@ -60,12 +60,17 @@ class _Heading:
 
 
 @dataclass(frozen=True)
+class _Quote:
+    text: str
+
+
+@dataclass(frozen=True)
 class _Plot:
     svg: str
     caption: str
 
 
-_Part = str | Table | _Heading | _Plot | tuple[str, ...]
+_Part = str | Table | _Heading | _Quote | _Plot | tuple[str, ...]
 
 
 @dataclass
@@ -84,6 +89,11 @@ class Page:
     def add_text(self, text: str) -> Page:
         """Add a paragraph; `code`, **bold** and [links](address) of Markdown are understood, HTML is shown as it is."""
         self.parts.append(text)
+        return self
+
+    def add_quote(self, text: str) -> Page:
+        """Add a paragraph of somebody else's words: all of it is shown as it is, links and stars of Markdown too."""
+        self.parts.append(_Quote(text))
         return self
 
     def add_list(self, items: Sequence[str]) -> Page:
@@ -133,6 +143,8 @@ class Page:
         for part in self.parts:
             if isinstance(part, _Heading):
                 lines += ["#" * part.level + f" {part.text}", ""]
+            elif isinstance(part, _Quote):
+                lines += [re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(part.text.split())), ""]
             elif isinstance(part, Table):
                 lines += [part.markdown()]
             elif isinstance(part, _Plot):
@@ -165,7 +177,9 @@ class Page:
 
 def _part_html(part: _Part) -> str:
     if isinstance(part, _Heading):
-        return f"<h{part.level}>{inline(part.text)}</h{part.level}>"
+        return f"<h{part.level}>{escape(part.text)}</h{part.level}>"
+    if isinstance(part, _Quote):
+        return f"<p>{escape(part.text)}</p>"
     if isinstance(part, Table):
         return part.html()
     if isinstance(part, tuple):

@@ -26,7 +26,7 @@ from nv_retriever.embedding.calibration import Fidelity, Recorded
 from nv_retriever.embedding.shards import unit_length
 from nv_retriever.errors import InputError
 from nv_retriever.fingerprint import fingerprint
-from nv_retriever.retries import RETRIED, authorization, retry_after
+from nv_retriever.retries import RETRIED, authorization, post, retry_after
 from nv_retriever.search.types import FloatArray, ScoreKind
 from nv_retriever.teachers.config import TeacherConfig
 from nv_retriever.teachers.identity import Precision, Role
@@ -138,7 +138,7 @@ class EndpointEmbedder:
             pause = min(self.pause * 2**attempt, LONGEST_PAUSE)
             try:
                 body = {"model": self.identity.model, "input": texts, "encoding_format": "float"}
-                reply = self._client.post(f"{self.identity.url}/embeddings", json=body)
+                reply = post(self._client, f"{self.identity.url}/embeddings", body)
                 if reply.status_code == 200:
                     return self._vectors(reply.json(), len(texts))
                 problem = f"HTTP {reply.status_code}: {reply.text[:200]}"
@@ -148,9 +148,9 @@ class EndpointEmbedder:
                 pause = max(pause, retry_after(reply.headers.get("Retry-After")) or 0.0)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise InputError(f"endpoint {self.label}", "a URL", str(error)) from None
-            except (httpx.TransportError, _BadReplyError) as error:
+            except (httpx.TransportError, httpx.DecodingError, _BadReplyError) as error:
                 problem = f"{type(error).__name__.lstrip('_')}: {error}"
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if isinstance(error, InputError):
                     raise
                 problem = f"no JSON: {error}"
@@ -173,7 +173,7 @@ class EndpointEmbedder:
             rows = sorted(reply["data"], key=lambda row: row["index"])
             numbers = [row["index"] for row in rows]
             vectors = [_decode(row["embedding"]) for row in rows]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _BadReplyError(f"no embeddings in the reply {shorten(reply, 200)} ({error!r})") from None
         if numbers != list(range(expected)):
             raise _BadReplyError(f"{len(numbers)} embeddings for {expected} texts, of the indices {numbers[:8]}")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nv_retriever.errors import InputError, first_line
-from nv_retriever.files import read_json
 from nv_retriever.fingerprint import file_digest, files_below
 from nv_retriever.teachers.identity import Pooling
+from nv_retriever.teachers.model_json import below, length, read_kind, typed
 
 DEFAULT_LENGTH = 512
 """Tokens kept of a text where neither a setting nor the model's files nor a preset say how many."""
@@ -148,16 +148,16 @@ def read_model_folder(path: Path) -> ModelFolder:
     """Read a sentence-transformers or transformers folder; raises InputError for what is no model."""
     if not path.is_dir():
         raise InputError(f"model {path}", "a folder with a model", "no such folder")
-    modules = _json(path / "modules.json")
+    modules = read_kind(path / "modules.json", list)
     if modules is None:
         return _describe(path, path, own_forward=True, has_modules=False, pooling={}, normalizes=False)
-    if not isinstance(modules, list) or not all(isinstance(module, dict) and "type" in module for module in modules):
+    if not all(isinstance(module, dict) and "type" in module for module in modules):
         raise InputError(f"{path / 'modules.json'}", "a list of modules with a type each", "something else")
     kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-    places = [path / str(module.get("path", "")) for module in modules]
+    places = [below(path, module.get("path"), f"{path / 'modules.json'}: path") for module in modules]
     simple = kinds in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
     official = all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
-    pooling = _json(places[1] / "config.json") if simple else {}
+    pooling = read_kind(places[1] / "config.json") if simple else None
     return _describe(
         path,
         places[0] if kinds and kinds[0] == "Transformer" else path,
@@ -171,21 +171,27 @@ def read_model_folder(path: Path) -> ModelFolder:
 def _describe(
     path: Path, transformer: Path, own_forward: bool, has_modules: bool, pooling: dict[str, Any], normalizes: bool
 ) -> ModelFolder:
-    config = _json(transformer / "config.json")
+    config = read_kind(transformer / "config.json")
     if config is None and (transformer / "adapter_config.json").exists():
         hint = "merge it into its model (peft: merge_and_unload) and save that"
         raise InputError(f"model {path}", "a whole model", "an adapter, whose model lies elsewhere", hint)
     if config is None and own_forward:
         raise InputError(f"model {path}", "a config.json or modules.json of a model", "neither")
     config = config or {}
-    bert: dict[str, Any] = next((found for name in TRANSFORMER_SETTINGS if (found := _json(transformer / name))), {})
-    own = _json(path / "config_sentence_transformers.json") or {}
-    tokenizer = _json(transformer / "tokenizer_config.json") or {}
+    said: dict[str, Any] = next((found for name in TRANSFORMER_SETTINGS if (found := read_kind(transformer / name))), {})
+    bert = {name: value for name, value in said.items() if value is not None}
+    typed(bert.get("modality_config"), dict, f"model {path}: modality_config")
+    own = read_kind(path / "config_sentence_transformers.json") or {}
+    prompts, default, similarity = (
+        typed(own.get(name), kind, f"{path / 'config_sentence_transformers.json'}: {name}")
+        for name, kind in (("prompts", dict), ("default_prompt_name", str), ("similarity_fn_name", str))
+    )
+    tokenizer = read_kind(transformer / "tokenizer_config.json") or {}
     mode = _pooling_mode(pooling)
     limit = _positions(config)
-    usual = bert.get("max_seq_length") or tokenizer.get("model_max_length")
+    usual = length(bert, "max_seq_length", transformer) or length(tokenizer, "model_max_length", transformer)
     query_length, document_length = (
-        _shortest(bert.get(name) or usual, limit) for name in ("query_length", "document_length")
+        _shortest(length(bert, name, transformer) or usual, limit) for name in ("query_length", "document_length")
     )
     return ModelFolder(
         path=path,
@@ -195,9 +201,9 @@ def _describe(
         pooling=mode,
         pool_prompt=bool(pooling.get("include_prompt", True)),
         normalizes=normalizes,
-        similarity=own.get("similarity_fn_name"),
-        prompts={str(key): str(value or "") for key, value in (own.get("prompts") or {}).items()},
-        default_prompt=own.get("default_prompt_name"),
+        similarity=similarity,
+        prompts={str(key): str(value or "") for key, value in (prompts or {}).items()},
+        default_prompt=default,
         saved_as=str(own.get("model_type", "SentenceTransformer")) if has_modules else "SentenceTransformer",
         reads_messages=_reads_messages(transformer, bert, tokenizer),
         query_max_length=query_length,
@@ -208,7 +214,7 @@ def _describe(
     )
 
 
-def _shortest(*lengths: Any) -> int | None:
+def _shortest(*lengths: float | None) -> int | None:
     """Return the shortest of the lengths that are known; tokenizers write 10^30 for none."""
     return min((int(length) for length in lengths if length and length < 10**9), default=None)
 
@@ -233,7 +239,8 @@ def _positions(config: dict[str, Any]) -> int | None:
     if not isinstance(found, int) or found <= 0:
         return None
     padded = config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
-    return found - (int(config.get("pad_token_id") or 0) + 1 if padded else 0)
+    padding = typed(config.get("pad_token_id"), int, "config.json: pad_token_id") or 0
+    return found - (padding + 1 if padded else 0)
 
 
 def _layers(config: dict[str, Any]) -> int | None:
@@ -257,15 +264,6 @@ def _pooling_mode(config: dict[str, Any]) -> Pooling | None:
     return modes[0] if len(modes) == 1 and not others else None
 
 
-def _json(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError) as error:
-        raise InputError(str(path), "a JSON file", f"{error}") from None
-
-
 def content_digest(folder: ModelFolder, code: bool) -> str:
     """Return the sha256 over weights, tokenizer and configuration, with `code` also the model's own; or InputError."""
     pairs = []
@@ -284,6 +282,10 @@ def content_digest(folder: ModelFolder, code: bool) -> str:
 
 
 def _digest_of(path: Path) -> str:
-    """Return a file's sha256; large files of the hub's cache are already named by it."""
-    target = path.resolve().name if path.is_symlink() else ""
-    return target if re.fullmatch(r"[0-9a-f]{64}", target) else file_digest(path)
+    """Return a file's sha256; large files of the hub's cache are already named by it, a link elsewhere may say anything."""
+    target = path.resolve() if path.is_symlink() else path
+    if not re.fullmatch(r"[0-9a-f]{64}", target.name):
+        return file_digest(path)
+    from huggingface_hub import constants
+
+    return target.name if target.is_relative_to(Path(constants.HF_HUB_CACHE).resolve()) else file_digest(path)

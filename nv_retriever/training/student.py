@@ -57,9 +57,13 @@ def _open(config: EncoderConfig, dtype: Any) -> Any:
     folder = locate_model(config.model, config.revision, config.trust_remote_code)
     try:
         return SentenceTransformer(
-            str(folder), device="cpu", trust_remote_code=config.trust_remote_code, model_kwargs={"dtype": dtype}
+            str(folder),
+            device="cpu",
+            trust_remote_code=config.trust_remote_code,
+            local_files_only=not config.trust_remote_code,  # code may lie in a repository of its own
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever the libraries raise over a folder that somebody else made
         expected = "a sentence-transformers or transformers encoder"
         raise InputError("student", expected, repr(config.model), first_line(error)) from None
 

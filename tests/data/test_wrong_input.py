@@ -52,6 +52,8 @@ CASES = {
     "missing key": (append("corpus.jsonl", '{"id": "x", "text": "y"}\n'), r"corpus.jsonl line 6: .*'_id'.*\['id', 'text'\]"),
     "id is null": (append("corpus.jsonl", '{"_id": null, "text": "y"}\n'), r"corpus.jsonl line 6: .*found None"),
     "id with tab": (append("queries.jsonl", '{"_id": "a\\tb", "text": "y"}\n'), r"queries.jsonl line 6"),
+    "id with an escape": (append("queries.jsonl", '{"_id": "a\\u009b31m", "text": "y"}\n'), r"line 6: .*without control"),
+    "id of two lines": (append("queries.jsonl", '{"_id": "a\\u2028b", "text": "y"}\n'), r"line 6: .*without control"),
     "id is true": (append("queries.jsonl", '{"_id": true, "text": "y"}\n'), r"queries.jsonl line 6: .*found True"),
     "text is a number": (append("corpus.jsonl", '{"_id": "x", "text": 5}\n'), r"line 6: expected text: text, found int 5"),
     "title is a list": (
@@ -169,6 +171,17 @@ def test_a_damaged_gzip_file_of_pairs_is_told(tmp_path, name):
     for call in (check_head, lambda c: ingest(path, tmp_path / "out")):
         with pytest.raises(InputError, match=r"pairs\..*: expected sound gzip data, found a damaged file"):
             call(DatasetConfig(source=str(path)))
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.jsonl.gz"])
+def test_a_line_that_would_fill_the_memory_is_not_read(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("nv_retriever.data.lines.LONGEST_LINE", 1000)
+    folder = write_beir(tmp_path / "set")
+    data = (folder / "corpus.jsonl").read_bytes() + b" " * 1_000_000
+    (folder / "corpus.jsonl").unlink()
+    (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(InputError, match=r"corpus\.jsonl.* line 6: expected a line of at most 1,000 bytes, found more"):
+        ingest(folder, tmp_path / "out")
 
 
 def test_the_head_of_a_large_file_is_all_that_is_looked_at(tmp_path):

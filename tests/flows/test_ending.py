@@ -177,3 +177,9 @@ def test_an_error_of_mlflow_s_database_is_one_line_without_the_statement():
         "(sqlite3.OperationalError) disk I/O error\n[SQL: INSERT INTO metrics\nVALUES (?)]\n[parameters: (1)]"
     )
     assert one_line(error) == "RuntimeError: (sqlite3.OperationalError) disk I/O error (--debug shows where)"
+
+
+def test_an_error_s_line_is_shown_and_obeyed_by_no_terminal(tmp_path, prefect_home):
+    process = start("plan", "--set", "\x1b[2Jkey=1", home=tmp_path, prefect_home=prefect_home)
+    told = process.communicate(timeout=PATIENCE_SECONDS)[1]
+    assert (process.returncode, told.count("\\x1b[2Jkey"), told.count("\x1b")) == (2, 2, 0)

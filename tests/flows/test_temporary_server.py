@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows.server import is_healthy
@@ -38,11 +39,19 @@ def start_command(home: Path) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
+def lets_in(url: str, origin: str) -> bool:
+    """Return whether a browser lets a page of `origin` start runs on the server at `url`."""
+    asks = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    reply = httpx.options(f"{url}/flow_runs/filter", headers=asks)
+    return reply.headers.get("Access-Control-Allow-Origin") in ("*", origin)
+
+
 @pytest.mark.parametrize("ending", ["orderly", "kill -9"])
 def test_the_server_ends_with_its_command(prefect_home: Path, ending: str) -> None:
     process, url = start_command(prefect_home)
     assert url.startswith("http://127.0.0.1:")
     assert is_healthy(url)
+    assert not lets_in(url, "http://somewhere.example") and lets_in(url, url.removesuffix("/api"))
     if ending == "kill -9":
         process.send_signal(signal.SIGKILL)
     process.communicate()

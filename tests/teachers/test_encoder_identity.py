@@ -262,3 +262,50 @@ def test_presets(name, query, document, pooling):
 )
 def test_presets_do_not_catch_others(name):
     assert find_preset(name) is None
+
+
+POOLING, SENTENCES = "1_Pooling/config.json", "config_sentence_transformers.json"
+WRONG_KINDS = {
+    "configuration": ("config.json", "x", r"config\.json: expected a JSON object, found str 'x'"),
+    "a tower": ("config.json", "[" * 100_000, r"config\.json: expected a JSON file"),
+    "modules": ("modules.json", {}, r"modules\.json: expected a JSON list, found dict"),
+    "pooling": (POOLING, [1], r"config\.json: expected a JSON object, found list"),
+    "settings": ("sentence_bert_config.json", [1], r"sentence_bert_config\.json: expected a JSON object"),
+    "length": ("sentence_bert_config.json", {"max_seq_length": "many"}, r"max_seq_length: expected a number of tokens"),
+    "less than none": ("sentence_bert_config.json", {"max_seq_length": -5}, r"max_seq_length: expected a number of tokens"),
+    "modality": ("sentence_bert_config.json", {"modality_config": "x"}, r"modality_config: expected a JSON object"),
+    "prompts": (SENTENCES, {"prompts": ["a"]}, r"prompts: expected a JSON object, found list"),
+    "default": (SENTENCES, {"default_prompt_name": ["x"]}, r"default_prompt_name: expected a text, found list"),
+    "similarity": (SENTENCES, {"similarity_fn_name": 7}, r"similarity_fn_name: expected a text, found int 7"),
+    "tokenizer": ("tokenizer_config.json", [1], r"tokenizer_config\.json: expected a JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KINDS)
+def test_a_file_of_another_kind_is_named(copy, name):
+    file, content, message = WRONG_KINDS[name]
+    raw = isinstance(content, str) and content.startswith("[")
+    (copy / file).write_text(content if raw else json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        identity(copy)
+
+
+@pytest.mark.parametrize("place", ["../elsewhere", "/elsewhere", "a/../../elsewhere"])
+def test_a_module_outside_the_folder_is_refused(copy, place):
+    modules = json.loads((copy / "modules.json").read_text())
+    modules[1]["path"] = place
+    (copy / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(InputError, match=r"modules\.json: path: expected a path inside the model's folder, found '"):
+        identity(copy)
+
+
+def test_a_link_s_name_is_no_digest_outside_the_hub_s_cache(copy, tiny_encoder, tmp_path, monkeypatch):
+    weights, published = copy / "model.safetensors", "0" * 64
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    for folder in (tmp_path, cache):
+        folder.mkdir(exist_ok=True)
+        shutil.copy(tiny_encoder / "model.safetensors", folder / published)
+        weights.unlink()
+        weights.symlink_to(folder / published)
+        assert (identity(copy).digest == identity(tiny_encoder).digest) == (folder is tmp_path)

@@ -1,5 +1,6 @@
 """An embedding server on this machine that fails in all the ways that real ones do."""
 
+import gzip
 import json
 import threading
 import time
@@ -64,6 +65,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"<html>busy</html>")
         elif trouble == "no data":
             self.answer(200, b"{}")
+        elif trouble == "tower":
+            self.answer(200, b"[" * 100_000)
+        elif trouble == "no float":
+            rows[0]["embedding"][0] = 10**400
+            self.answer(200, json.dumps({"data": rows}).encode())
+        elif trouble == "no gzip":
+            self.answer(200, json.dumps({"data": rows}).encode(), {"Content-Encoding": "gzip"})
+        elif trouble == "large":
+            self.answer(200, gzip.compress(b" " * 10_000_000), {"Content-Encoding": "gzip"})
+        elif trouble == "redirect":
+            self.answer(307, b"", {"Location": f"http://localhost:{server.server_port}/elsewhere"})
         elif trouble == "closed":
             self.close_connection = True
         elif trouble == "nan":
@@ -144,7 +156,10 @@ def test_prompts_and_raw_vectors(server):
     assert server.texts == ["Q: otter"]
 
 
-@pytest.mark.parametrize("trouble", [429, 500, 503, "short", "ragged", "a vector a token", "no json", "no data", "closed"])
+PASSING = [429, 500, 503, "short", "ragged", "a vector a token", "no json", "no data", "closed"]
+
+
+@pytest.mark.parametrize("trouble", [*PASSING, "tower", "no float", "no gzip"])
 def test_what_may_pass_is_tried_again(server, trouble):
     server.troubles = [trouble] * 3
     found = next(embedder(server).encode_windows(iter([["a", "b", "c"]]), "document", "fp32"))
@@ -159,6 +174,21 @@ def test_what_does_not_pass_is_said(server):
     assert len(server.requests) == 8
     server.troubles = ["no model"] * 8
     with pytest.raises(EndpointError, match=r"no embeddings in the reply .*no such model"):
+        list(embedder(server).encode_windows(iter([["a"]]), "document", "fp32"))
+
+
+def test_a_key_does_not_follow_to_another_address(server, monkeypatch):
+    monkeypatch.setenv("NVR_ENDPOINT_KEY", "secret")
+    server.troubles = ["redirect"]
+    with pytest.raises(InputError, match="HTTP 307"):
+        list(embedder(server).encode_windows(iter([["a"]]), "document", "fp32"))
+    assert [path for path, *_ in server.requests] == ["/v1/embeddings"]
+
+
+def test_an_answer_that_would_fill_the_memory_is_not_read(server, monkeypatch):
+    monkeypatch.setattr("nv_retriever.retries.LARGEST_REPLY", 1_000_000)
+    server.troubles = ["large"]
+    with pytest.raises(InputError, match=r"/v1/embeddings: expected an answer of at most 1,000,000 bytes, found more"):
         list(embedder(server).encode_windows(iter([["a"]]), "document", "fp32"))
 
 
