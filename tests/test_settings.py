@@ -26,6 +26,15 @@ def test_wrong_values_say_what_was_expected_and_found():
         build_ablation(build_config({}, "--set"), {"seeds": [-1]})
 
 
+def test_settings_that_contradict_each_other_are_told_in_one_sentence():
+    with pytest.raises(InputError) as error:
+        build_config({"training": {"guide": {}, "in_batch_negatives": False}}, "--set")
+    found = "guide masks in-batch negatives, but in_batch_negatives is off"
+    assert str(error.value) == f"--set: training: expected settings that go together, found {found}"
+    with pytest.raises(InputError, match=r"^nvr ablate: expected settings that go together, found oracle knows hidden"):
+        build_ablation(build_config({}, "--set"), {"methods": ["oracle"]})
+
+
 def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_settings():
     with pytest.raises(InputError, match=r"teachers: expected a list, found 'bm25'"):
         build_config({"teachers": "bm25"}, "x.yaml")

@@ -49,7 +49,7 @@ class PipelineConfig(Frozen):
     leakage: Literal["fail", "allow"] = "fail"
     """What to do when queries of the evaluation split are, word for word, queries of the training split."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
-    """The one seed."""
+    """Of everything that is drawn: selections, the order of training, dropout, an audit's samples."""
     runtime: Runtime = Runtime()
     """How the run is carried out; changes no result."""
 
