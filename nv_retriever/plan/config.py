@@ -83,6 +83,13 @@ class PipelineConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _a_student_is_an_encoder(self) -> Self:
+        if TeacherConfig(name=self.student.encoder.model).kind != "encoder":
+            found = repr(self.student.encoder.model)
+            raise InputError("student.encoder.model", "an encoder that can be trained: a hub name or a folder", found)
+        return self
+
+    @model_validator(mode="after")
     def _who_only_retrieves_is_rescored(self) -> Self:
         for place, teacher in enumerate(self.teachers):
             if teacher.only_retrieves and (place > 0 or {other.kind for other in self.teachers[1:]} != {"cross-encoder"}):
