@@ -12,6 +12,7 @@ import yaml
 
 from flows.cli import app
 from flows.settings import build_ablation, build_config, parse_assignment
+from nv_retriever.data.pair_columns import ROLES
 from nv_retriever.plan.config import PipelineConfig
 
 ROOT = Path(__file__).parents[1]
@@ -134,3 +135,8 @@ def test_yaml_in_the_pages_is_a_configuration():
     tree = indented("docs/evaluation.md", "dataset: {")
     study = build_ablation(build_config({"dataset": tree.pop("dataset")}, "evaluation.md"), tree.pop("ablation"))
     assert not tree and study.methods[-1] == "oracle" and len(study.seeds) == 3
+
+
+def test_the_page_of_data_names_every_column():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {role: tuple(names.partition(";")[0].split(", ")) for role, names in rows} == ROLES
