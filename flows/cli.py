@@ -164,7 +164,9 @@ def mine(
             "tevatron, nemo, parquet or trec."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write them.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder (or file, of some formats) to write them to; needs --export.")
+    ] = None,
     *,
     common: Common,
 ) -> None:
@@ -202,7 +204,9 @@ def train(
 @command
 def evaluate(
     model: Annotated[str, typer.Option(help="Hub name or folder of an encoder, bm25, endpoint:URL#MODEL.")] = "minilm",
-    mteb_results: Annotated[Path | None, typer.Option(help="Also write the scores as mteb's result files, here.")] = None,
+    mteb_results: Annotated[
+        Path | None, typer.Option(help="Also write the scores as mteb's result files, into this folder.")
+    ] = None,
     with_mteb: Annotated[bool, typer.Option(help="Let mteb measure too: a second opinion (needs the extra mteb).")] = False,
     *,
     common: Common,

@@ -17,25 +17,40 @@ option = functools.partial(typer.Option, rich_help_panel="Common options")
 class Common:
     """The options that every command takes."""
 
-    config: Annotated[Path | None, option(help="Settings in a YAML file.")] = None
+    config: Annotated[Path | None, option(help="Settings in a YAML file; docs/configuration.md lists them.")] = None
     set_: Annotated[
         list[str] | None, option("--set", help="One setting, a.b=value (repeatable); an unknown name lists the valid ones.")
     ] = None
     dataset: Annotated[
-        str | None, option(help="stdlib, a BEIR folder, a file of pairs, a BEIR name, hf:ORG/NAME, or irds:NAME.")
+        str | None,
+        option(
+            help="A BEIR folder, a file of pairs, a BEIR name, hf:ORG/NAME, irds:NAME; by default stdlib, Python's own "
+            "documentation."
+        ),
     ] = None
-    split: Annotated[str | None, option(help="The qrels split that is mined (or evaluated, by `evaluate`).")] = None
+    split: Annotated[
+        str | None,
+        option(
+            help="The qrels split that is mined, by default train; of `evaluate` the one that is measured, by default test."
+        ),
+    ] = None
     teacher: Annotated[
-        list[str] | None, option(help="MODEL, bm25, cross-encoder:MODEL, endpoint:URL#MODEL, vectors:FOLDER (repeatable).")
+        list[str] | None,
+        option(
+            help="Whose scores choose negatives: MODEL (hub name or folder), bm25, cross-encoder:MODEL, endpoint:URL#MODEL, "
+            "vectors:FOLDER (repeatable); minilm, the packaged all-MiniLM-L6-v2, by default."
+        ),
     ] = None
-    student: Annotated[str | None, option(help="The model that is trained.")] = None
+    student: Annotated[str | None, option(help="The model that is trained; minilm by default.")] = None
     method: Annotated[
-        str | None, option(help="The rule, e.g. 'topk-percpos(0.95)'; an unknown one lists the valid ones.")
+        str | None, option(help="The rule, 'topk-percpos(0.95)' by default; an unknown one lists the valid ones.")
     ] = None
-    negatives: Annotated[int | None, option(help="Negatives per sample.", min=1)] = None
-    seed: Annotated[int | None, option(help="The one seed.", min=0)] = None
+    negatives: Annotated[int | None, option(help="Negatives of each query and positive; 4 by default.", min=1)] = None
+    seed: Annotated[int | None, option(help="Seed of everything that is drawn; 0 by default.", min=0)] = None
     limit: Annotated[int | None, option(help="At most N queries of each split.", min=1)] = None
-    home: Annotated[str | None, option(help="Folder or s3:// URL of artifacts and databases; NVR_HOME or .nvr.")] = None
+    home: Annotated[
+        str | None, option(help="Folder or s3:// URL of artifacts and databases; by default NVR_HOME, else .nvr.")
+    ] = None
     json_: Annotated[bool, option("--json", help="One JSON object on stdout as the last line.")] = False
     quiet: Annotated[bool, option("--quiet", help="No progress, no log lines.")] = False
     debug: Annotated[bool, option("--debug", help="Show the traceback of an error.")] = False

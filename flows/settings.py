@@ -181,12 +181,14 @@ def config_error(error: ValidationError, where: str, model: type[BaseModel] = Pi
     if first["type"] == "extra_forbidden":
         valid = ", ".join(fields_at(model, path[:-1]))
         return InputError(f"{where}: {'.'.join(path)}", f"one of {valid}", f"the unknown key {path[-1]!r}")
+    if first["type"] == "value_error":  # a group's own check, whose sentence says what does not go together
+        return InputError(": ".join(filter(None, (where, ".".join(path)))), "settings that go together", str(cause))
     found = repr(first.get("input"))
     if first["type"] == "model_type":
         return InputError(f"{where}: {'.'.join(path)}", f"a group of settings ({', '.join(fields_at(model, path))})", found)
     if first["type"] == "tuple_type":
         return InputError(f"{where}: {'.'.join(path)}", "a list", found)
-    message = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    message = str(first["msg"]).removeprefix("Input should be ")
     return InputError(f"{where}: {'.'.join(path)}", message[:1].lower() + message[1:], found if len(found) < 200 else "that")
 
 

@@ -26,6 +26,21 @@ def test_wrong_values_say_what_was_expected_and_found():
         build_ablation(build_config({}, "--set"), {"seeds": [-1]})
 
 
+def test_settings_that_contradict_each_other_are_told_in_one_sentence():
+    with pytest.raises(InputError) as error:
+        build_config({"training": {"guide": {}, "in_batch_negatives": False}}, "--set")
+    found = "guide masks in-batch negatives, but in_batch_negatives is off"
+    assert str(error.value) == f"--set: training: expected settings that go together, found {found}"
+    with pytest.raises(InputError, match=r"^nvr ablate: expected settings that go together, found oracle knows hidden"):
+        build_ablation(build_config({}, "--set"), {"methods": ["oracle"]})
+
+
+@pytest.mark.parametrize("name", ["bm25", "cross-encoder:a/b", "vectors:folder"])
+def test_what_only_teaches_is_no_student(name):
+    with pytest.raises(InputError, match=rf"^student\.encoder\.model: expected an encoder .*, found '{name}'"):
+        build_config({"student": {"encoder": {"model": name}}}, "--set")
+
+
 def test_a_value_where_a_group_or_a_list_belongs_is_told_in_the_words_of_settings():
     with pytest.raises(InputError, match=r"teachers: expected a list, found 'bm25'"):
         build_config({"teachers": "bm25"}, "x.yaml")
@@ -265,7 +280,9 @@ def test_a_rule_without_a_meaning_for_a_teacher_s_scores_is_refused_before_anyth
 
 
 def test_several_teachers_need_an_ensemble_before_anything_runs():
-    with pytest.raises(InputError, match="intra-sample-dedup for several teachers, none for one, found none with 2"):
+    with pytest.raises(
+        InputError, match=r"dedup for several teachers, none for one, found none with 2.*; --set mining\.ens"
+    ):
         mining_spec(build_config({"teachers": [{"name": "bm25"}, {"name": "minilm"}]}, "--set"))
 
 

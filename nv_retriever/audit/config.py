@@ -21,7 +21,7 @@ class AuditConfig(Frozen):
     selection: str = "top(4)"
     """How negatives are taken from the survivors (in a run: as it mines); its number is what every sample should get."""
     max_samples: int | None = Field(default=50_000, ge=1)
-    """At most this many (query, visible positive) samples, drawn by a hash of seed and ids; None takes every one."""
+    """At most this many (query, visible positive) samples, drawn by a hash of seed and ids; null takes every one."""
     positives_per_query: int | None = Field(default=None, ge=1)
     """Positives of a query that are visible in turn, drawn likewise; by default every one."""
     deepen: bool = True
@@ -31,7 +31,7 @@ class AuditConfig(Frozen):
     """With fewer queries of several positives, false negatives are not measurable: the recommendation falls back on the
     drop rate and the shortage."""
     target_rate: float | None = Field(default=0.1, ge=0, le=1)
-    """What the upper bound of a recommended rule's false-negative rate may be; None takes the relative target."""
+    """What the upper bound of a recommended rule's false-negative rate may be; null takes the relative target."""
     target_reduction: float = Field(default=0.5, ge=0, lt=1)
     """Without target_rate: the share of naive top-k's false negatives that a recommended rule must at least remove (the
     paper's best setting removed 50 to 57 %)."""
@@ -40,9 +40,9 @@ class AuditConfig(Frozen):
     max_drop: float = Field(default=0.5, ge=0, le=1)
     """In the fall-back: the share of the 50 best candidates that a recommended rule may drop."""
     max_rate: float | None = Field(default=None, ge=0, le=1)
-    """The gate: a run whose rule has a higher false-negative rate fails, after its report; None never fails."""
+    """The gate: a run whose rule has a higher false-negative rate fails, after its report; null never fails."""
     near_duplicates: float | None = Field(default=0.8, gt=0, le=1)
-    """Documents whose word shingles are at least this similar (Jaccard) are counted as near-duplicates; None does not look
+    """Documents whose word shingles are at least this similar (Jaccard) are counted as near-duplicates; null does not look
     for them (about two milliseconds a passage of 200 words)."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Of the intervals."""

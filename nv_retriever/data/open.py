@@ -88,7 +88,8 @@ def _open(config: DatasetConfig) -> Source:
         raise InputError(name, "a BEIR folder or a file of pairs", "nothing there")
     kinds = "stdlib, a folder, a file, hf:ORG/NAME, irds:NAME, or a BEIR name"
     close = get_close_matches(name.lower(), ("stdlib", *BEIR_NAMES), n=1)
-    hint = "".join(f"did you mean {one}? " for one in close) + f"BEIR names: {', '.join(BEIR_NAMES)}"
+    names = ", ".join(dict.fromkeys("cqadupstack-FORUM" if one.startswith("cqadupstack-") else one for one in BEIR_NAMES))
+    hint = f"did you mean {close[0]}?" if close else f"BEIR names: {names}"
     raise InputError(f"data set {name!r}", kinds, "none of these", hint)
 
 

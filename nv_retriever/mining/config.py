@@ -14,9 +14,11 @@ class MiningConfig(Frozen):
     """One mining run: filter, selection, anchor, ensemble, and what counts as a false negative beforehand."""
 
     rule: str = "topk-percpos(0.95)"
-    """The filter: `topk`, `topk-shift(10)`, `topk-abs(0.7)`, `topk-marginpos(0.05)`, `topk-percpos(0.95)`, ..."""
+    """The filter: `topk`, `topk-shift(10)`, `topk-abs(0.7)`, `topk-marginpos(0.05)`, `topk-percpos(0.95)`,
+    `topk-percentile(0.25)`; several at once with `&`."""
     selection: str = "top(4)"
-    """How survivors are chosen: `top(4)`, `sample(4, of=10)`, `top1+sample(4, of=10)`."""
+    """How many candidates that passed the filter become negatives, and which: `top(4)`, `sample(4, of=10)`,
+    `top1+sample(4, of=10)`."""
     anchor: Literal["each", "min", "max", "mean"] = "each"
     """The positive score that the rule compares with, where a query has several positives."""
     ensemble: Literal["none", "cross-sample", "intra-sample", "intra-sample-dedup"] = "none"
@@ -24,7 +26,8 @@ class MiningConfig(Frozen):
     min_score: float | None = None
     """A floor: candidates that score lower are too easy."""
     shortfall: Literal["fewer", "relax", "random", "drop"] = "fewer"
-    """What to do with a sample for which the corpus has too few allowed candidates."""
+    """What to do with a sample for which the corpus has too few allowed candidates: write what there is, take some above
+    the limit, draw random ones, or leave the sample out; never at or above the positive's score."""
     near_duplicates: float | None = Field(default=None, gt=0, le=1)
     """Exclude candidates at least this similar to a positive (cosine of the teacher's vectors, else MinHash Jaccard)."""
     oracle: bool = False

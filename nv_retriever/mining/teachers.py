@@ -62,7 +62,8 @@ def check_plan(plan: MiningPlan, teachers: Sequence[tuple[str, ScoreKind]]) -> N
     if (len(teachers) > 1) != (plan.ensemble != "none"):
         wanted = f"{', '.join(ENSEMBLES[1:])} for several teachers, none for one"
         rescored = any(kind == "logit" for _, kind in teachers[1:])
-        hint = "teachers.0.only_retrieves=true lets the cross-encoder alone choose" if rescored else ""
+        hint = "--set mining.ensemble=intra-sample-dedup, for example" if len(teachers) > 1 else ""
+        hint = "teachers.0.only_retrieves=true lets the cross-encoder alone choose" if rescored else hint
         raise InputError("ensemble", wanted, f"{plan.ensemble} with {len(teachers)} teacher(s)", hint)
     kinds = {kind for _, kind in teachers}
     if plan.min_score is not None and len(kinds) > 1:

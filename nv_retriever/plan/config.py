@@ -49,7 +49,7 @@ class PipelineConfig(Frozen):
     leakage: Literal["fail", "allow"] = "fail"
     """What to do when queries of the evaluation split are, word for word, queries of the training split."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
-    """The one seed."""
+    """Of everything that is drawn: selections, the order of training, dropout, an audit's samples."""
     runtime: Runtime = Runtime()
     """How the run is carried out; changes no result."""
 
@@ -80,6 +80,13 @@ class PipelineConfig(Frozen):
                 expected = f"nothing: the teacher {teacher.name!r} does not read it"
                 raise InputError(f"teachers.{place}.{path}", expected, repr(value), hint)
         check_labels(self.teachers)
+        return self
+
+    @model_validator(mode="after")
+    def _a_student_is_an_encoder(self) -> Self:
+        if TeacherConfig(name=self.student.encoder.model).kind != "encoder":
+            found = repr(self.student.encoder.model)
+            raise InputError("student.encoder.model", "an encoder that can be trained: a hub name or a folder", found)
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 Requests are small batches, retried with growing pauses (a server's Retry-After is obeyed), limited per minute, and go into
 the vector store every few hundred texts, so that a killed or failed run pays for nothing twice. What does not change a
-vector comes from the environment: OPENAI_API_KEY or NVR_ENDPOINT_KEY, NVR_ENDPOINT_BATCH (texts a request),
+vector comes from the environment: NVR_ENDPOINT_KEY or else OPENAI_API_KEY, NVR_ENDPOINT_BATCH (texts a request),
 NVR_ENDPOINT_CONCURRENCY, NVR_ENDPOINT_REQUESTS_PER_MINUTE.
 """
 

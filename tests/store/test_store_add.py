@@ -36,6 +36,21 @@ def test_triples_are_the_parquet(tmp_path: Path) -> None:
     assert not store.has("another")
 
 
+def test_the_queries_of_the_page_run_and_its_table_names_the_columns(tmp_path: Path) -> None:
+    mining, _, _ = odd_world(tmp_path)
+    store = TripleStore(tmp_path / "triples.duckdb")
+    store.add(mining)
+    page = (Path(__file__).parents[2] / "docs" / "database.md").read_text(encoding="utf-8")
+    statements = page.partition("```sql\n")[2].partition("```")[0].split(";")
+    named = {row.split("`")[1]: set(row.split("`")[3::2]) for row in page.splitlines() if row.startswith("| `")}
+    with store.read() as connection:
+        by_rule, hardest, agreed = (connection.sql(one).fetchall() for one in statements if one.strip())
+        columns = {table: set(connection.sql(f"from {table}").columns) for table in named}
+    assert by_rule == [("topk-percpos(0.95)", store.count("0123456789abcdef"))]
+    assert len(hardest) == 14 and agreed == [(0,)]
+    assert named == columns
+
+
 def test_runs_say_what_run_json_says(tmp_path: Path) -> None:
     mining, _, samples = odd_world(tmp_path)
     store = TripleStore(tmp_path / "triples.duckdb")
