@@ -36,6 +36,8 @@ over the file, the file over the defaults. An unknown key is an error that lists
 In `--set` a number is a place in a list, from 0. `{}` turns on a group that is off by default, with its own defaults; `null`
 turns it off, or unsets a value. A file with `extends: OTHER.yaml` is laid over another one."""
 
+SENT = ", the first that is set; it is sent to the URL that the configuration names."
+
 ENVIRONMENT = Table(
     ("variable", "default", "what it does"),
     (
@@ -43,11 +45,11 @@ ENVIRONMENT = Table(
         ("`NVR_CACHE`", "`~/.cache/nv-retriever`", "Where a home that is a URL is worked on ([shared homes](scale.md))."),
         ("`MLFLOW_TRACKING_URI`", "`mlflow.db` in the home", "The tracking server."),
         ("`PREFECT_API_URL`", "a server that the command starts and ends", "The Prefect server."),
-        ("`NVR_ENDPOINT_KEY`, `OPENAI_API_KEY`", "–", "The key of `endpoint:` teachers, the first that is set."),
+        ("`NVR_ENDPOINT_KEY`, `OPENAI_API_KEY`", "–", f"The key of `endpoint:` teachers{SENT}"),
         ("`NVR_ENDPOINT_BATCH`", "64", "Texts in a request to an endpoint."),
         ("`NVR_ENDPOINT_CONCURRENCY`", "4", "Requests to an endpoint at the same time."),
         ("`NVR_ENDPOINT_REQUESTS_PER_MINUTE`", "3000", "At most so many requests to an endpoint."),
-        ("`NVR_JUDGE_API_KEY`, `OPENAI_API_KEY`", "–", "The key of a `chat:` judge, the first that is set."),
+        ("`NVR_JUDGE_API_KEY`, `OPENAI_API_KEY`", "–", f"The key of a `chat:` judge{SENT}"),
     ),
 )
 

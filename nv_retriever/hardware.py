@@ -34,11 +34,11 @@ def device_kind(runtime: Runtime) -> Device:
 
 @cache
 def fast_bf16(device: Device) -> bool:
-    """Return whether bf16 products are faster than fp32 ones there."""
+    """Return whether bf16 products are faster than fp32 ones there; GPUs older than Ampere emulate them too."""
     if device == "cuda":
         import torch
 
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

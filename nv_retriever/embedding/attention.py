@@ -41,7 +41,7 @@ class Attention:
         self.heads, self.size, self.device = heads, size, device
         self.total, self.longest = int(lengths.sum()), int(lengths.max(initial=0))
         half = dtype == torch.bfloat16
-        self.kernel = _variable_length_kernel() if half and device.type == "cuda" else None
+        self.kernel = _variable_length_kernel() if half and device.type == "cuda" and fast_bf16("cuda") else None
         if self.kernel is not None:
             self.bounds = torch.from_numpy(np.append(0, np.cumsum(lengths)).astype(np.int32)).to(device)
             return

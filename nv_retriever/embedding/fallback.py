@@ -14,6 +14,7 @@ from nv_retriever.hardware import device_kind
 from nv_retriever.search.types import FloatArray
 from nv_retriever.teachers.identity import EncoderIdentity, Precision, Role
 from nv_retriever.teachers.model_folder import ModelFolder
+from nv_retriever.teachers.weights import check_files
 
 
 class SentenceTransformersLoop:
@@ -25,6 +26,8 @@ class SentenceTransformersLoop:
         self.identity = identity
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         try:
+            if not identity.trust_remote_code:
+                check_files(files.transformer, f"model {files.path}")
             self.model = SentenceTransformer(
                 str(files.path),
                 device=device_kind(runtime),
@@ -32,6 +35,8 @@ class SentenceTransformersLoop:
                 local_files_only=True,
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
             )
+        except InputError:
+            raise
         except Exception as error:  # whatever the libraries raise over a folder that somebody else made
             expected = "a model that sentence-transformers can load"
             raise InputError(f"model {files.path}", expected, type(error).__name__, first_line(error)) from error

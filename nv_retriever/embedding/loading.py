@@ -14,6 +14,7 @@ from nv_retriever.embedding.packed_bert import PackedBert
 from nv_retriever.errors import InputError, first_line
 from nv_retriever.teachers.identity import EncoderIdentity, Precision
 from nv_retriever.teachers.model_folder import ModelFolder
+from nv_retriever.teachers.weights import check_missing
 
 CHARACTERS_PER_TOKEN = 64
 """Text beyond this many characters per allowed token is cut before tokenising, unless it is needed to fill the allowed
@@ -79,6 +80,8 @@ def load_forward(
             return tokenizer, [PackedBert(config, weights, identity, precision, device) for device in devices]
         model = _load_model(files.transformer, precision, options)
         return tokenizer, [EqualLengths(model, identity, precision, device) for device in devices]
+    except InputError:
+        raise
     except Exception as error:  # whatever the libraries raise over a folder that somebody else made
         expected = "a model that transformers can load"
         raise InputError(f"model {files.path}", expected, type(error).__name__, first_line(error)) from error
@@ -110,6 +113,8 @@ def _load_model(folder: Path, precision: Precision, options: dict[str, Any]) -> 
     from transformers import AutoModel
 
     dtype = "auto" if precision == "bf16" else torch.float32
-    model = AutoModel.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **options).eval()
+    loading = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    model, loaded = AutoModel.from_pretrained(str(folder), **loading, **options)
+    check_missing(loaded["missing_keys"], f"model {folder}")
     # Half precision has no fast products on processors, and its range overflows where bf16's does not.
-    return model.float() if model.dtype == torch.float16 else model
+    return (model.float() if model.dtype == torch.float16 else model).eval()

@@ -13,7 +13,7 @@ from nv_retriever.errors import InputError
 class SearchConfig(Frozen):
     """The candidate table: how deep, and with which index."""
 
-    depth: int = Field(default=100, ge=1)
+    depth: int = Field(default=100, ge=1, lt=2**31)
     """Candidates kept per query; queries that the filter leaves short are searched deeper, exactly."""
     index: str = "exact"
     """`exact`, or an approximate FAISS index: `ivf(nlist=1024, nprobe=32)`, `ivfpq(…)`, `hnsw(…)`."""

@@ -13,7 +13,8 @@ from nv_retriever.files import aside_of
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import resolve_encoder
 from nv_retriever.teachers.identity import EncoderIdentity
-from nv_retriever.teachers.model_folder import locate_model
+from nv_retriever.teachers.model_folder import locate_model, read_model_folder
+from nv_retriever.teachers.weights import check_files
 from nv_retriever.training.config import StudentConfig
 
 
@@ -56,6 +57,8 @@ def _open(config: EncoderConfig, dtype: Any) -> Any:
 
     folder = locate_model(config.model, config.revision, config.trust_remote_code)
     try:
+        if not config.trust_remote_code:
+            check_files(read_model_folder(folder).transformer, f"student {config.model}")
         return SentenceTransformer(
             str(folder),
             device="cpu",
@@ -63,6 +66,8 @@ def _open(config: EncoderConfig, dtype: Any) -> Any:
             local_files_only=not config.trust_remote_code,  # code may lie in a repository of its own
             model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
+    except InputError:
+        raise
     except Exception as error:  # whatever the libraries raise over a folder that somebody else made
         expected = "a sentence-transformers or transformers encoder"
         raise InputError("student", expected, repr(config.model), first_line(error)) from None

@@ -1,7 +1,10 @@
 """The numeric path depends on measured fidelity and on the hardware's kind, never on time; cosines are remembered."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from nv_retriever import hardware
 from nv_retriever.embedding.calibration import Fidelity, Recorded, compare, is_faithful
@@ -74,3 +77,12 @@ def test_precision_is_settled_without_measuring_where_there_is_one_choice(small_
     assert [record.levelname for record in caplog.records] == ["WARNING"] and "emulated" in caplog.text
     slow = open_encoder(EncoderConfig(model=str(small_encoder)))
     assert slow.candidate_precisions() == (("bf16", "fp32") if fast_bf16("cpu") else ("fp32",))
+
+
+def test_a_gpu_that_emulates_bf16_is_not_fast_at_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the hardware is asked, and answers differently
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    for major, fast in ((7, False), (8, True)):
+        properties = SimpleNamespace(major=major)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, properties=properties: properties)
+        assert fast_bf16.__wrapped__("cuda") == fast

@@ -1,12 +1,14 @@
 """Model folders that somebody made to harm, or broke: none runs code, and each ends in one InputError."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import write_encoder
 
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
@@ -114,3 +116,26 @@ def test_a_hostile_model_is_refused_and_runs_nothing(harm, load, model, tmp_path
     with pytest.raises(InputError, match=r"model|student"):
         load(model)
     assert not place.exists()
+
+
+@pytest.mark.parametrize("family", ["bert", "mistral", "mpnet"])
+def test_a_weight_that_the_files_lack_is_no_random_one(family, load, tmp_path):
+    folder = write_encoder(tmp_path / family, family)
+    weights = load_file(folder / "model.safetensors")
+    rest = {name: weight for name, weight in weights.items() if "pooler" not in name}  # which no vector is made of
+    save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
+    load(folder)
+    lost = next(name for name in sorted(rest) if ".1." in name and name.endswith("weight"))
+    save_file({k: v for k, v in rest.items() if k != lost}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=re.escape(lost)):
+        load(folder)
+
+
+def test_a_weight_that_a_chain_of_modules_lacks_is_no_random_one(tiny_encoder, tmp_path):
+    folder = shutil.copytree(tiny_encoder, tmp_path / "model")
+    add_module(folder, "sentence_transformers.models.Normalize", "")  # twice: sentence-transformers' own loop
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in sorted(weights) if ".1." in name and name.endswith("weight"))
+    save_file({k: v for k, v in weights.items() if k != lost}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"all of its weights, found none for {re.escape(lost)}"):
+        as_teacher(folder)
