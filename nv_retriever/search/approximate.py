@@ -104,9 +104,6 @@ def approximate_scorer(scorer: Scorer, index: str, folder: Path) -> ApproximateS
     name = IndexName.parse(index)
     path = folder / INDEX_FILE
     if not path.exists():
-        built = FaissIndex.build(name, scorer.documents, scorer.quarantined_documents, scorer.device)
         with write_aside(path) as aside:
-            built.save(aside)
-        if scorer.device == "cuda":
-            return ApproximateScorer(scorer, built)
-    return ApproximateScorer(scorer, FaissIndex.open(path, name, scorer.quarantined_documents))
+            FaissIndex.build(name, scorer.documents, scorer.quarantined_documents, scorer.device).save(aside)
+    return ApproximateScorer(scorer, FaissIndex.open(path, name, scorer.quarantined_documents, scorer.device))

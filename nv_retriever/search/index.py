@@ -95,30 +95,26 @@ class FaissIndex:
         return FaissIndex(name, index, np.asarray(quarantined, np.int64))
 
     @staticmethod
-    def open(path: Path, name: IndexName, quarantined: npt.NDArray[np.integer]) -> FaissIndex:
+    def open(path: Path, name: IndexName, quarantined: npt.NDArray[np.integer], device: str = "cpu") -> FaissIndex:
         """Open an index file, memory-mapped where its kind allows it."""
         faiss = _faiss()
         try:
             index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP))
         except RuntimeError:
             index = faiss.read_index(str(path))
-        return FaissIndex(name, index, np.asarray(quarantined, np.int64))
+        return FaissIndex(name, _to_device(index, name, device), np.asarray(quarantined, np.int64))
 
     def save(self, path: Path) -> None:
         """Write the index file."""
-        faiss = _faiss()
-        index = self._index
-        if hasattr(faiss, "index_gpu_to_cpu") and gpus() and "Gpu" in type(index).__name__:
-            index = faiss.index_gpu_to_cpu(index)
-        faiss.write_index(index, str(path))
+        _faiss().write_index(_to_cpu(self._index), str(path))
 
     def neighbours(self, queries: FloatArray, k: int) -> Index:
         """Return the rows of the k (approximately) nearest documents, int64 (n, k), -1 where there are no more."""
         faiss = _faiss()
         index, name = self._index, self.name
         k = min(k, self.n)
-        if k > _GPU_MOST and gpus() and "Gpu" in type(index).__name__:
-            index = faiss.index_gpu_to_cpu(index)
+        if k > _GPU_MOST:
+            index = _to_cpu(index)
         parameters = None
         if name.kind in ("ivf", "ivfpq"):
             parameters = faiss.SearchParametersIVF(nprobe=min(name["nprobe"], _lists(name, self.n)))
@@ -175,10 +171,16 @@ def _empty(name: IndexName, documents: VectorSource) -> Any:
 
 
 def _to_device(index: Any, name: IndexName, device: str) -> Any:
-    """Return the index on the GPUs, where there are some and FAISS has this kind there."""
-    faiss = _faiss()
-    if device != "cuda" or not gpus() or name.kind == "hnsw":
+    """Return the index on the first GPU, where there is one; what a GPU computes only with some parameters stays.
+
+    Not on all GPUs: replicas take no search parameters, and are no index that can be written.
+    """
+    if device != "cuda" or not gpus() or name.kind not in ("flat", "ivf"):
         return index
-    return (
-        faiss.index_cpu_to_all_gpus(index) if gpus() > 1 else faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
-    )
+    faiss = _faiss()
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+
+
+def _to_cpu(index: Any) -> Any:
+    """Return the index on the CPU."""
+    return _faiss().index_gpu_to_cpu(index) if gpus() and "Gpu" in type(index).__name__ else index
