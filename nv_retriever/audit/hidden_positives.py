@@ -109,23 +109,49 @@ class _Sweep:
         columns = np.zeros((len(self.rules), len(samples), COLUMNS))
         left = np.zeros((len(self.rules), len(samples)), bool)
         for part, some, ranked in ranked_blocks(samples, self.labelled, self.table):
-            for number, rule in enumerate(self.rules):
-                below = limits[number, part]
-                wanted = Wanted(self.draw.selection.depth, self.table.n_documents, rule.min_rank)
-                pool = read_pool(ranked.documents, ranked.scores, np.arange(len(some), dtype=np.int32), below, wanted)
-                short = np.flatnonzero((pool.documents[:, -1] < 0) & ~ranked.exhausted)
-                if self.scorer is not None and len(short):
-                    pool.put(short, self._search(self.scorer, some.take(short), below[short], wanted))
-                    short = short[:0]
-                left[number, part.start + short] = True
-                mined = tally_columns(pool, short, some, self.labelled, self.draw, self.table.n_documents)
-                columns[number, part] = np.concatenate([mined, dropped_columns(ranked, rule, below)], axis=1)
+            rows = np.arange(len(some), dtype=np.int32)
+            wanted = [Wanted(self.draw.selection.depth, self.table.n_documents, rule.min_rank) for rule in self.rules]
+            pools = [
+                read_pool(ranked.documents, ranked.scores, rows, below, one)
+                for below, one in zip(limits[:, part], wanted, strict=True)
+            ]
+            short = np.array([(pool.documents[:, -1] < 0) & ~ranked.exhausted for pool in pools])
+            if self.scorer is not None:
+                self._deepen(self.scorer, pools, short, some, limits[:, part], wanted)
+                short[:] = False
+            left[:, part] = short
+            for number, (rule, pool) in enumerate(zip(self.rules, pools, strict=True)):
+                unproven = np.flatnonzero(short[number])
+                mined = tally_columns(pool, unproven, some, self.labelled, self.draw, self.table.n_documents)
+                columns[number, part] = np.concatenate([mined, dropped_columns(ranked, rule, limits[number, part])], axis=1)
         return columns, left
 
-    def _search(self, scorer: Scorer, samples: Samples, limits: FloatArray, wanted: Wanted) -> Pool:
-        """Return the survivors of samples that the table leaves short, (s,) limits, from the whole corpus."""
-        known, each = _known_only(samples, self.labelled, self.table), np.arange(len(samples), dtype=np.int32)
-        return deepen(_RowScorer(scorer, samples.queries), known, each, limits, wanted, self.table.documents.shape[1])
+    def _deepen(
+        self,
+        scorer: Scorer,
+        pools: Sequence[Pool],
+        short: BoolArray,
+        samples: Samples,
+        limits: FloatArray,
+        wanted: Sequence[Wanted],
+    ) -> None:
+        """Put the survivors of samples that the table leaves short, `short` (n_rules, s), into the pools of the rules.
+
+        Rules that want the same are searched for at once: a sample's limits share the product with all documents.
+        """
+        for ranks in sorted({one.min_rank for one in wanted}):
+            chosen = np.flatnonzero([one.min_rank == ranks for one in wanted])
+            numbers, rows = np.nonzero(short[chosen])
+            if not len(rows):
+                continue
+            unique, place = np.unique(rows, return_inverse=True)
+            some = samples.take(unique)
+            known = _known_only(some, self.labelled, self.table)
+            below, depth = limits[chosen[numbers], rows], self.table.documents.shape[1]
+            found = deepen(_RowScorer(scorer, some.queries), known, place.astype(np.int32), below, wanted[chosen[0]], depth)
+            for number, rule in enumerate(chosen.tolist()):
+                mine = np.flatnonzero(numbers == number)
+                pools[rule].put(rows[mine], found.take(mine))
 
 
 def _known_only(samples: Samples, labelled: Labelled, table: Table) -> Exclusions:

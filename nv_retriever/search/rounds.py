@@ -1,4 +1,4 @@
-"""Searches of the same query below several limits share one row of the matrix product.
+"""Searches of the same query below several limits share one row of the matrix product, if they exclude the same.
 
 Rows that repeat a query are laid out in rounds: the first of every query, the second of those that have one, and so on, with
 the queries of most rows first. Then a round's rows belong to the first columns of the product, in order.
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nv_retriever.ragged import Index
 from nv_retriever.search.types import Exclusions
+from nv_retriever.splitmix import GOLDEN, scramble
 
 _MULTIPLE = 8
 """Of the columns: matrix products are fast for whole vectors of them."""
@@ -47,11 +48,12 @@ class Rounds:
 def rounds_of(query_rows: npt.NDArray[np.integer], excluded: Exclusions) -> Rounds:
     """Return the rounds of rows that search for queries, and exclude what row i of `excluded` says.
 
-    The columns are filled up to a multiple of 8 with some that no given row uses. Rows share a column only where the
-    exclusions of a query's rows are the same.
+    The columns are filled up to a multiple of 8 with some that no given row uses. Rows share a column where their query
+    and its exclusions are the same.
     """
-    _, first, query_of, counts = np.unique(query_rows, return_index=True, return_inverse=True, return_counts=True)
-    if len(first) == len(query_rows) or not _same(excluded, first[query_of]):
+    hashes = _hashes(query_rows, excluded)
+    _, first, query_of, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    if len(first) == len(query_rows) or not _same(query_rows, excluded, first[query_of]):
         first, counts = np.arange(len(query_rows)), np.ones(len(query_rows), np.int64)
         query_of = first
     by_count = np.argsort(-counts, kind="stable")
@@ -68,9 +70,15 @@ def rounds_of(query_rows: npt.NDArray[np.integer], excluded: Exclusions) -> Roun
     return Rounds(first[by_count], spans, places, np.concatenate([np.arange(length) for length in lengths]))
 
 
-def _same(excluded: Exclusions, first: Index) -> bool:
-    """Return whether every row excludes what the first row of its query excludes."""
+def _hashes(query_rows: npt.NDArray[np.integer], excluded: Exclusions) -> npt.NDArray[np.uint64]:
+    """Return a number of each row for its query and what it excludes, (n,); others are the same once in 2^64 pairs."""
+    sums = np.append(np.uint64(0), np.cumsum(scramble(excluded.documents.astype(np.uint64) + GOLDEN)))
+    return scramble(sums[excluded.offsets[1:]] - sums[excluded.offsets[:-1]]) + query_rows.astype(np.uint64)
+
+
+def _same(query_rows: npt.NDArray[np.integer], excluded: Exclusions, first: Index) -> bool:
+    """Return whether every row has the query of its first row, and excludes what that excludes."""
     lengths = np.diff(excluded.offsets)
-    if (lengths != lengths[first]).any():
+    if (query_rows != query_rows[first]).any() or (lengths != lengths[first]).any():
         return False
     return bool(np.array_equal(excluded.documents, excluded.take(first).documents))

@@ -108,6 +108,15 @@ def test_rounds_lay_each_row_at_its_query_s_column(queries, low, more):
     assert rows == [row for row, column in enumerate(rounds.columns) if low <= column < low + more]
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["", "a", "b", "ab", "ba"])), min_size=1, max_size=20))
+def test_rows_share_a_column_where_query_and_exclusions_are_the_same(rows):
+    excluded = exclusions_of([["abc".index(one) for one in names] for _, names in rows])
+    rounds = rounds_of(np.array([query for query, _ in rows]), excluded)
+    pairs = [(query, frozenset(names)) for query, names in rows]
+    columns = rounds.columns[rounds.places].tolist()
+    assert len(rounds.first) == len(set(pairs)) == len({*zip(pairs, columns, strict=True)})
+
+
 @settings(max_examples=30, deadline=None)
 @given(worlds(), tiny_sizes)
 def test_pair_scores_are_the_exact_product_rounded(world, sizes):
