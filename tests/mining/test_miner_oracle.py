@@ -25,6 +25,8 @@ RULES = [
     "topk-percpos(1.05)",
     "topk-percentile(0.4)",
 ]
+SEVERE = ["topk-abs(0)", "topk-marginpos(0.8)", "topk-shift(4)"]
+"""Rules that leave many places to the shortfall policy."""
 SELECTIONS = ["top(1)", "top(3)", "sample(2, of=4)", "top1+sample(3, of=5)"]
 ANCHORS = ["each", "min", "max", "mean"]
 ENSEMBLES = ["none", "cross-sample", "intra-sample", "intra-sample-dedup"]
@@ -128,20 +130,20 @@ def test_miner_equals_oracle(world, rule, selection, anchor, ensemble, shortfall
 
 @settings(max_examples=150, deadline=None)
 @given(
-    world=worlds(), rule=st.sampled_from(RULES), selection=st.sampled_from(SELECTIONS), ensemble=st.sampled_from(ENSEMBLES[1:]),
-    shortfall=st.sampled_from(SHORTFALLS), floor=st.sampled_from([None, 0.05]), depth=st.integers(1, 11),
-    bad=st.integers(0, 99), chosen=st.booleans(),
+    world=worlds(), rule=st.sampled_from([*RULES, *SEVERE]), selection=st.sampled_from(SELECTIONS),
+    ensemble=st.sampled_from(ENSEMBLES[1:]), shortfall=st.sampled_from(SHORTFALLS), floor=st.sampled_from([None, 0.05]),
+    depth=st.integers(1, 11), seed=st.integers(0, 99), share=st.sampled_from([0, 0.4]), late=st.booleans(),
 )  # fmt: skip
 def test_what_is_vetoed_has_a_rank_but_fills_no_place(
-    world, rule, selection, ensemble, shortfall, floor, depth, bad, chosen
+    world, rule, selection, ensemble, shortfall, floor, depth, seed, share, late
 ):
     """A veto of every survivor, or of the chosen ones only, which is the same unless a draw or a drop looks at more."""
     ensemble = ensemble if len(world[0]) > 1 else "none"
-    plan = MiningPlan(parse_rule(rule), parse_selection(selection), ensemble, floor, shortfall, 1)
-    vetoed = np.random.default_rng(bad).random(world[1].shape) < 0.4
-    kind = "choice_vetoes" if chosen and selection.startswith("top(") and shortfall != "drop" else "pool_vetoes"
+    plan = MiningPlan(parse_rule(rule), parse_selection(selection), ensemble, floor, shortfall, seed)
+    vetoed = np.random.default_rng(seed).random(world[1].shape) < share
+    kind = "choice_vetoes" if late and selection.startswith("top(") and shortfall != "drop" else "pool_vetoes"
     found = run(world, plan, "each", depth, **{kind: [lambda samples, queries, documents: vetoed[queries, documents]]})
-    assert found == expected(world, rule, selection, "each", ensemble, floor, shortfall, 1, vetoed)
+    assert found == expected(world, rule, selection, "each", ensemble, floor, shortfall, seed, vetoed)
 
 
 @pytest.mark.parametrize("rule,selection", itertools.product(RULES, SELECTIONS))
@@ -175,14 +177,11 @@ def test_a_table_alone_gives_a_part_of_the_truth(world, rule, selection):
 )  # fmt: skip
 def test_a_short_sample_says_whether_the_corpus_ended_and_how_deep_it_was_looked(world, rule, selection, floor, search):
     (matrix,), allowed, samples = world
-    plan, low = (
-        MiningPlan(parse_rule(rule), parse_selection(selection), min_score=floor),
-        -np.inf if floor is None else floor,
-    )
+    plan = MiningPlan(parse_rule(rule), parse_selection(selection), min_score=floor)
     (choice,) = choices(world, plan, "each", 3, search=search)
     for i, (query, positive) in enumerate(samples):
         scores = np.sort(matrix[query, allowed[query] & ~np.isnan(matrix[query])])[::-1]
-        ended = allowed[query].sum() <= 3 or len(scores) < 3 or scores[2] < np.float32(low)
+        ended = allowed[query].sum() <= 3 or len(scores) < 3 or scores[2] < plan.floor
         if np.isnan(matrix[query, positive]):
             assert choice.short[i] == ShortReason.POSITIVE_NOT_SCORED
         elif choice.found[i] == 3:
