@@ -192,6 +192,14 @@ def test_a_short_sample_says_whether_the_corpus_ended_and_how_deep_it_was_looked
             assert floor is not None or choice.depth[i] == (len(scores) if search else min(len(scores), 3))
 
 
+def test_relaxed_places_go_to_the_nearest_to_the_limit_however_many_fail_the_rule():
+    world = [np.linspace(0.9, 0.1, 9, dtype=np.float32)[None]], np.arange(9)[None] > 0, [(0, 0)]
+    plan = MiningPlan(parse_rule("topk-abs(0)"), parse_selection("top(2)"), shortfall="relax")
+    assert run(world, plan, "each", 3) == [(0, [(8, 0, 8, "relaxed"), (7, 0, 7, "relaxed")])]
+    vetoed = [lambda samples, queries, documents: documents >= 5]
+    assert run(world, plan, "each", 3, pool_vetoes=vetoed) == [(0, [(4, 0, 4, "relaxed"), (3, 0, 3, "relaxed")])]
+
+
 def test_a_block_holds_a_bounded_number_of_places(monkeypatch):
     monkeypatch.setattr(Miner, "mine", lambda self, samples: samples)
     rows = np.arange(5000, dtype=np.int32)
