@@ -200,6 +200,13 @@ def test_relaxed_places_go_to_the_nearest_to_the_limit_however_many_fail_the_rul
     assert run(world, plan, "each", 3, pool_vetoes=vetoed) == [(0, [(4, 0, 4, "relaxed"), (3, 0, 3, "relaxed")])]
 
 
+def test_turns_skip_what_the_sample_has_the_first_document_too():
+    matrix = np.array([[0.5, 0.4, 0.9]], np.float32)
+    plan = MiningPlan(parse_rule("topk"), parse_selection("top(2)"), "intra-sample-dedup")
+    found = run(([matrix, matrix], np.array([[True, True, False]]), [(0, 2)]), plan, "each", 3)
+    assert found == [(2, [(0, 0, 1, "kept"), (1, 1, 2, "kept")])]
+
+
 def test_a_block_holds_a_bounded_number_of_places(monkeypatch):
     monkeypatch.setattr(Miner, "mine", lambda self, samples: samples)
     rows = np.arange(5000, dtype=np.int32)
