@@ -50,6 +50,7 @@ def clustered_rate(hits: Counts, trials: Counts, confidence: float = 0.95) -> Ra
         return Rate(math.nan, math.nan, math.nan, 0.0)
     rate = float(hits.sum()) / total
     residuals = hits - rate * trials
+    residuals[np.abs(residuals) <= 1e-12 * trials] = 0.0  # rounding is no variation
     variance = float(residuals @ residuals) / total**2 * clusters / max(clusters - 1, 1)
     effective = min(total, float(clusters))
     if clusters > 1 and variance > 0:

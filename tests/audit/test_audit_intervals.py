@@ -1,9 +1,11 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from nv_retriever.audit.intervals import bootstrap_ratios, clustered_rate, quantile_interval, wilson
 
@@ -36,6 +38,28 @@ def test_a_rate_of_zero_keeps_an_upper_bound_by_clusters() -> None:
     rate = clustered_rate(np.zeros(10), np.full(10, 100.0))
     assert rate.value == 0
     assert rate.high == pytest.approx(wilson(0, 10, 0.95)[1])
+
+
+def test_clusters_of_one_rate_count_once_whatever_its_last_bits() -> None:
+    assert [clustered_rate(np.full(7, 15.0), np.full(7, float(n))).effective for n in (20, 22)] == [7.0, 7.0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), min_size=2, max_size=9))
+def test_the_effective_number_is_that_of_korn_and_graubard(pairs: list[tuple[int, int]]) -> None:
+    hits, trials = [Fraction(min(a, b)) for a, b in pairs], [b for _, b in pairs]
+    rate, n = sum(hits) / sum(trials), len(pairs)
+    squares = [(h - rate * t) ** 2 for h, t in zip(hits, trials, strict=True)]
+    expected = float(min(sum(trials), n))
+    if any(squares):
+        kurtosis = n * sum(square**2 for square in squares) / sum(squares) ** 2
+        freedom = min(max(2 * n / (kurtosis - 1), 1), n - 1) if kurtosis > 1 else n - 1
+        variance = Fraction(n, n - 1) * sum(squares) / sum(trials) ** 2
+        student = stats.norm.ppf(0.975) / stats.t.ppf(0.975, float(freedom))
+        expected = max(1.0, float(min(sum(trials), rate * (1 - rate) / variance)) * student**2)
+    found = clustered_rate(np.array(hits, np.float64), np.array(trials, np.float64))
+    assert found.effective == pytest.approx(expected)
+    assert (found.low, found.high) == pytest.approx(wilson(float(rate), expected, 0.95))
 
 
 def test_nothing_counted_is_nan() -> None:

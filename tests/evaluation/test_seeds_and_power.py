@@ -15,6 +15,7 @@ from nv_retriever.evaluation.power import (
 )
 from nv_retriever.evaluation.seeds import (
     Components,
+    Estimate,
     components,
     mean_components,
     mean_interval,
@@ -33,6 +34,7 @@ def simulate(generator, seeds, queries, seed=0.0, query=0.0, rest=0.0, mean=0.0)
 def test_components_by_hand():
     # seeds' means 1 and 5 (variance 8, mean square 16), queries' means 1 and 5 (mean square 16), rest ±1 (mean square 4)
     assert components([[0, 2], [2, 8]]) == Components(6.0, 6.0, 4.0, 2, 2)
+    assert components([[0, 1], [1, 0]]) == Components(0.0, 0.0, 1.0, 2, 2)  # estimated as -0.5, which no variance is
 
 
 def test_components_are_found_on_average():
@@ -75,6 +77,7 @@ def test_nothing_to_estimate_from():
     assert (alone.mean, alone.low, alone.high, alone.p) == (0.5, None, None, None)
     same = mean_interval([np.zeros((3, 4))])
     assert (same.low, same.high, same.p) == (0.0, 0.0, 1.0)
+    assert mean_interval([np.full((3, 4), 0.5)]) == Estimate(0.5, 0.5, 0.5, 0.0, 0.0, math.inf, 3, 4)
 
 
 @pytest.mark.parametrize("case", [{"seed": 0.02}, {"query": 1.0}, {"seed": 0.01, "query": 0.5, "rest": 0.5}])
@@ -98,6 +101,28 @@ def test_the_two_way_bootstrap_agrees_where_there_are_many_seeds():
     y = simulate(np.random.default_rng(4), 30, 80, seed=0.2, query=1.0, rest=0.3)
     exact, found = mean_interval([y]), two_way_bootstrap(y, 4000)
     assert found[1] - found[0] == pytest.approx(exact.high - exact.low, rel=0.12)
+
+
+@pytest.mark.parametrize(
+    "spread,seeds,variance,degrees",
+    [
+        (Components(0.3, 1.0, 0.5, 1, 12), 1, (1.0 + 0.5) / 12, 11),  # the seed is held fixed
+        (Components(0.0, 1.0, 0.0, 4, 12), 4, 1.0 / 12, 11),
+        (Components(0.3, 0.0, 0.6, 4, 12), 4, 0.3 / 4 + 0.6 / 48, 3),
+    ],
+)
+def test_power_against_one_source_of_variance_is_the_noncentral_t(spread, seeds, variance, degrees):
+    critical, centre = stats.t.isf(0.05, degrees), 0.5 / math.sqrt(variance)
+    exact = stats.nct.sf(critical, degrees, centre) + stats.nct.cdf(-critical, degrees, centre)
+    assert power(spread, 0.5, seeds, 12, level=0.1) == pytest.approx(exact)
+
+
+def test_power_without_spread_or_with_one_query():
+    nothing = Components(0.0, 0.0, 0.0, 3, 10)
+    assert (power(nothing, 1e-9, 3, 10), power(nothing, 0.0, 3, 10)) == (1.0, 0.05)
+    assert power(Components(0.1, 0.0, 0.0, 3, 10), 100.0, 3, 1) == 0.0
+    small, large = Components(0.0, 1e-8, 0.0, 3, 10), Components(0.0, 1.0, 0.0, 3, 10)
+    assert detectable_difference(small, 1, 2) == pytest.approx(1e-4 * detectable_difference(large, 1, 2))
 
 
 def test_power_is_what_simulated_experiments_find():

@@ -48,11 +48,13 @@ def preferred(survivors, score, selection, seed, query_id, document_ids):
     return window[:1] + [d for d in draw if d != window[0]] if kind == "top1+sample" and window else draw
 
 
-def mine(matrices, allowed, samples, rule, selection, anchor, ensemble, floor, shortfall, seed, query_ids, document_ids):
+def mine(matrices, allowed, vetoed, samples, rule, selection, anchor, ensemble, floor, shortfall, seed, ids):
     """Return for each sample (found, [(document, teacher, rank, why)]).
 
-    matrices: one (n_q, n_d) float32 array of scores per teacher; allowed: (n_q, n_d) bool, False for what is excluded.
+    matrices: one (n_q, n_d) float32 array of scores per teacher; allowed: (n_q, n_d) bool, False for what is excluded;
+    vetoed: (n_q, n_d) bool, True for what has a rank but is no negative; ids: of queries and documents.
     """
+    query_ids, document_ids = ids
     wanted = int(selection.partition("(")[2].rstrip(")").split(",")[0])
     first_rank = int(rule.partition("(")[2].rstrip(")")) + 1 if rule.startswith("topk-shift") else 1
     n_d = allowed.shape[1]
@@ -71,7 +73,8 @@ def mine(matrices, allowed, samples, rule, selection, anchor, ensemble, floor, s
                 (d for d in range(n_d) if allowed[query, d] and not np.isnan(score[d])), key=lambda d: (-score[d], d)
             )
             rank = {d: r for r, d in enumerate(ranking, 1)}
-            survivors = [d for d in ranking if score[d] < limit and rank[d] >= first_rank and score[d] >= floor]
+            kept = [d for d in ranking if score[d] < limit and rank[d] >= first_rank and score[d] >= floor]
+            survivors = [d for d in kept if not vetoed[query, d]]
             order = preferred(survivors, score, selection, seed, query_ids[query], document_ids)
             offers[t] = order, rank, score, limit, a, ranking
         if not offers:
@@ -96,7 +99,7 @@ def mine(matrices, allowed, samples, rule, selection, anchor, ensemble, floor, s
             chosen = [(d, home, offers[home][1][d], "kept") for d in offers[home][0][:wanted]]
         found = len(chosen)
         _, rank, score, limit, a, ranking = offers[home]
-        free = [d for d in ranking if score[d] < a and d not in [c[0] for c in chosen]]
+        free = [d for d in ranking if score[d] < a and not vetoed[query, d] and d not in [c[0] for c in chosen]]
         if found < wanted and shortfall == "drop":
             chosen = []
         if found < wanted and shortfall == "relax":

@@ -175,6 +175,7 @@ def test_what_excludes_a_document_of_vectors_is_its_id_alone_and_only_where_ids_
         ({"negatives": "4"}, "negatives"),
         ({"negatives": 2.0}, "negatives"),
         ({"config": {"rule": "topk"}}, "config"),
+        ({"shortfall": "relax", "deepen": False}, "shortfall relax"),
         ({"queries": ["a", "b"]}, "queries"),
         ({"queries": torch.eye(2, requires_grad=True)}, "queries"),
         ({"queries": torch.eye(2, dtype=torch.bfloat16)}, "queries"),

@@ -433,11 +433,12 @@ def test_a_cross_encoder_proves_nothing_about_documents_that_it_never_saw(tmp_pa
     assert {row["reason"] for row in short} == {"not-searched"}
 
 
-@pytest.mark.parametrize("shortfall", ["fewer", "relax"])
+@pytest.mark.parametrize("shortfall", ["fewer", "relax", "random"])
 def test_samples_that_are_searched_a_few_at_a_time_get_the_same_negatives(tmp_path, dataset, shortfall, monkeypatch):
     config = MiningConfig(rule="topk-marginpos(0.3)", shortfall=shortfall, min_score=0.2)
     whole, _, _ = run(tmp_path / "whole", dataset, config, depth=2)
     monkeypatch.setattr("nv_retriever.mining.deepening._CELLS", 1)
+    monkeypatch.setattr("nv_retriever.mining.shortfall._SPARE", 0)
     parts, _, _ = run(tmp_path / "parts", dataset, config, depth=2)
     assert pq.read_table(whole / "triples.parquet").equals(pq.read_table(parts / "triples.parquet"))
 

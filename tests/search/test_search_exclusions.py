@@ -83,6 +83,12 @@ def test_labels_of_grade_0_are_judged_negatives_not_exclusions(tmp_path):
     assert reasons_of(build_exclusions(dataset, "train"), 0) == {0: Reason.POSITIVE}
 
 
+def test_the_first_document_may_have_the_query_s_id(tmp_path):
+    dataset = ingest(tmp_path, {"q": ("", "one"), "x": ("", "two")}, {"q": "three"}, {"train": [("q", "x", 1)]})
+    assert reasons_of(build_exclusions(dataset, "train"), 0) == {0: Reason.QUERY_ID, 1: Reason.POSITIVE}
+    assert reasons_of(build_exclusions(dataset, "train", exclude_same_id=False), 0) == {1: Reason.POSITIVE}
+
+
 def test_positives_of_other_splits_and_of_queries_beyond_the_limit_are_excluded(tmp_path):
     documents = {str(i): ("", f"text {i}") for i in range(6)}
     queries = {"q": "same", "r": "Same", "s": "other"}
