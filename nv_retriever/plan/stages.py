@@ -271,7 +271,7 @@ class AuditSpec(Spec):
     """How many of the negatives that rules would mine are false."""
 
     kind: ClassVar[str] = "audit"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     stage: ClassVar[StageName] = "audit"
     dataset: DatasetSpec
     split: str
