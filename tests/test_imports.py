@@ -76,3 +76,7 @@ def test_every_dependency_has_its_reason_in_the_docs():
     table = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Dependencies")[2]
     told = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in row.split(", ")}
     assert told - {"package"} == names
+
+
+def test_type_checkers_of_others_see_the_librarys_types():
+    assert (ROOT / "nv_retriever" / "py.typed").is_file()
