@@ -6,15 +6,19 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nv_retriever.disk import FULL
 from nv_retriever.errors import GateError, InputError, printable
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 
 class PlainFormatter(logging.Formatter):
@@ -50,9 +54,20 @@ def signals_held_back() -> Iterator[None]:
         signal.raise_signal(came[0])
 
 
+def ask_again(lost: UnraisableHookArgs) -> None:
+    """Send a request to end again that came while an object was finalised: Python drops what is raised there."""
+    if (ending := request_to_end(lost.exc_value)) is None:
+        sys.__unraisablehook__(lost)
+        return
+    if ending == signal.SIGTERM and signal.getsignal(ending) == signal.SIG_IGN:
+        signal.signal(ending, terminate)
+    threading.Timer(0.1, os.kill, (os.getpid(), ending)).start()  # when the finaliser has returned
+
+
 def guarded(run: Callable[[], None], debug: bool) -> None:
     """Run a command; raises typer.Exit with the code that says how it ended, and any unexpected error where `debug`."""
     signal.signal(signal.SIGTERM, terminate)
+    sys.unraisablehook = ask_again
     # A connection that breaks is an error to be told; the end of this process it is only where the result is printed.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:

@@ -136,7 +136,7 @@ def test_a_service_is_pinned_and_bound_to_the_loopback_device(name):
 
 def test_commands_in_compose_name_services_and_deployments():
     text = (FOLDER / "compose.yaml").read_text()
-    addresses = set(re.findall(r"(?:http|tcp)://(?!127\.)(\w+):\d+", text))
+    addresses = set(re.findall(r"(?:http|tcp)://(?!127\.|localhost)(\w+):\d+", text))
     assert addresses <= COMPOSE["services"].keys()
     flow, name = re.search(r"deployment run ([\w-]+)/(\w+)", text).groups()
     found = {deployment["name"]: deployment["entrypoint"] for deployment in PREFECT["deployments"]}

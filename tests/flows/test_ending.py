@@ -49,6 +49,31 @@ def test_sigterm_ends_a_run_with_one_line_its_code_and_no_children(small_beir, t
 @pytest.mark.parametrize(
     ("name", "word", "code"), [("SIGTERM", "terminated", 143), ("SIGINT", "interrupted", 130)], ids=["TERM", "INT"]
 )
+def test_an_end_that_is_asked_for_while_an_object_is_finalised_is_heard(name, word, code):
+    program = """
+import os, signal, sys, threading, typer
+from flows.ending import guarded
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        sum(range(1000))
+def run():
+    Finalised()
+    threading.Event().wait(60)
+try:
+    guarded(run, debug=False)
+except typer.Exit as ending:
+    sys.exit(ending.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", program, name], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr == f"{word}; the same command goes on where it stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "code"), [("SIGTERM", "terminated", 143), ("SIGINT", "interrupted", 130)], ids=["TERM", "INT"]
+)
 def test_a_second_sigterm_does_not_disturb_the_end(name, word, code):
     program = """
 import os, signal, sys, typer
