@@ -174,6 +174,7 @@ def test_wrong_metrics_are_input_errors(name):
     [
         (("NDCG@10", "MAP", "MRR@10", "R(rel=2)@50"), ("nDCG@10", "AP", "RR@10", "R(rel=2)@50")),
         (("NDCG@10", "nDCG@10"), ("nDCG@10",)),
+        (("nDCG@1", "P@1"), ("nDCG@1", "P@1")),
         (METRICS, METRICS),
     ],
 )
