@@ -39,6 +39,7 @@ REGIMES = {
     "Labels as they are": ("pubmedqa-complete", "bible-complete", "squad-complete"),
     "Labels as they are, four times the training": ("squad-complete-long",),
     "Incomplete labels, the whole MiniLM trained": ("pubmedqa-incomplete-minilm", "bible-incomplete-minilm"),
+    "Labels as they are, the whole MiniLM trained": ("squad-complete-minilm",),
 }
 PERCPOS = "topk-percpos(0.95)"
 Study = tuple[dict[str, list[Cell]], dict[str, Any]]
