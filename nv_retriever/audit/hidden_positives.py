@@ -25,7 +25,8 @@ from nv_retriever.ragged import row_offsets
 from nv_retriever.search.types import Exclusions, FloatArray, IntArray, ScoreKind, Scorer, TopK
 
 DEEPER = 32
-"""A deeper table has as many times the candidates: searched once for all rules before samples are searched one by one."""
+"""A deeper table has as many times the candidates: searched once for all rules, before what is short still is searched
+below its limits."""
 
 
 class _RowScorer:

@@ -115,6 +115,6 @@ def _load_model(folder: Path, precision: Precision, options: dict[str, Any]) -> 
     dtype = "auto" if precision == "bf16" else torch.float32
     loading = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     model, loaded = AutoModel.from_pretrained(str(folder), **loading, **options)
-    check_missing(loaded["missing_keys"], f"model {folder}")
+    check_missing(model, loaded["missing_keys"], f"model {folder}")
     # Half precision has no fast products on processors, and its range overflows where bf16's does not.
     return (model.float() if model.dtype == torch.float16 else model).eval()

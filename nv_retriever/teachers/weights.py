@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from nv_retriever.errors import InputError
 
-UNREAD = ("pooler", "decoder")
-"""What no vector is made of: the layer over BERT's first token, and the decoder of a model whose encoder is taken."""
 
+def check_missing(model: Any, missing: Iterable[str], where: str) -> None:
+    """Raise InputError where weights of a transformers model are missing that vectors are made of.
 
-def check_missing(missing: Iterable[str], where: str) -> None:
-    """Raise InputError where weights are missing that vectors are made of."""
-    names = sorted(name for name in missing if not set(name.split(".")) & set(UNREAD))
+    None is made of the layer over BERT's first token, nor of the decoder of a model whose encoder is taken.
+    """
+    unread = {"pooler", "decoder"} if getattr(model.config, "is_encoder_decoder", False) else {"pooler"}
+    names = sorted(name for name in missing if unread.isdisjoint(name.split(".")))
     if names:
         found = f"none for {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise InputError(where, "all of its weights", found)
@@ -35,7 +37,7 @@ def check_files(folder: Path, where: str) -> None:
     messages.set_verbosity_error()
     try:
         options = {"device_map": "meta", "use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-        _, loaded = AutoModel.from_pretrained(str(folder), **options)
+        model, loaded = AutoModel.from_pretrained(str(folder), **options)
     finally:
         messages.set_verbosity(verbosity)
-    check_missing(loaded["missing_keys"], where)
+    check_missing(model, loaded["missing_keys"], where)

@@ -13,6 +13,7 @@ from tiny_models import write_encoder
 from nv_retriever.errors import InputError
 from nv_retriever.teachers.config import EncoderConfig
 from nv_retriever.teachers.encoder import open_encoder
+from nv_retriever.teachers.weights import check_files
 from nv_retriever.training.config import StudentConfig
 from nv_retriever.training.student import open_student
 
@@ -129,6 +130,23 @@ def test_a_weight_that_the_files_lack_is_no_random_one(family, load, tmp_path):
     save_file({k: v for k, v in rest.items() if k != lost}, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=re.escape(lost)):
         load(folder)
+
+
+def test_the_decoder_is_read_where_it_is_all_there_is(tmp_path):
+    """OPT calls its layers a decoder's; T5's are beside the encoder, and no vector is made of them."""
+    from transformers import AutoModel, OPTConfig, T5Config
+
+    size = {"vocab_size": 60, "num_attention_heads": 2, "num_hidden_layers": 1}
+    opt = OPTConfig(hidden_size=16, ffn_dim=16, word_embed_proj_dim=16, max_position_embeddings=20, **size)
+    t5 = T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    for name, config in (("opt", opt), ("t5", t5)):
+        AutoModel.from_config(config).save_pretrained(str(tmp_path / name))
+        weights = load_file(tmp_path / name / "model.safetensors")
+        rest = {key: weight for key, weight in weights.items() if not key.startswith("decoder.")}
+        save_file(rest or {"other": torch.zeros(1)}, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+    check_files(tmp_path / "t5", "model t5")
+    with pytest.raises(InputError, match=r"model opt: expected all of its weights, found none for decoder\."):
+        check_files(tmp_path / "opt", "model opt")
 
 
 def test_a_weight_that_a_chain_of_modules_lacks_is_no_random_one(tiny_encoder, tmp_path):
